@@ -1,0 +1,104 @@
+// The Plan: everything a datapath needs to judge packets, in tables that know nothing of kernels or dialects.
+// Numbers (rule, table, layer, identity, set) are handed out once and never used again while a compiler lives.
+import type { Address, AddressKey } from '#net/address.ts';
+import type { Cidr, CidrKey } from '#net/cidr.ts';
+import type { Action, Direction, RuleId, Source } from '#policy/model.ts';
+import type { PodKey } from '#policy/world.ts';
+
+export type RuleNumber = number;
+export type TableNumber = number;
+export type LayerNumber = number;
+export type IdentityNumber = number;
+export type SetNumber = number;
+
+/** What a rule number stands for. `source` is null for a default deny, whose `policies` isolate the endpoint. */
+export type RuleInfo = {
+  readonly id: RuleId;
+  readonly direction: Direction;
+  readonly action: Action;
+  readonly source: Source | null;
+  readonly policies: readonly Source[];
+};
+
+/**
+ * One interval of a port table: positions `first..last` on the axis (net/axis.ts) have this action and rule.
+ * `order` places the rule in evaluation order within its layer: of a base hit and a class hit, the smaller order
+ * decides; no two rules of a layer share one.
+ */
+export type Interval = {
+  readonly first: number;
+  readonly last: number;
+  readonly action: Action;
+  readonly rule: RuleNumber;
+  readonly order: number;
+};
+
+/** Disjoint intervals, ascending. A position that no interval covers is not decided by this table. */
+export type PortTable = readonly Interval[];
+
+/** One group of tiers: `base` is the table of the rules for any peer; null = no such rule. */
+export type Layer = { readonly base: TableNumber | null; readonly classes: ReadonlyMap<IdentityNumber, TableNumber> };
+
+/** The layers that an endpoint address meets, first to last. No layer at all: nothing isolates, everything passes. */
+export type PolicySet = { readonly layers: readonly LayerNumber[] };
+
+/** A local endpoint's address. Another address of the same pod is another entry (policy may differ by family). */
+export type PlanEndpoint = {
+  readonly address: Address;
+  readonly pod: PodKey;
+  /** Name of the pod's node. */
+  readonly node: string;
+  readonly egress: SetNumber;
+  readonly ingress: SetNumber;
+};
+
+/**
+ * What an identity stands for. `unknown`: an address in a pod block that no known pod has (datapath.md §2): rules by
+ * selector do not match it, and a deny there is reported as peer-unknown where some pod could have been allowed.
+ */
+export type Identity = { readonly unknown: boolean };
+
+/** A prefix of the address space and its identity; the longest match counts, after the exact addresses. */
+export type Prefix = { readonly cidr: Cidr; readonly identity: IdentityNumber };
+
+export type Plan = {
+  readonly rules: ReadonlyMap<RuleNumber, RuleInfo>;
+  readonly tables: ReadonlyMap<TableNumber, PortTable>;
+  readonly layers: ReadonlyMap<LayerNumber, Layer>;
+  readonly sets: ReadonlyMap<SetNumber, PolicySet>;
+  readonly identities: ReadonlyMap<IdentityNumber, Identity>;
+  /** Exact addresses: pods and nodes, their CIDR memberships folded into the identity. */
+  readonly addresses: ReadonlyMap<AddressKey, IdentityNumber>;
+  /** Always holds 0.0.0.0/0 and ::/0. */
+  readonly prefixes: ReadonlyMap<CidrKey, Prefix>;
+  readonly endpoints: ReadonlyMap<AddressKey, PlanEndpoint>;
+  /** Addresses of each node: ingress from the endpoint's own node is not judged. */
+  readonly nodes: ReadonlyMap<string, readonly Address[]>;
+};
+
+/**
+ * One change of a Plan; null = gone. The compiler emits steps in an order that is safe for packets in flight: what is
+ * pointed at comes before what points at it, removals the other way round, `epoch` last.
+ */
+export type Step =
+  | { readonly kind: 'rule'; readonly rule: RuleNumber; readonly value: RuleInfo | null }
+  | { readonly kind: 'table'; readonly table: TableNumber; readonly value: PortTable | null }
+  | {
+      readonly kind: 'layer';
+      readonly layer: LayerNumber;
+      readonly value: { readonly base: TableNumber | null } | null;
+    }
+  | {
+      readonly kind: 'class';
+      readonly layer: LayerNumber;
+      readonly identity: IdentityNumber;
+      readonly value: TableNumber | null;
+    }
+  | { readonly kind: 'set'; readonly set: SetNumber; readonly value: PolicySet | null }
+  | { readonly kind: 'identity'; readonly identity: IdentityNumber; readonly value: Identity | null }
+  | { readonly kind: 'address'; readonly address: Address; readonly value: IdentityNumber | null }
+  | { readonly kind: 'prefix'; readonly cidr: Cidr; readonly value: IdentityNumber | null }
+  | { readonly kind: 'endpoint'; readonly address: Address; readonly value: PlanEndpoint | null }
+  | { readonly kind: 'node'; readonly node: string; readonly value: readonly Address[] | null }
+  /** Open flows of these sets, and with these peers, are judged again at their next packet. */
+  | { readonly kind: 'epoch'; readonly sets: readonly SetNumber[]; readonly peers: readonly Address[] };

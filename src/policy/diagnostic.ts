@@ -1,0 +1,47 @@
+// What is wrong with an input, said once and in one form: object, field path, place, what was found, what to do.
+import type { FieldPath, SourceObject } from './object.ts';
+import { lineOf } from './object.ts';
+
+export type Severity = 'error' | 'warning';
+
+/** One finding about the input. */
+export type Diagnostic = {
+  /** Stable code, listed in docs/errors.md; never reused. */
+  readonly code: string;
+  readonly severity: Severity;
+  /** `Kind namespace/name` of the object, or '' where no object was recognised. */
+  readonly object: string;
+  /** Field path inside the object, '' for the object itself. */
+  readonly path: FieldPath;
+  readonly file: string | null;
+  readonly line: number | null;
+  /** What was found and what was expected, one sentence. */
+  readonly message: string;
+  /** What to do about it, one sentence. */
+  readonly hint: string;
+};
+
+/** What a finding says, apart from where it stands. */
+export type Finding = {
+  readonly code: string;
+  readonly severity: Severity;
+  readonly message: string;
+  readonly hint: string;
+};
+
+/** `NetworkPolicy shop/allow-web`. */
+export function objectName(object: Pick<SourceObject, 'kind' | 'namespace' | 'name'>): string {
+  const name = object.namespace === '' ? object.name : `${object.namespace}/${object.name}`;
+  return `${object.kind} ${name}`;
+}
+
+/** A diagnostic on a field of an object. */
+export function diagnose(object: SourceObject, path: FieldPath, finding: Finding): Diagnostic {
+  return {
+    ...finding,
+    object: objectName(object),
+    path,
+    file: object.origin?.file ?? null,
+    line: lineOf(object.origin, path),
+  };
+}

@@ -1,0 +1,45 @@
+// A Kubernetes object as it was written, with the place of each of its fields.
+
+/** Where something stands in a file. Lines and columns count from 1. */
+export type Position = { readonly file: string; readonly line: number; readonly column: number };
+
+/** Path of a field inside an object, as people write it: `spec.ingress[0].from[1].podSelector`. */
+export type FieldPath = string;
+
+/** One object, whatever its kind. Plain data: it crosses sockets as JSON. */
+export type SourceObject = {
+  readonly apiVersion: string;
+  readonly kind: string;
+  /** Namespace after defaulting (`default`); '' for cluster-scoped kinds. */
+  readonly namespace: string;
+  readonly name: string;
+  /** The object's fields as parsed; hostile input, so `unknown` until a parser has looked at it. */
+  readonly content: unknown;
+  /** Where the object came from; null for one that no file holds. */
+  readonly origin: Origin | null;
+};
+
+/** A file, and the line of each field of the object in it. */
+export type Origin = {
+  readonly file: string;
+  /** Field path → line; '' is the object itself. A path that is missing stands on its nearest parent's line. */
+  readonly lines: Readonly<Record<FieldPath, number>>;
+};
+
+/** The line of a field, or of its nearest parent that has one. Null where the object came from no file. */
+export function lineOf(origin: Origin | null, path: FieldPath): number | null {
+  if (origin === null) return null;
+  let at = path;
+  while (at !== '') {
+    const line = origin.lines[at];
+    if (line !== undefined) return line;
+    at = parentPath(at);
+  }
+  return origin.lines[''] ?? null;
+}
+
+/** `spec.ingress[0].from` → `spec.ingress[0]` → `spec.ingress` → `spec` → ''. */
+export function parentPath(path: FieldPath): FieldPath {
+  const cut = path.endsWith(']') ? path.lastIndexOf('[') : path.lastIndexOf('.');
+  return cut <= 0 ? '' : path.slice(0, cut);
+}
