@@ -1,0 +1,52 @@
+// All pairs by ports, judged on a Plan: `moat probe --datapath simulate`.
+
+import type { Plan } from '#compile/plan.ts';
+import type { Address } from '#net/address.ts';
+import type { Protocol } from '#net/protocol.ts';
+import type { Flow, FlowVerdict } from '#policy/verdict.ts';
+import { judge } from './verdict.ts';
+
+/** One end of a probe: `ns/pod` or an address as text, and the addresses it has. */
+export type ProbeEnd = { readonly name: string; readonly addresses: readonly Address[] };
+
+export type ProbePort = { readonly protocol: Protocol; readonly port: number };
+
+/** One connection to try. */
+export type Probe = { readonly from: string; readonly to: string; readonly flow: Flow };
+
+export type SimulatedProbe = Probe & { readonly verdict: FlowVerdict };
+
+/**
+ * Every source to every destination on every port; an end to itself is left out, as are pairs without a common
+ * address family. Two ends of one pair use the first address of the destination whose family the source has.
+ */
+export function probePairs(ask: {
+  readonly sources: readonly ProbeEnd[];
+  readonly destinations: readonly ProbeEnd[];
+  readonly ports: readonly ProbePort[];
+}): readonly Probe[] {
+  const probes: Probe[] = [];
+  for (const source of ask.sources) {
+    for (const destination of ask.destinations) {
+      const pair = source.name === destination.name ? null : commonFamily(source, destination);
+      if (pair === null) continue;
+      for (const port of ask.ports) {
+        probes.push({ from: source.name, to: destination.name, flow: { ...pair, ...port } });
+      }
+    }
+  }
+  return probes;
+}
+
+/** The verdict of each probe, in the order asked. */
+export function simulate(plan: Plan, probes: readonly Probe[]): readonly SimulatedProbe[] {
+  return probes.map((probe) => ({ ...probe, verdict: judge(plan, probe.flow) }));
+}
+
+function commonFamily(source: ProbeEnd, destination: ProbeEnd): { from: Address; to: Address } | null {
+  for (const to of destination.addresses) {
+    const from = source.addresses.find((address) => address.family === to.family);
+    if (from !== undefined) return { from, to };
+  }
+  return null;
+}
