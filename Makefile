@@ -1,0 +1,23 @@
+# What people type. Everything real is in tools/; plain `make` prints this list.
+.DEFAULT_GOAL := help
+NODE := sh tools/node.sh
+
+.PHONY: help setup demo test ci bench fuzz format clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: ## install what is missing (packages, Node, the kernel programs); quick when nothing is
+	@sh tools/setup.sh
+
+test: setup ## every test, packets included (needs root)
+	@$(NODE) tools/check.ts test
+
+ci: setup ## format, lint, types, dead code and every test, as CI runs them
+	@$(NODE) tools/check.ts all
+
+format: setup ## rewrite the sources in the project's format
+	@$(NODE) tools/check.ts --write format
+
+clean: ## remove what was built (not the downloaded toolchain)
+	rm -rf build coverage

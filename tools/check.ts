@@ -1,0 +1,124 @@
+// Runs the project's checks and tests and counts them: `check.ts all`, `check.ts test`, `check.ts NAME…`. A check that
+// fails counts as one failed test. `--write` lets the formatters change files. Closes with `N passed, N failed`.
+import { spawnSync } from 'node:child_process';
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Counts } from './reporters/counts.ts';
+
+type Step = { readonly name: string; readonly title: string; readonly run: () => Counts };
+
+const ROOT = join(import.meta.dirname, '..');
+
+/** Test files of these folders use the machine's network: one file at a time. */
+const ONE_AT_A_TIME = /^(test|src\/(datapath\/ebpf|kernel|agent|sandbox|cli|main))\//;
+
+const PASSED: Counts = { passed: 1, failed: 0, skipped: 0 };
+const FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };
+
+const { values: options, positionals } = parseArgs({
+  options: { write: { type: 'boolean', default: false } },
+  allowPositionals: true,
+});
+
+const STEPS: readonly Step[] = [
+  { name: 'format', title: 'format, lint and import order (biome)', run: () => biome() },
+  { name: 'format', title: 'format of the C sources (clang-format)', run: () => clangFormat() },
+  { name: 'types', title: 'types', run: () => node('node_modules/typescript/bin/tsc', '-p', 'tsconfig.json') },
+  {
+    name: 'types',
+    title: 'types of the pure rooms, without Node',
+    run: () => node('node_modules/typescript/bin/tsc', '-p', 'tsconfig.pure.json'),
+  },
+  { name: 'dead', title: 'dead code (knip)', run: () => node('node_modules/knip/bin/knip.js', '--no-progress') },
+  { name: 'test', title: 'tests', run: () => tests(2, (file) => !ONE_AT_A_TIME.test(file)) },
+  { name: 'test', title: 'tests, one file at a time', run: () => tests(1, (file) => ONE_AT_A_TIME.test(file)) },
+];
+
+function biome(): Counts {
+  return node('node_modules/@biomejs/biome/bin/biome', 'check', ...(options.write ? ['--write'] : []), '.');
+}
+
+function clangFormat(): Counts {
+  const files = globSync('{bpf,cni}/**/*.{c,h}', { cwd: ROOT });
+  if (files.length === 0) return { ...PASSED, passed: 0 };
+  return command('clang-format', ...(options.write ? ['-i'] : ['--dry-run', '-Werror']), ...files);
+}
+
+function node(script: string, ...args: readonly string[]): Counts {
+  return command(process.execPath, script, ...args);
+}
+
+function command(program: string, ...args: readonly string[]): Counts {
+  const result = spawnSync(program, args, { cwd: ROOT, stdio: 'inherit' });
+  if (result.error) console.error(`${program}: ${result.error.message}`);
+  return result.status === 0 ? PASSED : FAILED;
+}
+
+/** Runs the chosen test files. A run that dies before it can count is one failure. */
+function tests(concurrency: number, chosen: (file: string) => boolean): Counts {
+  const files = globSync('{src,test,tools}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
+  if (files.length === 0) return { ...PASSED, passed: 0 };
+  const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
+  try {
+    const destination = join(scratch, 'counts.json');
+    const result = spawnSync(process.execPath, testArguments(concurrency, destination, files), {
+      cwd: ROOT,
+      stdio: 'inherit',
+    });
+    const counts = readCounts(destination);
+    return result.status !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts;
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
+}
+
+function testArguments(concurrency: number, destination: string, files: readonly string[]): string[] {
+  return [
+    '--test',
+    `--test-concurrency=${concurrency}`,
+    '--test-timeout=600000',
+    '--test-reporter=./tools/reporters/report.ts',
+    '--test-reporter-destination=stdout',
+    '--test-reporter=./tool./reporters/counts.ts',
+    `--test-reporter-destination=${destination}`,
+    ...files,
+  ];
+}
+
+function readCounts(file: string): Counts {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as Counts;
+  } catch {
+    return FAILED;
+  }
+}
+
+function runStep(step: Step): Counts {
+  console.log(`\n== ${step.title}`);
+  const begun = performance.now();
+  const counts = step.run();
+  const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+  console.log(`   ${counts.failed === 0 ? 'passed' : 'FAILED'} in ${seconds} s`);
+  return counts;
+}
+
+function main(): void {
+  const wanted = positionals.length === 0 ? ['all'] : positionals;
+  const steps = STEPS.filter((step) => wanted.includes('all') || wanted.includes(step.name));
+  if (steps.length === 0) {
+    console.error(`no such check: ${wanted.join(' ')} (all, ${[...new Set(STEPS.map((s) => s.name))].join(', ')})`);
+    process.exit(2);
+  }
+  const counts = steps.map(runStep);
+  const sum = (key: keyof Counts): number => counts.reduce((total, each) => total + each[key], 0);
+  if (sum('skipped') > 0) console.log(`\n${sum('skipped')} did not run; each is named above`);
+  const line = `${sum('passed')} passed, ${sum('failed')} failed`;
+  const file = process.env.MOAT_RESULT_FILE;
+  if (file === undefined) console.log(`\n${line}`);
+  else writeFileSync(file, `${line}\n`);
+  process.exitCode = sum('failed') === 0 ? 0 : 1;
+}
+
+main();

