@@ -1,0 +1,42 @@
+// JSON lines over a stream socket: one value a line, both ways.
+import type { Socket } from 'node:net';
+
+/** A line that is longer is an attack or a bug: the connection is closed. */
+const LINE_LIMIT = 64 * 1024 * 1024;
+
+/** Writes one value. Returns how many bytes wait in this process because the reader is slow. */
+export function writeLine(socket: Socket, value: unknown): number {
+  if (socket.writable) socket.write(`${JSON.stringify(value)}\n`);
+  return socket.writableLength;
+}
+
+/** Calls `handle` for each value that arrives. A line that is not JSON, or too long, ends the connection with an error. */
+export function readLines(socket: Socket, handle: (value: unknown) => void): void {
+  let parts: string[] = [];
+  let size = 0;
+  socket.setEncoding('utf8');
+  socket.on('data', (text: string) => {
+    const lines = text.split('\n');
+    for (const [index, line] of lines.entries()) {
+      parts.push(line);
+      size += line.length;
+      if (size > LINE_LIMIT) return void socket.destroy(new Error('a line is too long'));
+      if (index === lines.length - 1) break;
+      const whole = parts.join('');
+      parts = [];
+      size = 0;
+      if (whole === '') continue;
+      const parsed = parseLine(whole);
+      if (!parsed.ok) return void socket.destroy(new Error('a line is not JSON'));
+      handle(parsed.value);
+    }
+  });
+}
+
+function parseLine(line: string): { readonly ok: true; readonly value: unknown } | { readonly ok: false } {
+  try {
+    return { ok: true, value: JSON.parse(line) };
+  } catch {
+    return { ok: false };
+  }
+}

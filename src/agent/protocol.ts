@@ -1,0 +1,91 @@
+// What crosses the agent's sockets, as JSON lines: objects in, requests and answers, flows out.
+import type { DropReason } from '#datapath/port.ts';
+import type { Action, Direction, RuleId } from '#policy/model.ts';
+import type { SourceObject } from '#policy/object.ts';
+import type { PodKey } from '#policy/world.ts';
+
+/** A line from a cluster source: first what exists, then `synced`, then changes; the shape of a Kubernetes watch. */
+export type SourceMessage =
+  | { readonly kind: 'put'; readonly object: SourceObject }
+  | { readonly kind: 'delete'; readonly object: Pick<SourceObject, 'kind' | 'namespace' | 'name'> }
+  /** Everything before this line belongs together: apply it, and answer for this revision. */
+  | { readonly kind: 'synced'; readonly revision: number };
+
+/** One place in a manifest. */
+export type Place = {
+  /** `NetworkPolicy shop/allow-web`. */
+  readonly object: string;
+  readonly path: string;
+  readonly file: string | null;
+  readonly line: number | null;
+};
+
+/** A rule as people read it, found by the rule number in the kernel's event and by nothing else. */
+export type NamedRule = {
+  readonly number: number;
+  /** The rule's id; `unknown-rule/N` for a number that no plan of this agent ever had. */
+  readonly id: RuleId;
+  readonly action: Action | null;
+  /** The rule's own place; for a default deny, each policy that isolates the endpoint. */
+  readonly places: readonly Place[];
+};
+
+/** A datapath event with its rules named. For ICMP, `destinationPort` is type << 8 | code. */
+export type FlowEvent = {
+  readonly node: string;
+  readonly kind: 'new' | 'close' | 'drop';
+  readonly hook: 'from-pod' | 'to-pod';
+  readonly reason: DropReason;
+  readonly leg: Direction | null;
+  readonly egress: NamedRule | null;
+  readonly ingress: NamedRule | null;
+  readonly source: string;
+  readonly destination: string;
+  readonly protocol: number;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly count: number;
+  /** Monotonic clock, nanoseconds, as decimal digits. */
+  readonly timeNs: string;
+};
+
+/** One end of a pod's link, as a container runtime would hand it over. */
+export type AttachRequest = {
+  readonly pod: PodKey;
+  readonly interfaceIndex: number;
+  readonly mac: string;
+  readonly addresses: readonly string[];
+};
+
+/** What the agent is asked. */
+export type AgentRequest =
+  | { readonly id: number; readonly method: 'attach'; readonly endpoints: readonly AttachRequest[] }
+  | { readonly id: number; readonly method: 'detach'; readonly interfaces: readonly number[] }
+  | { readonly id: number; readonly method: 'status' }
+  | { readonly id: number; readonly method: 'subscribe' };
+
+export type AgentStatus = {
+  readonly node: string;
+  readonly datapath: 'ebpf';
+  readonly pid: number;
+  /** Revision of the cluster source that every packet is judged by; 0 before the first. */
+  readonly revision: number;
+  readonly endpoints: number;
+  readonly policies: number;
+  readonly rules: number;
+  readonly drops: Readonly<Partial<Record<DropReason, number>>>;
+  /** Events that the kernel could not hand over, counted exactly. */
+  readonly lostEvents: number;
+  /** The last failure to apply or to poll, or null. */
+  readonly problem: string | null;
+  readonly memoryMb: number;
+};
+
+/** What the agent says: answers to requests (by id), and what it tells subscribers unasked. */
+export type AgentMessage =
+  | { readonly kind: 'answer'; readonly id: number; readonly result: unknown }
+  | { readonly kind: 'refusal'; readonly id: number; readonly message: string }
+  | { readonly kind: 'flows'; readonly events: readonly FlowEvent[]; readonly lost: number }
+  /** The revision is in force: `applyMs` from receiving it to the last step applied. */
+  | { readonly kind: 'applied'; readonly revision: number; readonly applyMs: number; readonly steps: number }
+  | { readonly kind: 'problem'; readonly message: string };

@@ -1,0 +1,264 @@
+// The sandbox's network: nodes, pods and the outside world as namespaces, joined by plain routing (no NAT, no bridge).
+import type { Address } from '#net/address.ts';
+import { formatAddress } from '#net/address.ts';
+import type { PodKey } from '#policy/world.ts';
+import { ipBatch, ipJson, ipRemove } from './ip.ts';
+import * as names from './names.ts';
+import { POD_SETTINGS, ROUTER_SETTINGS, setSysctls } from './sysctl.ts';
+
+/** A node's namespace. */
+export type NodeNetns = {
+  readonly name: string;
+  readonly netns: string;
+  readonly index: number;
+  readonly addresses: readonly Address[];
+};
+
+/** A pod's namespace and the node's end of its link. */
+export type PodNetns = {
+  readonly key: PodKey;
+  readonly netns: string;
+  readonly node: NodeNetns;
+  readonly index: number;
+  /** Index of the node's end, inside the node. */
+  readonly interfaceIndex: number;
+  readonly mac: string;
+  /** The first is the primary one. */
+  readonly addresses: readonly Address[];
+};
+
+/** What a pod needs of the network. */
+export type PodSpec = { readonly key: PodKey; readonly node: NodeNetns; readonly addresses: readonly Address[] };
+
+/** Next hops that exist on every link and nowhere else: the same for every pod and node, whatever its addresses. */
+const GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
+const NODE_HOP = { 4: '169.254.2.2', 6: 'fe80::2' } as const;
+/** The world has these from the start, so that it has a source address of each family. */
+const WORLD_ADDRESSES = ['192.0.2.1', '2001:db8::1'];
+/** Interface indexes are chosen, not asked for; a fresh namespace has given out none of these. */
+const FIRST_POD_INTERFACE = 1000;
+
+/** Makes and removes the namespaces of one instance. Numbers of pods are never used twice. */
+export class SandboxNetwork {
+  readonly #instance: string;
+  readonly #world: string;
+  #nodes = 0;
+  #pods = 0;
+
+  constructor(instance: string) {
+    this.#instance = instance;
+    this.#world = names.worldNetns(instance);
+  }
+
+  get world(): string {
+    return this.#world;
+  }
+
+  /** Makes the outside world and the fabric (one namespace). First of all. */
+  async createWorld(): Promise<void> {
+    await ipBatch(null, [`netns add ${this.#world}`]);
+    setSysctls(this.#world, ROUTER_SETTINGS);
+    await ipBatch(this.#world, ['link set lo up', ...WORLD_ADDRESSES.map((text) => `addr add ${host(text)} dev lo`)]);
+  }
+
+  /** Adds an address to the outside world. Pods and nodes reach it by their default routes. */
+  async addExternal(addresses: readonly Address[]): Promise<void> {
+    const lines = addresses.map((address) => `addr replace ${prefix(address)} dev lo nodad`);
+    await ipBatch(this.#world, lines);
+  }
+
+  async removeExternal(addresses: readonly Address[]): Promise<void> {
+    await ipRemove(
+      this.#world,
+      addresses.map((address) => `addr del ${prefix(address)} dev lo`),
+    );
+  }
+
+  /** Makes nodes, each with a link to the fabric. */
+  async createNodes(
+    specs: readonly { readonly name: string; readonly addresses: readonly Address[] }[],
+  ): Promise<readonly NodeNetns[]> {
+    const nodes = specs.map((spec): NodeNetns => {
+      const index = this.#nodes++;
+      return { ...spec, index, netns: names.nodeNetns(this.#instance, spec.name) };
+    });
+    await ipBatch(
+      null,
+      nodes.map((node) => `netns add ${node.netns}`),
+    );
+    for (const node of nodes) setSysctls(node.netns, ROUTER_SETTINGS);
+    await ipBatch(
+      null,
+      nodes.map((node) => uplinkLine(node, this.#world)),
+    );
+    for (const node of nodes) await ipBatch(node.netns, nodeLines(node));
+    await ipBatch(
+      this.#world,
+      nodes.flatMap((node) => fabricLines(node)),
+    );
+    return nodes;
+  }
+
+  /** Makes pods; the node's end of each link stays down, so nothing can pass before the datapath is attached. */
+  async createPods(specs: readonly PodSpec[]): Promise<readonly PodNetns[]> {
+    const pods = specs.map((spec): PodNetns => {
+      const index = this.#pods++;
+      return {
+        ...spec,
+        index,
+        netns: names.podNetns(this.#instance, index),
+        interfaceIndex: FIRST_POD_INTERFACE + index,
+        mac: names.hardwareAddress('pod', index),
+      };
+    });
+    await ipBatch(
+      null,
+      pods.map((pod) => `netns add ${pod.netns}`),
+    );
+    // Before the links: an interface takes its settings from the defaults of the moment it is made.
+    for (const pod of pods) setSysctls(pod.netns, POD_SETTINGS);
+    await ipBatch(null, pods.map(podLinkLine));
+    await inParallel(pods, 4, (pod) => ipBatch(pod.netns, podLines(pod)));
+    return pods;
+  }
+
+  /** Lets traffic in and out of pods: links up, routes on the node and in the fabric. */
+  async raisePods(pods: readonly PodNetns[]): Promise<void> {
+    for (const [node, here] of byNode(pods)) await ipBatch(node.netns, here.flatMap(podRouteLines));
+    await ipBatch(
+      this.#world,
+      pods.flatMap((pod) => pod.addresses.map((address) => fabricRoute(address, pod.node))),
+    );
+  }
+
+  /** Removes pods. Their links go first: deleting a namespace frees them only later, and in its own time. */
+  async removePods(pods: readonly PodNetns[]): Promise<void> {
+    await ipRemove(
+      this.#world,
+      pods.flatMap((pod) => pod.addresses.map((address) => `route del ${prefix(address)}`)),
+    );
+    for (const [node, here] of byNode(pods)) {
+      await ipRemove(
+        node.netns,
+        here.map((pod) => `link del ${names.hostInterface(pod.index)}`),
+      );
+    }
+    await ipRemove(
+      null,
+      pods.map((pod) => `netns del ${pod.netns}`),
+    );
+  }
+
+  /** Removes every namespace of this instance, whoever made it, and says which. */
+  async destroy(): Promise<readonly string[]> {
+    const found = await listNetns(this.#instance);
+    await ipRemove(
+      null,
+      found.map((netns) => `netns del ${netns}`),
+    );
+    return found;
+  }
+}
+
+/** The namespaces of an instance that exist now. */
+export async function listNetns(instance: string): Promise<readonly string[]> {
+  const listed = await ipJson(null, ['netns', 'list']);
+  const all = Array.isArray(listed) ? listed : [];
+  const found = all.map((item: { readonly name?: unknown }) => String(item.name));
+  return found.filter((name) => name.startsWith(names.netnsPrefix(instance)));
+}
+
+function uplinkLine(node: NodeNetns, world: string): string {
+  const uplink = `${names.UPLINK_INTERFACE} netns ${node.netns} address ${names.hardwareAddress('uplink', node.index)}`;
+  const fabric = `${names.fabricInterface(node.index)} address ${names.hardwareAddress('fabric', node.index)}`;
+  return `link add ${uplink} type veth peer name ${fabric} netns ${world}`;
+}
+
+function nodeLines(node: NodeNetns): readonly string[] {
+  const device = names.UPLINK_INTERFACE;
+  return [
+    'link set lo up',
+    `link set ${device} up`,
+    ...node.addresses.map((address) => `addr add ${prefix(address)} dev ${device} nodad`),
+    ...gatewayLines(device, names.hardwareAddress('fabric', node.index), node.addresses),
+  ];
+}
+
+function fabricLines(node: NodeNetns): readonly string[] {
+  const device = names.fabricInterface(node.index);
+  const mac = names.hardwareAddress('uplink', node.index);
+  return [
+    `link set ${device} up`,
+    `neigh replace ${NODE_HOP[4]} lladdr ${mac} dev ${device} nud permanent`,
+    `neigh replace ${NODE_HOP[6]} lladdr ${mac} dev ${device} nud permanent`,
+    ...node.addresses.map((address) => fabricRoute(address, node)),
+  ];
+}
+
+function fabricRoute(address: Address, node: NodeNetns): string {
+  const device = names.fabricInterface(node.index);
+  return `route replace ${prefix(address)} via ${NODE_HOP[address.family]} dev ${device} onlink`;
+}
+
+function podLinkLine(pod: PodNetns): string {
+  const device = `${names.hostInterface(pod.index)} index ${pod.interfaceIndex} netns ${pod.node.netns}`;
+  const gateway = names.hardwareAddress('gateway', pod.index);
+  const inside = `name ${names.POD_INTERFACE} address ${pod.mac} netns ${pod.netns}`;
+  return `link add ${device} address ${gateway} type veth peer ${inside}`;
+}
+
+function podLines(pod: PodNetns): readonly string[] {
+  const device = names.POD_INTERFACE;
+  return [
+    'link set lo up',
+    `link set ${device} up`,
+    ...pod.addresses.map((address) => `addr add ${prefix(address)} dev ${device} nodad`),
+    ...gatewayLines(device, names.hardwareAddress('gateway', pod.index), pod.addresses),
+  ];
+}
+
+/** Permanent neighbours: no ARP or NDP is needed, so none can be spoofed or lost. */
+function gatewayLines(device: string, mac: string, addresses: readonly Address[]): readonly string[] {
+  return ([4, 6] as const).flatMap((family) => {
+    const own = addresses.find((address) => address.family === family);
+    if (own === undefined) return [];
+    return [
+      `neigh replace ${GATEWAY[family]} lladdr ${mac} dev ${device} nud permanent`,
+      `route replace default via ${GATEWAY[family]} dev ${device} onlink src ${formatAddress(own)}`,
+    ];
+  });
+}
+
+/** `src` makes the node speak to its own pods from its own address, as a kubelet does. */
+function podRouteLines(pod: PodNetns): readonly string[] {
+  const device = names.hostInterface(pod.index);
+  const routes = pod.addresses.flatMap((address) => {
+    const own = pod.node.addresses.find((candidate) => candidate.family === address.family);
+    const source = own === undefined ? '' : ` src ${formatAddress(own)}`;
+    return [
+      `neigh replace ${formatAddress(address)} lladdr ${pod.mac} dev ${device} nud permanent`,
+      `route replace ${prefix(address)} dev ${device}${source}`,
+    ];
+  });
+  return [`link set ${device} up`, ...routes];
+}
+
+function prefix(address: Address): string {
+  return `${formatAddress(address)}/${address.family === 4 ? 32 : 128}`;
+}
+
+function host(text: string): string {
+  return `${text}/${text.includes(':') ? 128 : 32}`;
+}
+
+function byNode(pods: readonly PodNetns[]): ReadonlyMap<NodeNetns, readonly PodNetns[]> {
+  return Map.groupBy(pods, (pod) => pod.node);
+}
+
+async function inParallel<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
+  const waiting = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of waiting) await work(item);
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+}
