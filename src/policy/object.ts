@@ -31,8 +31,8 @@ export function lineOf(origin: Origin | null, path: FieldPath): number | null {
   if (origin === null) return null;
   let at = path;
   while (at !== '') {
-    const line = origin.lines[at];
-    if (line !== undefined) return line;
+    // Paths come from input: `constructor` must not find what every JavaScript object inherits.
+    if (Object.hasOwn(origin.lines, at)) return origin.lines[at] ?? null;
     at = parentPath(at);
   }
   return origin.lines[''] ?? null;
@@ -42,4 +42,15 @@ export function lineOf(origin: Origin | null, path: FieldPath): number | null {
 export function parentPath(path: FieldPath): FieldPath {
   const cut = path.endsWith(']') ? path.lastIndexOf('[') : path.lastIndexOf('.');
   return cut <= 0 ? '' : path.slice(0, cut);
+}
+
+/** The path of a field: `spec.podSelector`; a key that is no plain word is quoted: `metadata.labels["a.b/c"]`. */
+export function childPath(parent: FieldPath, key: string): FieldPath {
+  if (!/^[\w-]+$/.test(key)) return `${parent}[${JSON.stringify(key)}]`;
+  return parent === '' ? key : `${parent}.${key}`;
+}
+
+/** The path of a list's item: `spec.ingress[0]`. */
+export function itemPath(parent: FieldPath, index: number): FieldPath {
+  return `${parent}[${index}]`;
 }

@@ -1,0 +1,56 @@
+// Every code that reading manifests and building a world from them can report; docs/errors.md lists them.
+import type { Severity } from '#policy/diagnostic.ts';
+
+/** What a code stands for: its severity where it is always the same, and one line for docs/errors.md. */
+export type CodeInfo = { readonly severity: Severity; readonly meaning: string };
+
+export type ManifestCode =
+  | 'yaml-syntax'
+  | 'yaml-duplicate-key'
+  | 'yaml-alias'
+  | 'yaml-too-large'
+  | 'yaml-tag'
+  | 'yaml-key'
+  | 'yaml-merge'
+  | 'file-binary'
+  | 'file-unreadable'
+  | 'file-none'
+  | 'file-stale'
+  | 'file-gone'
+  | 'not-an-object'
+  | 'object-header'
+  | 'object-duplicate'
+  | 'object-field'
+  | 'kind-not-understood'
+  | 'kind-unknown'
+  | 'address-shared'
+  | 'addresses-exhausted';
+
+export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
+  'yaml-syntax': { severity: 'error', meaning: 'The file is not valid YAML or JSON.' },
+  'yaml-duplicate-key': { severity: 'error', meaning: 'A mapping has one key twice.' },
+  'yaml-alias': { severity: 'error', meaning: 'An alias names no anchor, or contains itself.' },
+  'yaml-too-large': {
+    severity: 'error',
+    meaning: 'The file, or what its aliases stand for, is larger than Moat reads.',
+  },
+  'yaml-tag': { severity: 'error', meaning: 'A tag is not understood, or does not fit its value.' },
+  'yaml-key': { severity: 'error', meaning: 'A key of a mapping is no text, number or boolean.' },
+  'yaml-merge': { severity: 'error', meaning: 'A merge key (`<<`) names something that is no mapping.' },
+  'file-binary': { severity: 'error', meaning: 'The file is not text.' },
+  'file-unreadable': { severity: 'error', meaning: 'The path is missing, or may not be read.' },
+  'file-none': { severity: 'error', meaning: 'A directory holds no manifest.' },
+  'file-stale': { severity: 'warning', meaning: 'A watched file can not be used now; its last good objects stay.' },
+  'file-gone': { severity: 'warning', meaning: 'A watched file is gone, and its objects with it.' },
+  'not-an-object': { severity: 'warning', meaning: 'A document has neither apiVersion nor kind, and is left out.' },
+  'object-header': { severity: 'error', meaning: 'apiVersion, kind, name or namespace is missing or is not text.' },
+  'object-duplicate': { severity: 'error', meaning: 'The same object stands in two places.' },
+  'object-field': { severity: 'error', meaning: 'A field of an object has a wrong type or value.' },
+  'kind-not-understood': { severity: 'warning', meaning: 'A kind that Moat does not read; its objects are left out.' },
+  'kind-unknown': {
+    severity: 'error',
+    meaning: 'An API group that Moat reads has no such kind: likely a misspelling.',
+  },
+  'address-shared': { severity: 'error', meaning: 'Two running pods have one address.' },
+  'addresses-exhausted': { severity: 'error', meaning: 'A node has no free address left for its pods.' },
+};

@@ -1,0 +1,83 @@
+// A stream of YAML or JSON → its documents, each parsed on its own, so that one mistake does not hide the others.
+import { parseEvents, YAMLException } from 'js-yaml';
+import type { ManifestCode } from './diagnostics.ts';
+import { buildTrees, type Tree, TreeError } from './tree.ts';
+
+/** What is wrong with a document, and where. */
+export type DocumentError = { readonly code: ManifestCode; readonly line: number; readonly message: string };
+
+export type Documents = { readonly trees: readonly Tree[]; readonly errors: readonly DocumentError[] };
+
+/** Deep enough for every schema that people write, small enough for the stack. */
+const MAX_DEPTH = 200;
+
+/** Larger texts are refused before they are parsed. */
+const MAX_LENGTH = 64 * 1024 * 1024;
+
+/** The documents of a file. Empty ones, and ones that hold comments alone, have a null value. */
+export function parseDocuments(text: string): Documents {
+  if (text.length > MAX_LENGTH) {
+    return { trees: [], errors: [{ code: 'yaml-too-large', line: 1, message: 'the file has more than 64 MiB' }] };
+  }
+  const binary = binaryLine(text);
+  if (binary !== null) {
+    return {
+      trees: [],
+      errors: [{ code: 'file-binary', line: binary, message: 'the file holds bytes that no text has' }],
+    };
+  }
+  const trees: Tree[] = [];
+  const errors: DocumentError[] = [];
+  for (const chunk of splitDocuments(text)) {
+    try {
+      const events = parseEvents(chunk.text, { maxDepth: MAX_DEPTH });
+      for (const tree of buildTrees(events, { source: chunk.text, firstLine: chunk.line })) trees.push(tree);
+    } catch (error) {
+      errors.push(documentError(error, chunk));
+    }
+  }
+  return { trees, errors };
+}
+
+type Chunk = { readonly text: string; readonly line: number };
+
+/** Cuts a stream before each `---` line, as kubectl does; such a line never stands inside a YAML value. */
+function splitDocuments(text: string): Chunk[] {
+  const chunks: Chunk[] = [];
+  let start = 0;
+  let line = 1;
+  for (const match of text.matchAll(/^---(?=[ \t\r\n]|$)/gm)) {
+    const chunk = text.slice(start, match.index);
+    // A directive (`%YAML 1.2`) belongs to the document after its `---`.
+    if (/^%/m.test(chunk) && /^(\uFEFF?[ \t]*([%#].*)?\r?\n)*$/.test(chunk)) continue;
+    if (chunk !== '') chunks.push({ text: chunk, line });
+    line += countLines(chunk);
+    start = match.index;
+  }
+  chunks.push({ text: text.slice(start), line });
+  return chunks;
+}
+
+function countLines(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count++;
+  return count;
+}
+
+/** The first line with a NUL or another byte that is no text (U+FFFD stands for what was no UTF-8); null for text. */
+function binaryLine(text: string): number | null {
+  const at = text.search(BINARY);
+  return at < 0 ? null : countLines(text.slice(0, at)) + 1;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it looks for.
+const BINARY = /[\0-\x08\x0e-\x1a\x1c-\x1f\ufffd]/;
+
+function documentError(error: unknown, chunk: Chunk): DocumentError {
+  if (error instanceof TreeError) return { code: error.code, line: error.line, message: error.message };
+  if (error instanceof YAMLException) {
+    const line = error.mark === undefined ? chunk.line : chunk.line + error.mark.line;
+    return { code: 'yaml-syntax', line, message: error.reason };
+  }
+  throw error;
+}

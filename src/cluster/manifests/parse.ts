@@ -1,0 +1,139 @@
+// Text of a file → the Kubernetes objects in it, with the line of each field. Pure: reading files is files.ts's part.
+import type { Diagnostic } from '#policy/diagnostic.ts';
+import { childPath, type FieldPath, itemPath, type Origin, type SourceObject } from '#policy/object.ts';
+import { MANIFEST_CODES, type ManifestCode } from './diagnostics.ts';
+import { type DocumentError, parseDocuments } from './documents.ts';
+import { isClusterScoped } from './kinds.ts';
+import type { Place, Tree } from './tree.ts';
+
+/** A file's objects in the order they stand in, and everything that is wrong with it. */
+export type ParsedFile = { readonly objects: readonly SourceObject[]; readonly diagnostics: readonly Diagnostic[] };
+
+/** The objects of one file. `file` is its name as people know it; it is carried into every position. */
+export function parseManifest(text: string, file: string): ParsedFile {
+  const { trees, errors } = parseDocuments(text);
+  const reader: Reader = { file, objects: [], diagnostics: errors.map((error) => documentDiagnostic(error, file)) };
+  for (const tree of trees) if (tree.value !== null) readItem(reader, tree, { value: tree.value, list: null });
+  return reader;
+}
+
+type Reader = { readonly file: string; readonly objects: SourceObject[]; readonly diagnostics: Diagnostic[] };
+
+/** `list` is the XxxList that holds the item: it lends its kind and version to items that have none. */
+type Item = { readonly value: unknown; readonly list: { readonly apiVersion: string; readonly kind: string } | null };
+
+function readItem(reader: Reader, tree: Tree, item: Item): void {
+  const { value } = item;
+  const line = lineOfValue(tree, value);
+  if (!isRecord(value)) {
+    report(reader, { code: 'not-an-object', line, message: 'the document is no mapping of fields' });
+    return;
+  }
+  if (value.apiVersion === undefined && value.kind === undefined && item.list === null) {
+    const message = 'the document has neither apiVersion nor kind: it is no Kubernetes object';
+    report(reader, { code: 'not-an-object', line, message });
+    return;
+  }
+  const kind = value.kind ?? item.list?.kind;
+  const apiVersion = value.apiVersion ?? item.list?.apiVersion;
+  if (typeof kind !== 'string' || kind === '' || typeof apiVersion !== 'string' || apiVersion === '') {
+    const field = typeof kind === 'string' && kind !== '' ? 'apiVersion' : 'kind';
+    report(reader, { code: 'object-header', line, message: `the object has no text in ${field}` });
+    return;
+  }
+  if (kind.endsWith('List') && Array.isArray(value.items)) {
+    const list = kind === 'List' ? null : { apiVersion, kind: kind.slice(0, -'List'.length) };
+    for (const entry of value.items) readItem(reader, tree, { value: entry, list });
+    return;
+  }
+  readObject(reader, tree, { value, kind, apiVersion });
+}
+
+type Header = { readonly value: Record<string, unknown>; readonly kind: string; readonly apiVersion: string };
+
+function readObject(reader: Reader, tree: Tree, { value, kind, apiVersion }: Header): void {
+  const metadata = isRecord(value.metadata) ? value.metadata : {};
+  const origin: Origin = { file: reader.file, lines: collectLines(tree, value) };
+  const name = ownName(metadata);
+  const namespace = metadata.namespace ?? '';
+  const line = lineOfValue(tree, isRecord(value.metadata) ? value.metadata : value);
+  if (name === null || name === '') {
+    report(reader, { code: 'object-header', line, message: `the ${kind} has no text in metadata.name` });
+    return;
+  }
+  if (typeof namespace !== 'string') {
+    const at = origin.lines['metadata.namespace'] ?? line;
+    const message = `the ${kind} "${name}" has ${JSON.stringify(namespace)}, which is no text, in metadata.namespace`;
+    report(reader, { code: 'object-header', line: at, message });
+    return;
+  }
+  const scoped = isClusterScoped(apiVersion, kind) ? '' : namespace === '' ? 'default' : namespace;
+  reader.objects.push({ apiVersion, kind, namespace: scoped, name, content: value, origin });
+}
+
+/** metadata.name, or the name that stands for generateName; null where neither is text. */
+function ownName(metadata: Record<string, unknown>): string | null {
+  const { name, generateName } = metadata;
+  if (typeof name === 'string') return name;
+  return name === undefined && typeof generateName === 'string' ? `${generateName}0` : null;
+}
+
+/** The line of each field of an object, by path. */
+function collectLines(tree: Tree, root: object): Record<FieldPath, number> {
+  const lines: Record<FieldPath, number> = { '': lineOfValue(tree, root) };
+  const walk = (value: object, path: FieldPath): void => {
+    const place = tree.places.get(value);
+    if (place === undefined) return;
+    for (const [index, key] of place.keys.entries()) {
+      const child = typeof key === 'number' ? itemPath(path, key) : childPath(path, key);
+      if (child !== '__proto__') lines[child] = place.lines[index] ?? place.line;
+      const inner = fieldOf(value, key);
+      if (typeof inner === 'object' && inner !== null) walk(inner, child);
+    }
+  };
+  walk(root, '');
+  return lines;
+}
+
+function fieldOf(value: object, key: Place['keys'][number]): unknown {
+  return (value as Record<string | number, unknown>)[key];
+}
+
+function lineOfValue(tree: Tree, value: unknown): number {
+  return typeof value === 'object' && value !== null ? (tree.places.get(value)?.line ?? 1) : 1;
+}
+
+function documentDiagnostic(error: DocumentError, file: string): Diagnostic {
+  const { code, line, message } = error;
+  return {
+    code,
+    severity: MANIFEST_CODES[code].severity,
+    object: '',
+    path: '',
+    file,
+    line,
+    message,
+    hint: HINTS[code] ?? '',
+  };
+}
+
+function report(reader: Reader, error: DocumentError): void {
+  reader.diagnostics.push(documentDiagnostic(error, reader.file));
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const HINTS: Partial<Readonly<Record<ManifestCode, string>>> = {
+  'yaml-syntax': 'Correct the text at this line; `kubectl apply --dry-run=client` reads files the same way.',
+  'yaml-duplicate-key': 'Keep one of the two.',
+  'yaml-alias': 'Put the anchor before the alias, outside of it.',
+  'yaml-too-large': 'Split the file, or write out what the aliases stand for.',
+  'yaml-tag': 'Remove the tag, or quote the value.',
+  'yaml-key': 'Write the key as text.',
+  'yaml-merge': 'Merge a mapping: `<<: *anchor`.',
+  'file-binary': 'Leave this file out, or save it as UTF-8 text.',
+  'not-an-object': 'Leave it out of the input, or give it apiVersion and kind.',
+  'object-header': 'Write it as text, quoted where YAML would read a number or a boolean.',
+};

@@ -1,0 +1,136 @@
+// Objects → the world that policies are judged in. Pure: the same objects give the same world.
+
+import { lowerNetworkPolicy } from '#dialects/kubernetes/lower.ts';
+import { formatAddress } from '#net/address.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
+import { fieldsOf } from '#policy/fields.ts';
+import type { Policy, PolicyKey } from '#policy/model.ts';
+import type { SourceObject } from '#policy/object.ts';
+import {
+  impliedNamespace,
+  NAMESPACE_NAME_LABEL,
+  type Namespace,
+  type Pod,
+  type PodKey,
+  podKey,
+  type World,
+} from '#policy/world.ts';
+import { complainOf, placeOf, takeInventory, type UnknownKind } from './inventory.ts';
+import { findNodes } from './nodes.ts';
+import { assignAddresses, needsAddress, placePods } from './place.ts';
+import { readLabels } from './pod.ts';
+import { findPods } from './workloads.ts';
+
+export type BuildOptions = {
+  /** How many nodes there are at least, where the input declares none. */
+  readonly nodeCount: number;
+  /** The world before a change; pods keep the node and address they had. */
+  readonly previous: World | null;
+};
+
+export type Built = {
+  readonly world: World;
+  readonly unknownKinds: readonly UnknownKind[];
+  readonly diagnostics: readonly Diagnostic[];
+};
+
+export const DEFAULT_BUILD: BuildOptions = { nodeCount: 2, previous: null };
+
+/** Builds the world. Whatever is wrong becomes a diagnostic; the world is then what a lenient reader makes of it. */
+export function buildWorld(input: readonly SourceObject[], options: BuildOptions = DEFAULT_BUILD): Built {
+  const { objects, unknownKinds, diagnostics } = takeInventory(input);
+  const namespaces = findNamespaces(objects);
+  const policies = findPolicies(objects);
+  const nodes = findNodes(objects);
+  const nodeCount = objects.some(({ kind }) => kind === 'Node') ? 1 : options.nodeCount;
+  const found = findPods(objects, Math.max(nodes.nodes.size, nodeCount));
+  const pods = separateAddresses(objects, found.pods);
+  const bare: World = { namespaces: namespaces.value, nodes: nodes.nodes, pods: pods.value, policies: policies.value };
+  const world = assignAddresses(placePods(bare, nodeCount, options.previous), options.previous);
+  const parts = [namespaces, policies, nodes, found, pods].flatMap((part) => part.diagnostics);
+  return { world, unknownKinds, diagnostics: [...diagnostics, ...parts, ...homeless(objects, world)] };
+}
+
+type Part<T> = { readonly value: T; readonly diagnostics: readonly Diagnostic[] };
+
+/** Declared namespaces, and those that other objects name. Each carries its name as a label, as in a real cluster. */
+function findNamespaces(objects: readonly SourceObject[]): Part<ReadonlyMap<string, Namespace>> {
+  const value = new Map<string, Namespace>();
+  const diagnostics: Diagnostic[] = [];
+  for (const object of objects) {
+    if (object.kind === 'Namespace') {
+      const written = fieldsOf(fieldsOf(object.content).metadata).labels;
+      const labels = { ...readLabels({ object, diagnostics }, written, 'metadata.labels') };
+      value.set(object.name, { name: object.name, labels: { ...labels, [NAMESPACE_NAME_LABEL]: object.name } });
+    } else if (object.namespace !== '' && !value.has(object.namespace)) {
+      value.set(object.namespace, impliedNamespace(object.namespace));
+    }
+  }
+  return { value, diagnostics };
+}
+
+function findPolicies(objects: readonly SourceObject[]): Part<ReadonlyMap<PolicyKey, Policy>> {
+  const value = new Map<PolicyKey, Policy>();
+  const diagnostics: Diagnostic[] = [];
+  for (const object of objects) {
+    if (object.kind !== 'NetworkPolicy') continue;
+    const lowered = lowerNetworkPolicy(object);
+    diagnostics.push(...lowered.diagnostics);
+    if (lowered.value !== null) value.set(lowered.value.key, lowered.value);
+  }
+  return { value, diagnostics };
+}
+
+/** Of two running pods with one address the first keeps it: an address is one pod's, and nobody can say whose. */
+function separateAddresses(
+  objects: readonly SourceObject[],
+  pods: ReadonlyMap<PodKey, Pod>,
+): Part<ReadonlyMap<PodKey, Pod>> {
+  const value = new Map<PodKey, Pod>();
+  const diagnostics: Diagnostic[] = [];
+  const holders = new Map<string, Pod>();
+  for (const pod of pods.values()) {
+    const own = pod.addresses.filter((address) => {
+      if (pod.hostNetwork || pod.finished) return true;
+      const text = formatAddress(address);
+      const holder = holders.get(text);
+      if (holder === undefined) holders.set(text, pod);
+      else diagnostics.push(sharedAddress(objects, text, [holder, pod]));
+      return holder === undefined;
+    });
+    value.set(pod.key, own.length === pod.addresses.length ? pod : { ...pod, addresses: own });
+  }
+  return { value, diagnostics };
+}
+
+function sharedAddress(objects: readonly SourceObject[], address: string, [first, second]: [Pod, Pod]): Diagnostic {
+  const objectOf = (pod: Pod): SourceObject | undefined =>
+    objects.find((object) => object.kind === 'Pod' && podKey(object.namespace, object.name) === pod.key);
+  const holder = objectOf(first);
+  const object = objectOf(second);
+  const place = holder === undefined ? '' : placeOf(holder);
+  const complaint = {
+    code: 'address-shared',
+    message: `the address ${address} is also that of the running pod ${first.key}${place}`,
+    hint: 'Give one of them another status.podIP, or mark it hostNetwork or finished (status.phase).',
+  } as const;
+  return complainOf(object ?? unnamed(second), 'status.podIP', complaint);
+}
+
+/** Pods that found no address: their node's blocks are full. */
+function homeless(objects: readonly SourceObject[], world: World): Diagnostic[] {
+  const lacking = [...world.pods.values()].filter(needsAddress);
+  return lacking.map((pod) => {
+    const object = objects.find(({ kind, namespace, name }) => kind === 'Pod' && podKey(namespace, name) === pod.key);
+    return complainOf(object ?? unnamed(pod), '', {
+      code: 'addresses-exhausted',
+      message: `the pod ${pod.key} finds no free address on its node ${pod.node}`,
+      hint: 'Give the node a larger podCIDR, or spread the pods over more nodes.',
+    });
+  });
+}
+
+/** Stands for a pod that was made for a workload: it has no object, so no place in a file. */
+function unnamed({ namespace, name }: Pod): SourceObject {
+  return { apiVersion: 'v1', kind: 'Pod', namespace, name, content: null, origin: null };
+}
