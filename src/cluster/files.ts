@@ -1,8 +1,8 @@
 // Paths → texts: files, directories (all manifests below them), and `-` for standard input. The only place that reads.
 import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Diagnostic } from '#policy/diagnostic.ts';
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
 
 /** One file's text, under the name that messages use. */
 export type ManifestFile = { readonly name: string; readonly text: string };

@@ -1,9 +1,10 @@
 // Paths → world: what every command that takes `-f` calls.
+
+import { parseManifest } from '#cluster/manifests/parse.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
 import { readFiles } from './files.ts';
-import { parseManifest } from '#cluster/manifests/parse.ts';
 import { type BuildOptions, buildWorld, DEFAULT_BUILD } from './world/build.ts';
 import type { UnknownKind } from './world/inventory.ts';
 

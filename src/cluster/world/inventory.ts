@@ -1,8 +1,9 @@
 // The objects of an input, sorted by what Moat does with them: duplicates and kinds that it does not read are named.
-import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
-import { lineOf, type SourceObject } from '#policy/object.ts';
+
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import { apiGroup, kindStanding } from '#cluster/manifests/kinds.ts';
+import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
+import { lineOf, type SourceObject } from '#policy/object.ts';
 
 /** A kind that Moat leaves to others, and how many objects of it the input has. */
 export type UnknownKind = { readonly apiVersion: string; readonly kind: string; readonly count: number };
