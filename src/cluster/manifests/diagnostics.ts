@@ -21,6 +21,7 @@ export type ManifestCode =
   | 'object-header'
   | 'object-duplicate'
   | 'object-field'
+  | 'pod-port'
   | 'kind-not-understood'
   | 'kind-unknown'
   | 'address-shared'
@@ -46,6 +47,10 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
   'object-header': { severity: 'error', meaning: 'apiVersion, kind, name or namespace is missing or is not text.' },
   'object-duplicate': { severity: 'error', meaning: 'The same object stands in two places.' },
   'object-field': { severity: 'error', meaning: 'A field of an object has a wrong type or value.' },
+  'pod-port': {
+    severity: 'warning',
+    meaning: 'A named container port has no usable number or protocol; no policy can mean it.',
+  },
   'kind-not-understood': { severity: 'warning', meaning: 'A kind that Moat does not read; its objects are left out.' },
   'kind-unknown': {
     severity: 'error',

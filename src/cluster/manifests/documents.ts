@@ -1,5 +1,5 @@
 // A stream of YAML or JSON → its documents, each parsed on its own, so that one mistake does not hide the others.
-import { parseEvents, YAMLException } from 'js-yaml';
+import { type Event, parseEvents, YAMLException } from 'js-yaml';
 import type { ManifestCode } from './diagnostics.ts';
 import { buildTrees, type Tree, TreeError } from './tree.ts';
 
@@ -30,8 +30,8 @@ export function parseDocuments(text: string): Documents {
   const errors: DocumentError[] = [];
   for (const chunk of splitDocuments(text)) {
     try {
-      const events = parseEvents(chunk.text, { maxDepth: MAX_DEPTH });
-      for (const tree of buildTrees(events, { source: chunk.text, firstLine: chunk.line })) trees.push(tree);
+      const { events, source } = parseLeniently(chunk.text);
+      for (const tree of buildTrees(events, { source, firstLine: chunk.line })) trees.push(tree);
     } catch (error) {
       errors.push(documentError(error, chunk));
     }
@@ -63,6 +63,40 @@ function countLines(text: string): number {
   for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count++;
   return count;
 }
+
+type ParsedText = { readonly events: Event[]; readonly source: string };
+
+/** How much text is parsed again, all in all, for the sake of lines that are not indented enough. */
+const REPAIR_BUDGET = 16 * 1024 * 1024;
+
+/**
+ * Lines inside brackets or quotes need no indentation for kubectl's parser, and may begin with tabs; js-yaml refuses
+ * both. Such a line gets more spaces in front, which changes neither its value nor its number.
+ */
+function parseLeniently(text: string): ParsedText {
+  let source = text;
+  for (let spent = 0; ; spent += source.length) {
+    try {
+      return { events: parseEvents(source, { maxDepth: MAX_DEPTH }), source };
+    } catch (error) {
+      const repaired = spent < REPAIR_BUDGET ? repairIndentation(source, error) : null;
+      if (repaired === null) throw error;
+      source = repaired;
+    }
+  }
+}
+
+function repairIndentation(source: string, error: unknown): string | null {
+  if (!(error instanceof YAMLException) || error.reason !== 'deficient indentation') return null;
+  const position = error.mark?.position ?? 0;
+  const start = source.lastIndexOf('\n', position - 1) + 1;
+  const body = source.slice(start).search(/[^ \t]/) + start;
+  if (body < start || source.slice(start, body) === REPAIRED) return null;
+  return source.slice(0, start) + REPAIRED + source.slice(body);
+}
+
+/** Deeper than any real mapping stands. */
+const REPAIRED = ' '.repeat(256);
 
 /** The first line with a NUL or another byte that is no text (U+FFFD stands for what was no UTF-8); null for text. */
 function binaryLine(text: string): number | null {

@@ -18,6 +18,10 @@ const WORLD_KINDS: ReadonlySet<string> = new Set([
   'batch/Job',
   'batch/CronJob',
   'networking.k8s.io/NetworkPolicy',
+  // The workloads' old home, which old manifests still name.
+  'extensions/Deployment',
+  'extensions/DaemonSet',
+  'extensions/ReplicaSet',
 ]);
 
 /** Real kinds of the API groups of which Moat reads some, so that a misspelt kind can be told from a foreign one. */
@@ -27,6 +31,9 @@ const FOREIGN_KINDS: ReadonlyMap<string, ReadonlySet<string>> = new Map([
     new Set(['Ingress', 'IngressClass', 'IPAddress', 'ServiceCIDR', 'ClusterCIDR', 'ClusterTrustBundle']),
   ],
 ]);
+
+/** Versions that NetworkPolicy had once, or never had: no cluster serves them, so such a policy protects nothing. */
+const GONE_VERSIONS = /^(extensions\/.*|networking\.k8s\.io\/(?!v1$).*)$/;
 
 export type KindStanding = 'read' | 'foreign' | 'misspelt';
 
@@ -39,6 +46,7 @@ export function apiGroup(apiVersion: string): string {
 /** Whether Moat reads a kind, leaves it to others, or takes it for a misspelling. */
 export function kindStanding(apiVersion: string, kind: string): KindStanding {
   const group = apiGroup(apiVersion);
+  if (kind === 'NetworkPolicy' && GONE_VERSIONS.test(apiVersion)) return 'misspelt';
   if (WORLD_KINDS.has(`${group}/${kind}`)) return 'read';
   const foreign = FOREIGN_KINDS.get(group);
   return foreign === undefined || foreign.has(kind) ? 'foreign' : 'misspelt';

@@ -1,5 +1,6 @@
 // Text of a file → the Kubernetes objects in it, with the line of each field. Pure: reading files is files.ts's part.
 import type { Diagnostic } from '#policy/diagnostic.ts';
+import { describe, type Fields, isAbsent, isFields } from '#policy/fields.ts';
 import { childPath, type FieldPath, itemPath, type Origin, type SourceObject } from '#policy/object.ts';
 import { MANIFEST_CODES, type ManifestCode } from './diagnostics.ts';
 import { type DocumentError, parseDocuments } from './documents.ts';
@@ -25,7 +26,7 @@ type Item = { readonly value: unknown; readonly list: { readonly apiVersion: str
 function readItem(reader: Reader, tree: Tree, item: Item): void {
   const { value } = item;
   const line = lineOfValue(tree, value);
-  if (!isRecord(value)) {
+  if (!isFields(value)) {
     report(reader, { code: 'not-an-object', line, message: 'the document is no mapping of fields' });
     return;
   }
@@ -38,7 +39,7 @@ function readItem(reader: Reader, tree: Tree, item: Item): void {
   const apiVersion = value.apiVersion ?? item.list?.apiVersion;
   if (typeof kind !== 'string' || kind === '' || typeof apiVersion !== 'string' || apiVersion === '') {
     const field = typeof kind === 'string' && kind !== '' ? 'apiVersion' : 'kind';
-    report(reader, { code: 'object-header', line, message: `the object has no text in ${field}` });
+    reportHeader(reader, line, { what: 'the object', field, found: field === 'kind' ? kind : apiVersion });
     return;
   }
   if (kind.endsWith('List') && Array.isArray(value.items)) {
@@ -49,22 +50,26 @@ function readItem(reader: Reader, tree: Tree, item: Item): void {
   readObject(reader, tree, { value, kind, apiVersion });
 }
 
-type Header = { readonly value: Record<string, unknown>; readonly kind: string; readonly apiVersion: string };
+type Header = { readonly value: Fields; readonly kind: string; readonly apiVersion: string };
 
 function readObject(reader: Reader, tree: Tree, { value, kind, apiVersion }: Header): void {
-  const metadata = isRecord(value.metadata) ? value.metadata : {};
+  const metadata = isFields(value.metadata) ? value.metadata : {};
   const origin: Origin = { file: reader.file, lines: collectLines(tree, value) };
   const name = ownName(metadata);
   const namespace = metadata.namespace ?? '';
-  const line = lineOfValue(tree, isRecord(value.metadata) ? value.metadata : value);
+  const line = lineOfValue(tree, isFields(value.metadata) ? value.metadata : value);
   if (name === null || name === '') {
-    report(reader, { code: 'object-header', line, message: `the ${kind} has no text in metadata.name` });
+    const at = origin.lines['metadata.name'] ?? line;
+    if (kind.endsWith('List') && metadata.name === undefined) {
+      report(reader, { code: 'object-header', line, message: `the ${kind} has neither a list in items nor a name` });
+      return;
+    }
+    reportHeader(reader, at, { what: `the ${kind}`, field: 'metadata.name', found: metadata.name });
     return;
   }
   if (typeof namespace !== 'string') {
     const at = origin.lines['metadata.namespace'] ?? line;
-    const message = `the ${kind} "${name}" has ${JSON.stringify(namespace)}, which is no text, in metadata.namespace`;
-    report(reader, { code: 'object-header', line: at, message });
+    reportHeader(reader, at, { what: `the ${kind} "${name}"`, field: 'metadata.namespace', found: namespace });
     return;
   }
   const scoped = isClusterScoped(apiVersion, kind) ? '' : namespace === '' ? 'default' : namespace;
@@ -72,7 +77,7 @@ function readObject(reader: Reader, tree: Tree, { value, kind, apiVersion }: Hea
 }
 
 /** metadata.name, or the name that stands for generateName; null where neither is text. */
-function ownName(metadata: Record<string, unknown>): string | null {
+function ownName(metadata: Fields): string | null {
   const { name, generateName } = metadata;
   if (typeof name === 'string') return name;
   return name === undefined && typeof generateName === 'string' ? `${generateName}0` : null;
@@ -121,8 +126,11 @@ function report(reader: Reader, error: DocumentError): void {
   reader.diagnostics.push(documentDiagnostic(error, reader.file));
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+function reportHeader(reader: Reader, line: number, header: { what: string; field: string; found: unknown }): void {
+  const { what, field, found } = header;
+  const absent = isAbsent(found) || found === '';
+  const message = absent ? `${what} has no ${field}` : `${field} of ${what} is ${describe(found)}, and must be text`;
+  report(reader, { code: 'object-header', line, message });
 }
 
 const HINTS: Partial<Readonly<Record<ManifestCode, string>>> = {
@@ -131,7 +139,7 @@ const HINTS: Partial<Readonly<Record<ManifestCode, string>>> = {
   'yaml-alias': 'Put the anchor before the alias, outside of it.',
   'yaml-too-large': 'Split the file, or write out what the aliases stand for.',
   'yaml-tag': 'Remove the tag, or quote the value.',
-  'yaml-key': 'Write the key as text.',
+  'yaml-key': 'Write the key as text; render templates ({{ … }}) first.',
   'yaml-merge': 'Merge a mapping: `<<: *anchor`.',
   'file-binary': 'Leave this file out, or save it as UTF-8 text.',
   'not-an-object': 'Leave it out of the input, or give it apiVersion and kind.',

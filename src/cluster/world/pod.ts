@@ -2,7 +2,7 @@
 import { type Address, parseAddress } from '#net/address.ts';
 import { protocolNumber } from '#net/protocol.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
-import { describe, fieldsOf, isAbsent, isFields, itemsOf } from '#policy/fields.ts';
+import { describe, fieldsOf, isAbsent, isFields, itemsOf, show } from '#policy/fields.ts';
 import { childPath, type FieldPath, itemPath, type SourceObject } from '#policy/object.ts';
 import type { Labels } from '#policy/selector.ts';
 import type { NamedPort } from '#policy/world.ts';
@@ -84,7 +84,12 @@ function readPort(notes: Notes, value: unknown, path: FieldPath): NamedPort[] {
   if (isAbsent(name)) return [];
   const number = typeof protocol === 'string' ? protocolNumber(protocol) : null;
   if (typeof name !== 'string' || number === null || !isPortNumber(containerPort)) {
-    noteField(notes, path, { found: value, wanted: 'a port with a name, a containerPort of 1..65535 and a protocol' });
+    const complaint = {
+      code: 'pod-port',
+      message: `the port ${show(name)} has no containerPort of 1..65535, or no known protocol`,
+      hint: 'Write containerPort as a number; until then no policy can name this port.',
+    } as const;
+    notes.diagnostics.push(complainOf(notes.object, path, complaint));
     return [];
   }
   return [{ name, protocol: number, port: containerPort }];
