@@ -1,13 +1,11 @@
 // What crosses the agent's sockets, as JSON lines: objects in, requests and answers, flows out.
 import type { DropReason } from '#datapath/port.ts';
 import type { Action, Direction, RuleId } from '#policy/model.ts';
-import type { SourceObject } from '#policy/object.ts';
-import type { PodKey } from '#policy/world.ts';
+import type { PodKey, WorldEvent } from '#policy/world.ts';
 
 /** A line from a cluster source: first what exists, then `synced`, then changes; the shape of a Kubernetes watch. */
 export type SourceMessage =
-  | { readonly kind: 'put'; readonly object: SourceObject }
-  | { readonly kind: 'delete'; readonly object: Pick<SourceObject, 'kind' | 'namespace' | 'name'> }
+  | { readonly kind: 'change'; readonly event: WorldEvent }
   /** Everything before this line belongs together: apply it, and answer for this revision. */
   | { readonly kind: 'synced'; readonly revision: number };
 

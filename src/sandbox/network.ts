@@ -99,6 +99,12 @@ export class SandboxNetwork {
     return nodes;
   }
 
+  /** Removes a node; its pods are gone already. */
+  async removeNode(node: NodeNetns): Promise<void> {
+    await ipRemove(this.#world, [`link del ${names.fabricInterface(node.index)}`]);
+    await ipRemove(null, [`netns del ${node.netns}`]);
+  }
+
   /** Makes pods; the node's end of each link stays down, so nothing can pass before the datapath is attached. */
   async createPods(specs: readonly PodSpec[]): Promise<readonly PodNetns[]> {
     const pods = specs.map((spec): PodNetns => {

@@ -1,0 +1,118 @@
+// One node's state: the compiled plan and the datapath that enforces it, moved together.
+import type { Step } from '#compile/plan.ts';
+import type { Datapath, DatapathEvent, DropReason, EndpointLink } from '#datapath/port.ts';
+import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
+import type { PolicyKey } from '#policy/model.ts';
+import type { WorldEvent } from '#policy/world.ts';
+import type { FlowEvent } from './protocol.ts';
+import { RuleNames } from './rule-names.ts';
+
+/** What turns changes of the world into steps (compile/). */
+export type PlanMaker = { apply(events: readonly WorldEvent[]): readonly Step[] };
+
+export type Applied = { readonly steps: number; readonly applyMs: number };
+
+/** Owns the compiler's and the datapath's common history. After a throw it is of no more use: start afresh. */
+export class NodeState {
+  readonly #node: string;
+  readonly #compiler: PlanMaker;
+  readonly #datapath: Datapath;
+  readonly #names: RuleNames = new RuleNames();
+  readonly #policies: Set<PolicyKey> = new Set();
+  /** Local addresses whose policy is in force. */
+  readonly #endpoints: Set<AddressKey> = new Set();
+  readonly #drops: Map<DropReason, number> = new Map();
+  #lost = 0;
+
+  constructor(node: string, compiler: PlanMaker, datapath: Datapath) {
+    this.#node = node;
+    this.#compiler = compiler;
+    this.#datapath = datapath;
+  }
+
+  get endpoints(): number {
+    return this.#endpoints.size;
+  }
+
+  get policies(): number {
+    return this.#policies.size;
+  }
+
+  get rules(): number {
+    return this.#names.size;
+  }
+
+  get lostEvents(): number {
+    return this.#lost;
+  }
+
+  get drops(): Readonly<Partial<Record<DropReason, number>>> {
+    return Object.fromEntries(this.#drops);
+  }
+
+  /** Brings changes into force: every later packet is judged by them. */
+  apply(events: readonly WorldEvent[]): Applied {
+    const startedMs = performance.now();
+    const steps = this.#compiler.apply(events);
+    // Before the kernel knows a rule's number, its name is known: no event can come first.
+    this.#names.follow(steps);
+    this.#datapath.apply(steps);
+    this.#remember(events, steps);
+    return { steps: steps.length, applyMs: performance.now() - startedMs };
+  }
+
+  /** Puts the hooks on an interface. What it may pass is decided by the policy of its addresses. */
+  attach(link: EndpointLink): void {
+    this.#datapath.attach(link);
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#datapath.detach(interfaceIndex);
+  }
+
+  /** True where the address has its policy in force. */
+  enforces(address: Address): boolean {
+    return this.#endpoints.has(formatAddress(address));
+  }
+
+  /** Events since the last call, rules named, and how many the kernel could not hand over. */
+  poll(): { readonly events: readonly FlowEvent[]; readonly lost: number } {
+    const { events, lost } = this.#datapath.poll();
+    this.#lost += lost;
+    for (const event of events) if (event.kind === 'drop') this.#countDrop(event);
+    return { events: events.map((event) => this.#name(event)), lost };
+  }
+
+  close(): void {
+    this.#datapath.close();
+  }
+
+  #remember(events: readonly WorldEvent[], steps: readonly Step[]): void {
+    for (const event of events) {
+      if (event.kind !== 'policy') continue;
+      if (event.value === null) this.#policies.delete(event.key);
+      else this.#policies.add(event.key);
+    }
+    for (const step of steps) {
+      if (step.kind !== 'endpoint') continue;
+      if (step.value === null) this.#endpoints.delete(formatAddress(step.address));
+      else this.#endpoints.add(formatAddress(step.address));
+    }
+  }
+
+  #countDrop(event: DatapathEvent): void {
+    this.#drops.set(event.reason, (this.#drops.get(event.reason) ?? 0) + event.count);
+  }
+
+  #name(event: DatapathEvent): FlowEvent {
+    const { kind, hook, reason, leg, protocol, sourcePort, destinationPort, count } = event;
+    return {
+      ...{ node: this.#node, kind, hook, reason, leg, protocol, sourcePort, destinationPort, count },
+      egress: event.egressRule === null ? null : this.#names.name(event.egressRule),
+      ingress: event.ingressRule === null ? null : this.#names.name(event.ingressRule),
+      source: formatAddress(event.source),
+      destination: formatAddress(event.destination),
+      timeNs: String(event.timeNs),
+    };
+  }
+}

@@ -1,0 +1,69 @@
+// The cluster source of a sandbox: gives every agent the whole world, then each change as it happens.
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { writeLine } from '#agent/json-lines.ts';
+import type { SourceMessage } from '#agent/protocol.ts';
+import { diffWorlds } from '#cluster/world/diff.ts';
+import type { World, WorldEvent } from '#policy/world.ts';
+import { EMPTY_WORLD } from './changes.ts';
+
+/** Holds the published world. Its revision grows by one with every change. */
+export class ClusterServer {
+  readonly #path: string;
+  readonly #server: Server;
+  readonly #sockets: Set<Socket> = new Set();
+  #world: World = EMPTY_WORLD;
+  #revision = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#server = createServer((socket) => this.#serve(socket));
+  }
+
+  async listen(): Promise<void> {
+    rmSync(this.#path, { force: true });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once('error', reject);
+    this.#server.listen(this.#path, resolve);
+    await promise;
+    chmodSync(this.#path, 0o600);
+  }
+
+  get world(): World {
+    return this.#world;
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Publishes a world; returns what changed. Where nothing did, the revision stays. */
+  publish(world: World): readonly WorldEvent[] {
+    const events = diffWorlds(this.#world, world);
+    this.#world = world;
+    if (events.length === 0 && this.#revision > 0) return [];
+    this.#revision++;
+    for (const socket of this.#sockets) this.#send(socket, events);
+    return events;
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    rmSync(this.#path, { force: true });
+  }
+
+  #serve(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#sockets.delete(socket));
+    socket.resume();
+    // Before the first world there is nothing to list; the first publish lists it.
+    if (this.#revision > 0) this.#send(socket, diffWorlds(EMPTY_WORLD, this.#world));
+  }
+
+  #send(socket: Socket, events: readonly WorldEvent[]): void {
+    for (const event of events) writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
+    writeLine(socket, { kind: 'synced', revision: this.#revision } satisfies SourceMessage);
+  }
+}

@@ -1,0 +1,116 @@
+// A sandbox's own socket: what other processes ask of it, as JSON lines.
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { readLines, writeLine } from '#agent/json-lines.ts';
+import type { ProbePort } from '#datapath/reference/simulate.ts';
+import { type Address, parseAddress } from '#net/address.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
+import type { SourceObject } from '#policy/object.ts';
+import type { SandboxControl, SandboxEvent } from './api.ts';
+import { errorText, InvalidInputError, SandboxError } from './error.ts';
+
+export type ControlRequest =
+  | { readonly id: number; readonly method: 'apply'; readonly objects: readonly SourceObject[] }
+  | {
+      readonly id: number;
+      readonly method: 'probe';
+      readonly ports: readonly ProbePort[];
+      readonly externals: readonly string[];
+    }
+  | { readonly id: number; readonly method: 'status' | 'down' | 'events' };
+
+export type ControlMessage =
+  | { readonly kind: 'answer'; readonly id: number; readonly result: unknown }
+  | { readonly kind: 'refusal'; readonly id: number; readonly error: Refusal }
+  | { readonly kind: 'progress'; readonly id: number; readonly done: number; readonly total: number }
+  | { readonly kind: 'event'; readonly event: SandboxEvent };
+
+/** A SandboxError on its way to another process. */
+export type Refusal = {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+  readonly diagnostics: readonly Diagnostic[];
+};
+
+/** Serves one sandbox until closed. */
+export class ControlServer {
+  readonly #path: string;
+  readonly #sandbox: SandboxControl;
+  readonly #server: Server;
+  readonly #sockets: Set<Socket> = new Set();
+
+  constructor(path: string, sandbox: SandboxControl) {
+    this.#path = path;
+    this.#sandbox = sandbox;
+    this.#server = createServer((socket) => this.#serve(socket));
+  }
+
+  async listen(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once('error', reject);
+    this.#server.listen(this.#path, resolve);
+    await promise;
+    chmodSync(this.#path, 0o600);
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.end();
+    rmSync(this.#path, { force: true });
+  }
+
+  #serve(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#sockets.delete(socket));
+    readLines(socket, (value) => void this.#handle(socket, value as ControlRequest));
+  }
+
+  async #handle(socket: Socket, request: ControlRequest): Promise<void> {
+    const { id } = request;
+    const send = (message: ControlMessage): void => void writeLine(socket, message);
+    try {
+      send({ kind: 'answer', id, result: await this.#answer(socket, request, send) });
+    } catch (error) {
+      send({ kind: 'refusal', id, error: refusalOf(error) });
+    }
+  }
+
+  async #answer(socket: Socket, request: ControlRequest, send: (message: ControlMessage) => void): Promise<unknown> {
+    switch (request.method) {
+      case 'apply':
+        return await this.#sandbox.applyObjects(request.objects);
+      case 'probe': {
+        const externals = request.externals.map(readAddress);
+        const progress = (done: number, total: number): void => {
+          if (done % 50 === 0 || done === total) send({ kind: 'progress', id: request.id, done, total });
+        };
+        return await this.#sandbox.probe({ ports: request.ports, externals, progress });
+      }
+      case 'status':
+        return await this.#sandbox.status();
+      case 'down':
+        await this.#sandbox.down();
+        return {};
+      case 'events': {
+        const stop = this.#sandbox.onEvent((event) => send({ kind: 'event', event }));
+        socket.on('close', stop);
+        return {};
+      }
+    }
+  }
+}
+
+function readAddress(text: string): Address {
+  const address = parseAddress(text);
+  if (address === null)
+    throw new SandboxError('address', `'${text}' is not an IP address`, 'write an IPv4 or IPv6 one');
+  return address;
+}
+
+function refusalOf(error: unknown): Refusal {
+  const { code, hint } = error instanceof SandboxError ? error : { code: 'failed', hint: 'report this' };
+  const diagnostics = error instanceof InvalidInputError ? error.diagnostics : [];
+  return { code, message: errorText(error), hint, diagnostics };
+}

@@ -1,0 +1,239 @@
+// A cluster on this machine: nodes and pods as network namespaces, each node with its own agent and datapath.
+//
+//   const sandbox = await startSandbox({ name: 'demo', paths: ['shop/'], nodes: 2 });
+//   sandbox.onEvent((event) => …);            // notices, changes, flows with their rules named
+//   await sandbox.apply(['extra.yaml']);      // adds or replaces objects, live
+//   const { rows, errors } = await sandbox.probe({ ports, externals });
+//   await sandbox.down();                     // leaves nothing behind
+//
+// From another process: `connectSandbox('demo')` (client.ts) has apply, probe, status, down and onEvent too.
+
+import { isInvalid, loadManifests } from '#cluster/load.ts';
+import { buildWorld } from '#cluster/world/build.ts';
+import { objectKey } from '#cluster/world/inventory.ts';
+import { type Address, formatAddress } from '#net/address.ts';
+import type { SourceObject } from '#policy/object.ts';
+import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus } from './api.ts';
+import { describeChanges } from './changes.ts';
+import { ClusterServer } from './cluster-server.ts';
+import { ControlServer } from './control.ts';
+import { errorText, InvalidInputError, SandboxError } from './error.ts';
+import { Fleet } from './fleet.ts';
+import type { StatePaths } from './names.ts';
+import { SandboxNetwork } from './network.ts';
+import { claim, release, removeLeftovers } from './owner.ts';
+import { type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
+import type { PacketEnd } from './probe-tasks.ts';
+
+/** Brings a sandbox up, after removing what a crashed one of the same name left. Throws SandboxError. */
+export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
+  if (process.getuid?.() !== 0) {
+    throw new SandboxError('root', 'a sandbox makes network namespaces, which needs root', 'run it with sudo');
+  }
+  const loaded = loadManifests(options.paths, { nodeCount: options.nodes ?? 2, previous: null });
+  if (isInvalid(loaded.diagnostics) && options.lenient !== true) throw new InvalidInputError(loaded.diagnostics);
+  const paths = claim(options.name);
+  const sandbox = new Sandbox(options, paths);
+  try {
+    await sandbox.start(loaded.objects);
+    return sandbox;
+  } catch (error) {
+    await sandbox.down();
+    throw error;
+  }
+}
+
+/** A live sandbox, held by this process. */
+export class Sandbox {
+  readonly name: string;
+  readonly #options: SandboxOptions;
+  readonly #network: SandboxNetwork;
+  readonly #cluster: ClusterServer;
+  readonly #control: ControlServer;
+  readonly #fleet: Fleet;
+  readonly #listeners: Set<(event: SandboxEvent) => void> = new Set();
+  readonly #ports: SourcePorts = new SourcePorts();
+  #objects: ReadonlyMap<string, SourceObject> = new Map();
+  readonly #closed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
+  #ending: Promise<void> | null = null;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(options: SandboxOptions, paths: StatePaths) {
+    this.name = options.name;
+    this.#options = options;
+    this.#network = new SandboxNetwork(options.name);
+    this.#cluster = new ClusterServer(paths.cluster);
+    this.#control = new ControlServer(paths.control, this);
+    this.#fleet = new Fleet({
+      instance: options.name,
+      paths,
+      network: this.#network,
+      semantics: options.semantics ?? STANDARD_SEMANTICS,
+      flows: (node, events, lost) => this.#tell({ kind: 'flows', node, events, lost }),
+      notice: (text) => this.#tell({ kind: 'notice', text }),
+    });
+    if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
+  }
+
+  /** Called once, by startSandbox. */
+  async start(objects: readonly SourceObject[]): Promise<void> {
+    const { namespaces, processes } = await removeLeftovers(this.name);
+    if (namespaces.length + processes.length > 0) {
+      const text = `removed what an earlier sandbox left: ${namespaces.length} namespaces, ${processes.length} agents`;
+      this.#tell({ kind: 'notice', text });
+    }
+    await this.#network.createWorld();
+    await this.#cluster.listen();
+    await this.#inTurn(() => this.#become(objects));
+    await this.#control.listen();
+  }
+
+  get world(): World {
+    return this.#cluster.world;
+  }
+
+  /** Adds or replaces objects from manifests. Invalid input is refused whole, unless the sandbox is lenient. */
+  async apply(paths: readonly string[]): Promise<Change> {
+    const { objects, diagnostics } = loadManifests(paths);
+    if (isInvalid(diagnostics) && this.#options.lenient !== true) throw new InvalidInputError(diagnostics);
+    return await this.applyObjects(objects);
+  }
+
+  /** As `apply`, of objects that somebody has read already. */
+  async applyObjects(objects: readonly SourceObject[]): Promise<Change> {
+    return await this.#inTurn(() => {
+      const merged = new Map(this.#objects);
+      for (const object of objects) merged.set(objectKey(object), object);
+      return this.#become([...merged.values()]);
+    });
+  }
+
+  /** Replaces all objects: what is not among them goes. */
+  async setObjects(objects: readonly SourceObject[]): Promise<Change> {
+    return await this.#inTurn(() => this.#become(objects));
+  }
+
+  /** Probes every pair of pods, and the named outside addresses, by real packets. */
+  async probe(ask: SandboxProbe): Promise<ProbeResult> {
+    const externals = ask.externals ?? [];
+    this.#checkExternals(externals);
+    await this.#network.addExternal(externals);
+    try {
+      const ends = [...this.#podEnds(), ...externals.map((address) => this.#externalEnd(address))];
+      const tap: Parameters<typeof probeByPackets>[1] = (listen) =>
+        this.onEvent((event) => {
+          if (event.kind === 'flows') listen(event.node, event.events, event.lost);
+        });
+      return await probeByPackets({ ...ask, sources: ends, destinations: ends }, tap, this.#ports);
+    } finally {
+      await this.#network.removeExternal(externals);
+    }
+  }
+
+  async status(): Promise<SandboxStatus> {
+    const nodes = [...this.#fleet.nodes].map(async ([name, node]) => {
+      const addresses = node.netns.addresses.map(formatAddress);
+      // An agent that is away is a state to report, not a failure of this command.
+      const agent = node.agent.alive ? await node.agent.client.status() : null;
+      return { name, netns: node.netns.netns, addresses, agent };
+    });
+    const pods = [...this.#fleet.pods.values()].map((pod) => {
+      const addresses = pod.addresses.map(formatAddress);
+      return { name: pod.key, node: pod.node.name, netns: pod.netns, addresses };
+    });
+    const { name } = this;
+    return { name, pid: process.pid, revision: this.#cluster.revision, nodes: await Promise.all(nodes), pods };
+  }
+
+  /** Hears notices, changes and flows until the returned function is called. */
+  onEvent(listener: (event: SandboxEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Ends everything: agents, namespaces, pins, sockets, the state folder. */
+  async down(): Promise<void> {
+    this.#ending ??= this.#end();
+    await this.#ending;
+  }
+
+  /** Resolves when the sandbox is down, whoever asked for it. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  async #end(): Promise<void> {
+    await this.#queue;
+    await this.#fleet.stop();
+    this.#cluster.close();
+    await removeLeftovers(this.name);
+    release(this.name);
+    this.#control.close();
+    this.#closed.resolve();
+  }
+
+  async #become(objects: readonly SourceObject[]): Promise<Change> {
+    const startedMs = performance.now();
+    const before = this.#cluster.world;
+    const built = buildWorld(objects, { nodeCount: this.#options.nodes ?? 2, previous: before });
+    const { world } = built;
+    await this.#fleet.removeGone(world);
+    await this.#fleet.addNodes(world);
+    const events = this.#cluster.publish(world);
+    this.#objects = new Map(objects.map((object) => [objectKey(object), object]));
+    const nodeMs = await this.#fleet.reached(this.#cluster.revision);
+    await this.#fleet.addPods(world);
+    const change: Change = {
+      revision: this.#cluster.revision,
+      changes: describeChanges(before, events),
+      totalMs: performance.now() - startedMs,
+      nodeMs,
+      diagnostics: built.diagnostics,
+    };
+    this.#tell({ kind: 'change', change });
+    return change;
+  }
+
+  /** One change at a time; a failed one does not stop the next. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work, work);
+    this.#queue = turn.catch((error) => this.#tell({ kind: 'notice', text: errorText(error) }));
+    return turn;
+  }
+
+  #podEnds(): readonly PacketEnd[] {
+    const ends: PacketEnd[] = [];
+    for (const pod of this.world.pods.values()) {
+      const { key, addresses, node } = pod;
+      const own = this.#fleet.pods.get(key);
+      const host = this.#fleet.nodes.get(node)?.netns;
+      if (isEndpoint(pod) && own !== undefined) {
+        ends.push({ name: key, addresses, netns: own.netns, node, endpoint: true });
+      } else if (pod.hostNetwork && !pod.finished && host !== undefined) {
+        ends.push({ name: key, addresses: host.addresses, netns: host.netns, node, endpoint: false });
+      }
+    }
+    return ends;
+  }
+
+  #externalEnd(address: Address): PacketEnd {
+    const name = formatAddress(address);
+    return { name, addresses: [address], netns: this.#network.world, node: null, endpoint: false };
+  }
+
+  #checkExternals(externals: readonly Address[]): void {
+    const inside = [...this.world.pods.values(), ...this.world.nodes.values()];
+    for (const address of externals) {
+      const text = formatAddress(address);
+      const holder = inside.find((one) => one.addresses.some((own) => formatAddress(own) === text));
+      if (holder === undefined) continue;
+      const message = `${text} is not outside: it belongs to ${'key' in holder ? holder.key : holder.name}`;
+      throw new SandboxError('external', message, 'name an address that no pod and no node has');
+    }
+  }
+
+  #tell(event: SandboxEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}
