@@ -1,9 +1,20 @@
 // The one look-up on a Plan: address → identity, then layer by layer the base table and the class, the earlier rule
 // wins (policy-model §5). Used by the reference datapath and by the compiler's own properties; the kernel does the same.
 import { type Address, formatAddress } from '#net/address.ts';
+import { type AxisRange, axisRange } from '#net/axis.ts';
 import { cidrContains } from '#net/cidr.ts';
+import type { Protocol } from '#net/protocol.ts';
 import type { Action } from '#policy/model.ts';
-import type { IdentityNumber, Interval, Plan, PortTable, RuleNumber, SetNumber, TableNumber } from './plan.ts';
+import type {
+  IdentityNumber,
+  Interval,
+  LayerNumber,
+  Plan,
+  PortTable,
+  RuleNumber,
+  SetNumber,
+  TableNumber,
+} from './plan.ts';
 
 /**
  * What the layers of a set say. open: none decided · decided: this rule did · broken: the tables name something that
@@ -52,8 +63,14 @@ export function decide(
   at: { readonly set: SetNumber; readonly peer: IdentityNumber; readonly position: number },
 ): Decision {
   const set = plan.sets.get(at.set);
-  if (set === undefined) return BROKEN;
-  for (const number of set.layers) {
+  return set === undefined ? BROKEN : decideLayers(plan, { ...at, layers: set.layers });
+}
+
+function decideLayers(
+  plan: Plan,
+  at: { readonly layers: readonly LayerNumber[]; readonly peer: IdentityNumber; readonly position: number },
+): Decision {
+  for (const number of at.layers) {
     const layer = plan.layers.get(number);
     if (layer === undefined) return BROKEN;
     const base = search(plan, layer.base, at.position);
@@ -63,6 +80,33 @@ export function decide(
     if (hit !== null && hit.action !== 'pass') return { kind: 'decided', action: hit.action, rule: hit.rule };
   }
   return OPEN;
+}
+
+/**
+ * What a policy set says of a whole protocol: `mixed` where a port could change the answer, or where this can't be
+ * told from one interval (or gap) of each table.
+ */
+export function decideProtocol(
+  plan: Plan,
+  at: { readonly set: SetNumber; readonly peer: IdentityNumber; readonly protocol: Protocol },
+): Decision | { readonly kind: 'mixed' } {
+  const range = axisRange(at.protocol);
+  const position = range.first;
+  for (const number of plan.sets.get(at.set)?.layers ?? []) {
+    const layer = plan.layers.get(number);
+    const tables = [layer?.base ?? null, layer?.classes.get(at.peer) ?? null];
+    if (tables.some((table) => splits(plan, table, range))) return { kind: 'mixed' };
+    const upToHere = decideLayers(plan, { layers: [number], peer: at.peer, position });
+    if (upToHere.kind !== 'open') return upToHere;
+  }
+  return decide(plan, { set: at.set, peer: at.peer, position });
+}
+
+/** True where an interval starts or ends inside the range. */
+function splits(plan: Plan, number: TableNumber | null, range: AxisRange): boolean {
+  const table = number === null ? [] : (plan.tables.get(number) ?? []);
+  const meets = (interval: Interval): boolean => interval.first <= range.last && interval.last >= range.first;
+  return table.some((interval) => meets(interval) && (interval.first > range.first || interval.last < range.last));
 }
 
 /** The interval of a table that covers the position; `broken` where the Plan lacks the table. */

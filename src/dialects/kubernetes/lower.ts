@@ -7,6 +7,7 @@ import {
   type Direction,
   type Peers,
   type Policy,
+  type Ports,
   policyKey,
   type Rule,
   type RuleId,
@@ -24,6 +25,7 @@ export type Lowered = { readonly value: Policy | null; readonly diagnostics: rea
 
 const SPEC_FIELDS = ['podSelector', 'policyTypes', 'ingress', 'egress'];
 const NOBODY: Peers = { kind: 'these', peers: [] };
+const NOTHING: Ports = { kind: 'these', ports: [] };
 
 /** Reads one NetworkPolicy. Offline, any error among the diagnostics makes the object invalid. */
 export function lowerNetworkPolicy(object: SourceObject): Lowered {
@@ -115,7 +117,7 @@ function readRule(reader: Reader, at: Located, place: { direction: Direction; in
     id: `networkpolicy/${object.namespace}/${object.name}/${place.direction}/${place.index}` as RuleId,
     action: 'allow',
     peers: peers ?? NOBODY,
-    ports: ports ?? { kind: 'these', ports: [] },
+    ports: ports ?? NOTHING,
     source: sourceOf(object, at.path),
   };
   return mapping === null || peers === null || ports === null ? closed(rule) : rule;
@@ -123,7 +125,7 @@ function readRule(reader: Reader, at: Located, place: { direction: Direction; in
 
 /** The rule with its id and place, matching nothing. */
 function closed(rule: Rule): Rule {
-  return { ...rule, peers: NOBODY };
+  return { ...rule, peers: NOBODY, ports: NOTHING };
 }
 
 function sourceOf(object: SourceObject, path: FieldPath): Source {

@@ -1,0 +1,46 @@
+// The one suite that every datapath must pass: a factory, and a list of skips with reasons.
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import type { Case, Need } from './conformance/case.ts';
+import { FLOW_CASES } from './conformance/flow-cases.ts';
+import type { Factory, Harness } from './conformance/harness.ts';
+import { POLICY_CASES } from './conformance/policy-cases.ts';
+import { IPV4, IPV6, type Names, Rig } from './conformance/rig.ts';
+
+/** A case that a datapath does not run, by its whole name, and why that is right. */
+export type Skip = { readonly name: string; readonly reason: string };
+
+export const CASES: readonly Case[] = [...FLOW_CASES, ...POLICY_CASES];
+
+/** Runs the suite on the datapaths that the factory makes, one for each case. */
+export function conformance(name: string, factory: Factory, skips: readonly Skip[] = []): void {
+  describe(`conformance of ${name}`, () => {
+    for (const one of CASES) {
+      for (const names of [IPV4, IPV6]) {
+        if (one.family !== undefined && one.family !== names.family) continue;
+        const skip = skips.find((skipped) => skipped.name === one.name);
+        const title = `${one.name} (IPv${names.family})`;
+        it(title, { skip: skip === undefined ? false : skip.reason }, (test) => runCase(test, factory, { one, names }));
+      }
+    }
+    it('skips name cases of the suite', () => {
+      const unknown = skips.filter((skip) => !CASES.some((one) => one.name === skip.name));
+      assert.deepEqual(unknown, []);
+    });
+  });
+}
+
+function runCase(test: TestContext, factory: Factory, what: { readonly one: Case; readonly names: Names }): void {
+  const harness = factory({ establishedLimit: what.one.establishedLimit ?? null });
+  try {
+    const lacking = (what.one.needs ?? []).filter((need) => !offers(harness, need));
+    if (lacking.length > 0) test.skip(`this datapath offers no ${lacking.join(', ')}`);
+    else what.one.run(new Rig(harness), what.names);
+  } finally {
+    harness.close();
+  }
+}
+
+function offers(harness: Harness, need: Need): boolean {
+  return (need === 'clock' ? harness.advance : harness.interleave) !== null;
+}

@@ -1,0 +1,42 @@
+// What a datapath must offer to be put through the conformance suite. eBPF does it with BPF_PROG_TEST_RUN.
+import type { RuleNumber } from '#compile/plan.ts';
+import type { Direction } from '#policy/model.ts';
+import type { Datapath, DropReason } from '../port.ts';
+
+/** A frame at one of an interface's hooks. */
+export type TestPacket = {
+  readonly interfaceIndex: number;
+  readonly hook: 'from-pod' | 'to-pod';
+  /** True where this node's own stack made it (`ingress_ifindex == 0`). */
+  readonly locallyGenerated: boolean;
+  readonly frame: Uint8Array;
+};
+
+/** What became of it. Rules are known of drops and of the first packet of a connection. */
+export type Judged = {
+  readonly verdict: 'pass' | 'drop';
+  readonly reason: DropReason;
+  readonly leg: Direction | null;
+  readonly egressRule: RuleNumber | null;
+  readonly ingressRule: RuleNumber | null;
+};
+
+export type HarnessOptions = {
+  /** Room for established TCP connections; null = the usual. */
+  readonly establishedLimit: number | null;
+};
+
+export type Harness = {
+  readonly datapath: Datapath;
+  /** A fresh interface for a pod; its index. The rig attaches it. */
+  addInterface(): number;
+  /** `refused`: this datapath can't be given a frame so short (BPF_PROG_TEST_RUN: under 34 bytes, for IPv6 54). */
+  inject(packet: TestPacket): Judged | 'refused';
+  /** Moves the clock; null where it can't be moved. */
+  readonly advance: ((seconds: number) => void) | null;
+  /** Runs `meanwhile` between judging the next packet and writing its entry; null where nothing can come between. */
+  readonly interleave: ((meanwhile: () => void) => void) | null;
+  close(): void;
+};
+
+export type Factory = (options: HarnessOptions) => Harness;

@@ -1,0 +1,310 @@
+// The suite's small node: three pods, two nodes, a pod elsewhere, an outside; rules as text; one line a packet.
+import assert from 'node:assert/strict';
+import type { IdentityNumber, LayerNumber, RuleNumber, SetNumber, Step, TableNumber } from '#compile/plan.ts';
+import { type Address, parseAddress } from '#net/address.ts';
+import { parseCidr } from '#net/cidr.ts';
+import type { Direction } from '#policy/model.ts';
+import { podKey } from '#policy/world.ts';
+import { concat } from '../packets.ts';
+import type { Harness, Judged } from './harness.ts';
+import { layerTables, type RuleLine, ruleInfo } from './tables.ts';
+
+/** Addresses of one family, by name. */
+export type Names = {
+  readonly family: 4 | 6;
+  readonly a: string;
+  readonly b: string;
+  readonly c: string;
+  /** A pod of another node. */
+  readonly remote: string;
+  /** In a pod block, but no known pod has it. */
+  readonly unlearnt: string;
+  readonly outside: string;
+  readonly node: string;
+  readonly otherNode: string;
+};
+
+export const IPV4: Names = {
+  family: 4,
+  a: '10.1.0.1',
+  b: '10.1.0.2',
+  c: '10.1.0.3',
+  remote: '10.2.0.5',
+  unlearnt: '10.2.0.77',
+  outside: '203.0.113.9',
+  node: '192.168.0.1',
+  otherNode: '192.168.0.2',
+};
+
+export const IPV6: Names = {
+  family: 6,
+  a: 'fd00:1::1',
+  b: 'fd00:1::2',
+  c: 'fd00:1::3',
+  remote: 'fd00:2::5',
+  unlearnt: 'fd00:2::77',
+  outside: '2001:db8::9',
+  node: 'fd99::1',
+  otherNode: 'fd99::2',
+};
+
+export type PodName = 'a' | 'b' | 'c';
+export const PODS: readonly PodName[] = ['a', 'b', 'c'];
+
+/** `from a`: a sends it. `to b`: it reaches b's interface. `to b by stack`: and this node's own stack made it. */
+export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stack`;
+
+const IDENTITIES: ReadonlyMap<string, IdentityNumber> = new Map(
+  ['world4', 'world6', 'a', 'b', 'c', 'remote', 'node', 'otherNode', 'stranger'].map((name, index) => [
+    name,
+    index + 1,
+  ]),
+);
+const UNKNOWN: IdentityNumber = 20;
+const OPEN_SET: SetNumber = 1;
+
+type Programmed = { readonly set: SetNumber; layers: LayerNumber[]; tables: TableNumber[]; classes: ClassKey[] };
+type ClassKey = { readonly layer: LayerNumber; readonly identity: IdentityNumber };
+
+export class Rig {
+  readonly harness: Harness;
+  readonly #interfaces = new Map<PodName, number>();
+  readonly #rules = new Map<string, RuleNumber>();
+  readonly #lines = new Map<RuleNumber, RuleLine>();
+  readonly #programmed = new Map<string, Programmed>();
+  #next = 100;
+
+  constructor(harness: Harness) {
+    this.harness = harness;
+    for (const pod of PODS) this.attach(pod);
+    harness.datapath.apply([
+      ...[...IDENTITIES.values()].map((identity) => identityStep(identity, 'known')),
+      identityStep(UNKNOWN, 'unknown'),
+      { kind: 'set', set: OPEN_SET, value: { layers: [] } },
+      prefix('0.0.0.0/0', 'world4'),
+      prefix('::/0', 'world6'),
+      { kind: 'prefix', cidr: block('10.0.0.0/8'), value: UNKNOWN },
+      { kind: 'prefix', cidr: block('fd00::/16'), value: UNKNOWN },
+      ...[IPV4, IPV6].flatMap((names) => [...IDENTITIES.keys()].flatMap((name) => known(names, name))),
+      { kind: 'node', node: 'n1', value: [address(IPV4.node), address(IPV6.node)] },
+      { kind: 'node', node: 'n2', value: [address(IPV4.otherNode), address(IPV6.otherNode)] },
+    ]);
+    for (const pod of PODS) this.admit(pod);
+  }
+
+  /** Gives the pod a fresh interface with the datapath's hooks. */
+  attach(pod: PodName): void {
+    const interfaceIndex = this.harness.addInterface();
+    this.#interfaces.set(pod, interfaceIndex);
+    this.harness.datapath.attach({ interfaceIndex, mac: macOfPod(pod), addresses: addressesOf(pod) });
+  }
+
+  detach(pod: PodName): void {
+    this.harness.datapath.detach(this.#interfaceOf(pod));
+    this.#interfaces.delete(pod);
+  }
+
+  /** Writes the pod's endpoint records; `owner` is who lives at the addresses now. */
+  admit(pod: PodName, owner: string = pod): void {
+    for (const own of addressesOf(pod)) {
+      const sets = { egress: this.#setOf(pod, 'egress'), ingress: this.#setOf(pod, 'ingress') };
+      this.apply([
+        { kind: 'endpoint', address: own, value: { address: own, pod: podKey('suite', owner), node: 'n1', ...sets } },
+      ]);
+    }
+  }
+
+  /** Takes the pod's endpoint records away. */
+  expel(pod: PodName): void {
+    this.apply(addressesOf(pod).map((own): Step => ({ kind: 'endpoint', address: own, value: null })));
+  }
+
+  /** Says that the address is of this identity now, and has flows with it judged again. */
+  relabel(text: string, name: string): void {
+    const peer = address(text);
+    this.apply([
+      { kind: 'address', address: peer, value: identity(name) },
+      { kind: 'epoch', sets: [], peers: [peer] },
+    ]);
+  }
+
+  /** The rules of a pod and direction from now on, layer by layer; open flows are judged again. */
+  policy(pod: PodName, direction: Direction, ...layers: readonly (readonly RuleLine[])[]): void {
+    const key = `${pod} ${direction}`;
+    const before = this.#programmed.get(key);
+    const after: Programmed = { set: before?.set ?? this.#next++, layers: [], tables: [], classes: [] };
+    const steps = layers.flatMap((lines, index) => {
+      const layer = before?.layers[index] ?? this.#next++;
+      return this.#layerSteps(lines, { layer, direction, into: after });
+    });
+    const gone = (before?.classes ?? []).filter((old) => !after.classes.some((kept) => sameClass(old, kept)));
+    this.#programmed.set(key, after);
+    this.apply([
+      ...steps,
+      ...gone.map((old): Step => ({ kind: 'class', ...old, value: null })),
+      { kind: 'set', set: after.set, value: { layers: after.layers } },
+    ]);
+    if (before === undefined) this.admit(pod);
+    this.apply([
+      { kind: 'epoch', sets: [after.set], peers: [] },
+      ...(before?.tables ?? []).map((table): Step => ({ kind: 'table', table, value: null })),
+    ]);
+  }
+
+  apply(steps: readonly Step[]): void {
+    this.harness.datapath.apply(steps);
+  }
+
+  /** The frame must pass. */
+  pass(place: Place, frame: Uint8Array): Judged {
+    const judged = this.inject(place, frame);
+    assert.equal(this.describe(judged), 'pass', `${place}: ${hex(frame)}`);
+    return judged;
+  }
+
+  /** The frame must be dropped: `reason`, or `reason leg`, or `reason leg rule line`. */
+  drop(place: Place, frame: Uint8Array, expected: string): void {
+    const words = this.describe(this.inject(place, frame)).split(' ');
+    assert.equal(words.slice(0, expected.split(' ').length).join(' '), expected, `${place}: ${hex(frame)}`);
+  }
+
+  /** As `drop`, keeping the frame's own source MAC. */
+  dropAsIs(place: Place, frame: Uint8Array, expected: string): void {
+    const judged = this.injectAsIs(place, frame);
+    assert.notEqual(judged, 'refused', hex(frame));
+    if (judged !== 'refused') assert.equal(judged.reason, expected, `${place}: ${hex(frame)}`);
+  }
+
+  inject(place: Place, frame: Uint8Array): Judged {
+    const sent = place.startsWith('from')
+      ? concat(frame.subarray(0, 6), macOfPod(podOf(place)), frame.subarray(12))
+      : frame;
+    const judged = this.injectAsIs(place, sent);
+    if (judged === 'refused') throw new Error(`the datapath can't be given this frame: ${hex(frame)}`);
+    return judged;
+  }
+
+  injectAsIs(place: Place, frame: Uint8Array): Judged | 'refused' {
+    return this.harness.inject({
+      interfaceIndex: this.#interfaceOf(podOf(place)),
+      hook: place.startsWith('from') ? 'from-pod' : 'to-pod',
+      locallyGenerated: place.endsWith('by stack'),
+      frame,
+    });
+  }
+
+  /** `pass`, or reason, leg and the line of the rule that denied. */
+  describe(judged: Judged): string {
+    if (judged.verdict === 'pass') return 'pass';
+    const rule = judged.leg === 'egress' ? judged.egressRule : judged.ingressRule;
+    const line = judged.leg === null || rule === null ? [] : [this.lineOf(rule)];
+    return [judged.reason, ...(judged.leg === null ? [] : [judged.leg]), ...line].join(' ');
+  }
+
+  /** The line that a rule number stands for. */
+  lineOf(rule: RuleNumber | null): RuleLine {
+    return rule === null ? 'no rule' : (this.#lines.get(rule) ?? `rule ${rule}, which was never given`);
+  }
+
+  #layerSteps(
+    lines: readonly RuleLine[],
+    at: { readonly layer: LayerNumber; readonly direction: Direction; readonly into: Programmed },
+  ): readonly Step[] {
+    const ruleOf = (line: RuleLine): RuleNumber => this.#ruleOf(line, at.direction);
+    const tables = layerTables(lines, { ruleOf, identityOf: identity, unknown: [UNKNOWN] });
+    const rules = lines.map(
+      (line): Step => ({ kind: 'rule', rule: ruleOf(line), value: ruleInfo(line, at.direction) }),
+    );
+    const steps: Step[] = [];
+    const tableFor = (value: NonNullable<typeof tables.base>): TableNumber => {
+      const table = this.#next++;
+      steps.push({ kind: 'table', table, value });
+      at.into.tables.push(table);
+      return table;
+    };
+    const base = tables.base === null ? null : tableFor(tables.base);
+    steps.push({ kind: 'layer', layer: at.layer, value: { base } });
+    for (const [peer, table] of tables.classes) {
+      const number = tableFor(table);
+      steps.push({ kind: 'class', layer: at.layer, identity: peer, value: number });
+      at.into.classes.push({ layer: at.layer, identity: peer });
+    }
+    at.into.layers.push(at.layer);
+    return [...rules, ...steps];
+  }
+
+  #ruleOf(line: RuleLine, direction: Direction): RuleNumber {
+    const key = `${direction} ${line}`;
+    const rule = this.#rules.get(key) ?? this.#next++;
+    this.#rules.set(key, rule);
+    this.#lines.set(rule, line);
+    return rule;
+  }
+
+  #setOf(pod: PodName, direction: Direction): SetNumber {
+    return this.#programmed.get(`${pod} ${direction}`)?.set ?? OPEN_SET;
+  }
+
+  #interfaceOf(pod: PodName): number {
+    const found = this.#interfaces.get(pod);
+    assert.ok(found !== undefined, `${pod} has no interface`);
+    return found;
+  }
+}
+
+/** The pod's MAC. */
+export function macOfPod(pod: PodName): Uint8Array {
+  return Uint8Array.of(2, 0, 0, 0, 0x50, PODS.indexOf(pod) + 1);
+}
+
+/** The address of a text that the suite wrote itself. */
+export function address(text: string): Address {
+  const found = parseAddress(text);
+  assert.ok(found, text);
+  return found;
+}
+
+function addressesOf(pod: PodName): readonly Address[] {
+  return [address(IPV4[pod]), address(IPV6[pod])];
+}
+
+function podOf(place: Place): PodName {
+  const name = place.split(' ')[1];
+  const pod = PODS.find((known) => known === name);
+  assert.ok(pod, place);
+  return pod;
+}
+
+function identity(name: string): IdentityNumber {
+  const found = IDENTITIES.get(name);
+  assert.ok(found !== undefined, name);
+  return found;
+}
+
+function identityStep(number: IdentityNumber, state: 'known' | 'unknown'): Step {
+  return { kind: 'identity', identity: number, value: { unknown: state === 'unknown' } };
+}
+
+function known(names: Names, name: string): readonly Step[] {
+  const text = Object.entries(names).find(([key]) => key === name)?.[1];
+  if (typeof text !== 'string') return [];
+  return [{ kind: 'address', address: address(text), value: identity(name) }];
+}
+
+function prefix(text: string, name: string): Step {
+  return { kind: 'prefix', cidr: block(text), value: identity(name) };
+}
+
+function block(text: string): Extract<Step, { kind: 'prefix' }>['cidr'] {
+  const found = parseCidr(text);
+  assert.ok(found, text);
+  return found.cidr;
+}
+
+function sameClass(a: ClassKey, b: ClassKey): boolean {
+  return a.layer === b.layer && a.identity === b.identity;
+}
+
+function hex(frame: Uint8Array): string {
+  return Array.from(frame, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,5 @@
+// The reference datapath passes the suite whole.
+import { conformance } from '../conformance.ts';
+import { referenceHarness } from './harness.ts';
+
+conformance('reference', referenceHarness);

@@ -1,0 +1,31 @@
+// The reference datapath as the conformance suite wants it: an injected clock, and a place to come in between.
+import type { Harness, HarnessOptions } from '../conformance/harness.ts';
+import { ReferenceDatapath } from './reference.ts';
+
+const SECOND_NS = 1_000_000_000;
+
+/** A fresh reference datapath. */
+export function referenceHarness(options: HarnessOptions): Harness {
+  let nowNs = 1_000_000_000_000n;
+  let meanwhile: (() => void) | null = null;
+  const beforeStore = (): void => {
+    const once = meanwhile;
+    meanwhile = null;
+    once?.();
+  };
+  const limits = { established: options.establishedLimit ?? 1000, other: 1000 };
+  const datapath = new ReferenceDatapath({ limits, beforeStore });
+  let interfaces = 0;
+  return {
+    datapath,
+    addInterface: () => ++interfaces,
+    inject: (packet) => datapath.inject({ ...packet, nowNs }),
+    advance: (seconds) => {
+      nowNs += BigInt(seconds * SECOND_NS);
+    },
+    interleave: (next) => {
+      meanwhile = next;
+    },
+    close: () => datapath.close(),
+  };
+}

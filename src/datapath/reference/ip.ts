@@ -1,0 +1,128 @@
+// IP headers: addresses, fragment, and where the upper-layer protocol starts. IPv6 extension headers are walked here.
+import { type Address, isV4Mapped } from '#net/address.ts';
+import { type Protocol, TCP } from '#net/protocol.ts';
+import type { DropReason } from '../port.ts';
+import { readAddress, readUint } from './bytes.ts';
+import type { Fragment } from './packet.ts';
+
+/** An IP packet: `payload` is the upper-layer part, cut to the length that the header states. */
+export type IpPacket = {
+  readonly source: Address;
+  readonly destination: Address;
+  readonly hopLimit: number;
+  readonly protocol: Protocol;
+  readonly fragment: Fragment | null;
+  readonly payload: Uint8Array;
+};
+
+/** A packet, or why it is none. The addresses are kept where they were read, for the event. */
+export type IpResult =
+  | { readonly kind: 'packet'; readonly packet: IpPacket }
+  | {
+      readonly kind: 'drop';
+      readonly reason: DropReason;
+      readonly source: Address | null;
+      readonly to: Address | null;
+    };
+
+/** Strict for what arrives; `quoted` for the start of a packet inside an ICMP error, whose end is cut off. */
+export type IpStrictness = 'whole' | 'quoted';
+
+const HOP_BY_HOP = 0;
+const ROUTING = 43;
+const FRAGMENT = 44;
+const AUTHENTICATION = 51;
+const DESTINATION_OPTIONS = 60;
+/** Longer chains are an attack on parsers, not traffic (RFC 8504 §5.3 lets hosts limit them). */
+export const MAX_EXTENSION_HEADERS = 6;
+
+/** Parses an IPv4 packet (RFC 791), options skipped. */
+export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult {
+  const first = readUint(bytes, 0, 1);
+  const total = readUint(bytes, 2, 2);
+  const source = readAddress(bytes, 12, 4);
+  const destination = readAddress(bytes, 16, 4);
+  if (first === null || total === null || source === null || destination === null) return dropped('malformed');
+  const headerLength = (first & 15) * 4;
+  const end = strictness === 'quoted' ? Math.min(total, bytes.length) : total;
+  if (first >> 4 !== 4 || headerLength < 20 || headerLength > end || end > bytes.length) return dropped('malformed');
+  const place = readUint(bytes, 6, 2) ?? 0;
+  const protocol = bytes[9] ?? 0;
+  const packet = { source, destination, hopLimit: bytes[8] ?? 0, protocol, payload: bytes.subarray(headerLength, end) };
+  const offset = place & 0x1fff;
+  const whole = offset === 0 && (place & 0x2000) === 0;
+  return checked({ ...packet, fragment: whole ? null : { id: readUint(bytes, 4, 2) ?? 0, protocol, offset } });
+}
+
+/** Parses an IPv6 packet (RFC 8200) down to its upper-layer protocol. */
+export function parseIpv6(bytes: Uint8Array, strictness: IpStrictness): IpResult {
+  const first = readUint(bytes, 0, 1);
+  const length = readUint(bytes, 4, 2);
+  const source = readAddress(bytes, 8, 6);
+  const destination = readAddress(bytes, 24, 6);
+  if (first === null || length === null || source === null || destination === null) return dropped('malformed');
+  const end = strictness === 'quoted' ? Math.min(40 + length, bytes.length) : 40 + length;
+  if (first >> 4 !== 6 || end > bytes.length) return dropped('malformed');
+  const ends = { source, to: destination };
+  if (isV4Mapped(source) || isV4Mapped(destination)) return { kind: 'drop', reason: 'v4-mapped', ...ends };
+  const walk = walkExtensions(bytes.subarray(0, end));
+  if (typeof walk === 'string') return { kind: 'drop', reason: walk, ...ends };
+  const packet = { source, destination, hopLimit: bytes[7] ?? 0, protocol: walk.protocol, fragment: walk.fragment };
+  return checked({ ...packet, payload: bytes.subarray(walk.at, end) });
+}
+
+type Walk = { readonly protocol: Protocol; readonly at: number; readonly fragment: Fragment | null };
+
+function walkExtensions(bytes: Uint8Array): Walk | DropReason {
+  let protocol = bytes[6] ?? 0;
+  let at = 40;
+  let fragment: Fragment | null = null;
+  let fragmented = false;
+  for (let count = 0; isExtension(protocol); count++) {
+    if (count === MAX_EXTENSION_HEADERS || (protocol === HOP_BY_HOP && count > 0)) return 'extension-header';
+    const next = readUint(bytes, at, 1);
+    const size = extensionLength(bytes, at, protocol);
+    if (next === null || size === null || at + size > bytes.length) return 'malformed';
+    // With segments left the final destination is another one than the header's: not the one judged here.
+    if (protocol === ROUTING && bytes[at + 3] !== 0) return 'extension-header';
+    if (protocol === FRAGMENT) {
+      if (fragmented) return 'extension-header';
+      fragmented = true;
+      fragment = fragmentAt(bytes, at, next);
+      if (fragment !== null && fragment.offset > 0) return { protocol: next, at: at + size, fragment };
+    }
+    protocol = next;
+    at += size;
+  }
+  return { protocol, at, fragment };
+}
+
+function isExtension(protocol: Protocol): boolean {
+  return [HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS].includes(protocol);
+}
+
+/** Bytes of the extension header; null past the end. AH counts in units of 4 (RFC 4302), the others in units of 8. */
+function extensionLength(bytes: Uint8Array, at: number, protocol: Protocol): number | null {
+  if (protocol === FRAGMENT) return 8;
+  const units = readUint(bytes, at + 1, 1);
+  if (units === null) return null;
+  return protocol === AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
+}
+
+/** An atomic fragment (RFC 6946) is a whole packet: null. */
+function fragmentAt(bytes: Uint8Array, at: number, protocol: Protocol): Fragment | null {
+  const place = readUint(bytes, at + 2, 2) ?? 0;
+  const whole = place >> 3 === 0 && (place & 1) === 0;
+  return whole ? null : { id: readUint(bytes, at + 4, 4) ?? 0, protocol, offset: place >> 3 };
+}
+
+/** A TCP fragment at offset 1 could rewrite the flags of the first (RFC 1858). */
+function checked(packet: IpPacket): IpResult {
+  const tiny = packet.protocol === TCP && packet.fragment?.offset === 1;
+  if (tiny) return { kind: 'drop', reason: 'fragment-tiny', source: packet.source, to: packet.destination };
+  return { kind: 'packet', packet };
+}
+
+function dropped(reason: DropReason): IpResult {
+  return { kind: 'drop', reason, source: null, to: null };
+}

@@ -1,0 +1,67 @@
+// What a frame is, once parsed.
+import type { Address } from '#net/address.ts';
+import type { Protocol } from '#net/protocol.ts';
+import type { DropReason } from '../port.ts';
+
+/** What identifies a flow and its place on the axis. */
+export type Tuple = {
+  readonly source: Address;
+  readonly destination: Address;
+  readonly protocol: Protocol;
+  /** Ports; 0 where the protocol has none. ICMP echo: the requester's is the id, the other side's `ECHO_RESPONDER`. */
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  /** The port that policy judges: the destination port; for ICMP type << 8 | code. */
+  readonly policyPort: number;
+};
+
+/** No port: requests the one way and requests the other way with one id are two flows. */
+export const ECHO_RESPONDER = -1;
+
+export type TcpFlags = { readonly fin: boolean; readonly syn: boolean; readonly rst: boolean; readonly ack: boolean };
+
+/** A fragment's datagram and its place; null in a packet that is whole. */
+export type Fragment = { readonly id: number; readonly protocol: Protocol; readonly offset: number };
+
+/** What follows the IP header. */
+export type Transport =
+  | { readonly kind: 'tcp'; readonly tuple: Tuple; readonly flags: TcpFlags }
+  /** UDP, SCTP and every protocol without ports. */
+  | { readonly kind: 'flow'; readonly tuple: Tuple }
+  | { readonly kind: 'echo'; readonly tuple: Tuple; readonly reply: boolean }
+  /** Any other ICMP message: it belongs to no flow. */
+  | { readonly kind: 'message'; readonly tuple: Tuple }
+  /** `inner` is null where the quoted packet does not name a flow. */
+  | { readonly kind: 'icmp-error'; readonly tuple: Tuple; readonly inner: Tuple | null }
+  | { readonly kind: 'neighbour'; readonly tuple: Tuple; readonly message: NeighbourMessage }
+  | { readonly kind: 'listener'; readonly tuple: Tuple }
+  /** A fragment other than the first: no ports. */
+  | { readonly kind: 'later-fragment'; readonly tuple: Tuple };
+
+/** NDP (RFC 4861): the address it speaks about and the MACs it claims for the sender. */
+export type NeighbourMessage = {
+  readonly type: number;
+  readonly target: Address | null;
+  readonly claimedMacs: readonly Uint8Array[];
+};
+
+export type ParsedFrame =
+  | { readonly kind: 'drop'; readonly reason: DropReason; readonly tuple: Tuple | null }
+  | { readonly kind: 'arp'; readonly sourceMac: Uint8Array; readonly senderMac: Uint8Array; readonly sender: Address }
+  | {
+      readonly kind: 'ip';
+      readonly sourceMac: Uint8Array;
+      readonly fragment: Fragment | null;
+      readonly transport: Transport;
+    };
+
+/** The tuple of the other direction. */
+export function reversed(tuple: Tuple): Tuple {
+  return {
+    ...tuple,
+    source: tuple.destination,
+    destination: tuple.source,
+    sourcePort: tuple.destinationPort,
+    destinationPort: tuple.sourcePort,
+  };
+}

@@ -1,0 +1,168 @@
+// The reference datapath: judges frames as the kernel programs do, in plain code, with an injected clock.
+import { applyStep, emptyPlan } from '#compile/apply.ts';
+import type { Plan, Step } from '#compile/plan.ts';
+import { type Address, formatAddress } from '#net/address.ts';
+import type { Datapath, DatapathEvent, EndpointLink } from '../port.ts';
+import { admitFromPod, admitToPod } from './admission.ts';
+import { type FlowOptions, Flows } from './flows.ts';
+import { FragmentMap } from './fragments.ts';
+import { Epochs } from './legs.ts';
+import type { ParsedFrame, Tuple } from './packet.ts';
+import { parseFrame } from './parse.ts';
+import {
+  dropped,
+  type Injection,
+  isIcmp,
+  laterPassage,
+  type Outcome,
+  PASS,
+  type Passage,
+  passageOf,
+} from './passage.ts';
+import { isOwnNode } from './verdict.ts';
+
+const DEFAULTS: FlowOptions = { limits: { established: 131_072, other: 131_072 }, beforeStore: () => {} };
+const NOWHERE: Tuple = {
+  source: { family: 4, words: [0] },
+  destination: { family: 4, words: [0] },
+  protocol: 0,
+  sourcePort: 0,
+  destinationPort: 0,
+  policyPort: 0,
+};
+
+type IpFrame = Extract<ParsedFrame, { kind: 'ip' }>;
+
+export class ReferenceDatapath implements Datapath {
+  readonly #plan = emptyPlan();
+  readonly #epochs = new Epochs();
+  readonly #links = new Map<number, EndpointLink>();
+  readonly #fragments = new FragmentMap();
+  readonly #flows: Flows;
+  #events: DatapathEvent[] = [];
+
+  constructor(options: Partial<FlowOptions> = {}) {
+    this.#flows = new Flows(this.#plan, this.#epochs, { ...DEFAULTS, ...options });
+  }
+
+  /** The Plan as the steps so far have made it. */
+  get plan(): Plan {
+    return this.#plan;
+  }
+
+  apply(steps: readonly Step[]): void {
+    for (const step of steps) {
+      if (step.kind === 'endpoint') this.#noteEndpoint(step);
+      applyStep(this.#plan, step);
+      if (step.kind === 'epoch') this.#epochs.bump(step);
+    }
+  }
+
+  attach(link: EndpointLink): void {
+    this.#links.set(link.interfaceIndex, link);
+    for (const address of link.addresses) this.#epochs.replaced(address);
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#links.delete(interfaceIndex);
+  }
+
+  poll(): { readonly events: readonly DatapathEvent[]; readonly lost: number } {
+    const events = this.#events;
+    this.#events = [];
+    return { events, lost: 0 };
+  }
+
+  close(): void {
+    this.#links.clear();
+  }
+
+  /** Judges one frame: parse → admission → self → ICMP error → fragment map → conntrack → policy. */
+  inject(injection: Injection): Outcome {
+    const frame = parseFrame(injection.frame);
+    const tuple = (frame.kind === 'ip' ? frame.transport.tuple : frame.kind === 'drop' ? frame.tuple : null) ?? NOWHERE;
+    const outcome = this.#judgeFrame(injection, frame);
+    if (outcome.verdict === 'drop') this.#report('drop', injection, { tuple, outcome });
+    return outcome;
+  }
+
+  #judgeFrame(injection: Injection, frame: ParsedFrame): Outcome {
+    if (frame.kind === 'drop') return dropped(frame.reason);
+    const link = this.#links.get(injection.interfaceIndex);
+    if (link === undefined) return dropped('no-endpoint');
+    const admission = injection.hook === 'from-pod' ? admitFromPod(link, frame) : admitToPod(link, frame);
+    if (admission.kind === 'drop') return dropped(admission.reason);
+    return admission.kind === 'passes' || frame.kind !== 'ip' ? PASS : this.#judgeIp(injection, frame);
+  }
+
+  #judgeIp(injection: Injection, frame: IpFrame): Outcome {
+    const { tuple } = frame.transport;
+    if (this.#isClosed(tuple.source) || this.#isClosed(tuple.destination)) return dropped('no-endpoint');
+    const source = this.#plan.endpoints.get(formatAddress(tuple.source));
+    const destination = this.#plan.endpoints.get(formatAddress(tuple.destination));
+    if (source !== undefined && source.pod === destination?.pod) return PASS;
+    if (frame.transport.kind === 'icmp-error') return this.#judgeError(injection, tuple, frame.transport.inner);
+    const fromStack = injection.hook === 'to-pod' && injection.locallyGenerated;
+    const ownNode = fromStack && destination !== undefined && isOwnNode(this.#plan, destination, tuple.source);
+    return this.#judgeFlow(injection, frame, ownNode ? 'own-node' : 'other');
+  }
+
+  #judgeFlow(injection: Injection, frame: IpFrame, sender: 'own-node' | 'other'): Outcome {
+    const { transport, fragment } = frame;
+    const from = { ownNode: sender === 'own-node', nowNs: injection.nowNs };
+    if (fragment === null) return this.#judgePassage(injection, passageOf(transport, from));
+    if (transport.kind !== 'later-fragment') {
+      this.#fragments.store(fragment, transport.tuple, injection.nowNs);
+      return this.#judgePassage(injection, passageOf(transport, from));
+    }
+    const known = this.#fragments.find(fragment, transport.tuple, injection.nowNs);
+    if (known !== null) return this.#judgePassage(injection, laterPassage(known, from));
+    return from.ownNode ? PASS : this.#flows.judgePortless(transport.tuple);
+  }
+
+  #judgePassage(injection: Injection, passage: Passage): Outcome {
+    const { outcome, change } = this.#flows.judge(passage);
+    if (change !== null) this.#report(change, injection, { tuple: passage.tuple, outcome });
+    return outcome;
+  }
+
+  /**
+   * An ICMP error passes with the live connection that it quotes, and comes to the one who sent the quoted packet.
+   * A pod speaks only of packets that were sent to it.
+   */
+  #judgeError(injection: Injection, outer: Tuple, inner: Tuple | null): Outcome {
+    const unrelated = dropped('icmp-unrelated');
+    if (inner === null || formatAddress(inner.source) !== formatAddress(outer.destination)) return unrelated;
+    const isForged = formatAddress(inner.destination) !== formatAddress(outer.source);
+    if (injection.hook === 'from-pod' && isForged) return unrelated;
+    return this.#flows.isLive(inner, injection.nowNs) ? PASS : unrelated;
+  }
+
+  /** A local interface's address without an endpoint record is closed, to its peers too. */
+  #isClosed(address: Address): boolean {
+    const key = formatAddress(address);
+    if (this.#plan.endpoints.has(key)) return false;
+    return [...this.#links.values()].some((link) => link.addresses.some((own) => formatAddress(own) === key));
+  }
+
+  #noteEndpoint(step: Extract<Step, { kind: 'endpoint' }>): void {
+    const before = this.#plan.endpoints.get(formatAddress(step.address));
+    if (before?.pod !== step.value?.pod) this.#epochs.replaced(step.address);
+    this.#epochs.moved(step.address);
+  }
+
+  #report(
+    kind: DatapathEvent['kind'],
+    at: Injection,
+    what: { readonly tuple: Tuple; readonly outcome: Outcome },
+  ): void {
+    const { source, destination, protocol, sourcePort, destinationPort, policyPort } = what.tuple;
+    const ports = isIcmp(what.tuple)
+      ? { sourcePort: Math.max(sourcePort, destinationPort), destinationPort: policyPort }
+      : { sourcePort, destinationPort };
+    const { reason, leg, egressRule, ingressRule } = what.outcome;
+    const verdict = { reason, leg, egressRule, ingressRule };
+    const flow = { source, destination, protocol, ...ports };
+    this.#events.push({ kind, hook: at.hook, ...verdict, ...flow, count: 1, timeNs: at.nowNs });
+  }
+}
