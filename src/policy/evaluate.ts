@@ -164,6 +164,7 @@ function standingOf(world: World, { pod, address }: OtherEnd): Standing {
   if (pod !== null) return 'pod';
   const nodes = [...world.nodes.values()];
   const text = formatAddress(address);
-  if (nodes.some((node) => node.addresses.some((own) => formatAddress(own) === text))) return 'node';
+  const hosts = [...world.pods.values()].filter((host) => host.hostNetwork && !host.finished);
+  if ([...nodes, ...hosts].some((host) => host.addresses.some((own) => formatAddress(own) === text))) return 'node';
   return nodes.some((node) => node.podCidrs.some((block) => cidrContains(block, address))) ? 'unknown' : 'outside';
 }

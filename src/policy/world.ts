@@ -81,11 +81,15 @@ export function impliedNamespace(name: string): Namespace {
   return { name, labels: { [NAMESPACE_NAME_LABEL]: name } };
 }
 
-/** The endpoints of a world by address. */
+/** The endpoints of a world by address. Of pods that claim one address, the first by key has it: no history decides. */
 export function endpointsByAddress(world: World): ReadonlyMap<AddressKey, Pod> {
   const found = new Map<AddressKey, Pod>();
   for (const pod of world.pods.values()) {
-    if (isEndpoint(pod)) for (const address of pod.addresses) found.set(formatAddress(address), pod);
+    if (!isEndpoint(pod)) continue;
+    for (const address of pod.addresses) {
+      const rival = found.get(formatAddress(address));
+      if (rival === undefined || pod.key < rival.key) found.set(formatAddress(address), pod);
+    }
   }
   return found;
 }

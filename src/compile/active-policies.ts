@@ -1,0 +1,122 @@
+// The policies that select some local pod, each with its place in the one order of rules.
+import { comparePolicies, type Direction, type Policy, type PolicyKey } from '#policy/model.ts';
+import { ActivePolicy, type Atoms } from './active-policy.ts';
+import type { TierEnd } from './layers.ts';
+import { OrderList, type Place } from './order-list.ts';
+import type { Rules } from './rules.ts';
+
+/** A policy, or the end of the tier at a position. */
+type Item =
+  | { readonly kind: 'policy'; readonly position: number; readonly policy: Policy }
+  | { readonly kind: 'end'; readonly position: number };
+
+type Active = { readonly policy: ActivePolicy; place: Place<Item> };
+
+export class ActivePolicies {
+  readonly #rules: Rules;
+  readonly #atoms: Atoms;
+  readonly #order = new OrderList<Item>(compareItems);
+  readonly #active = new Map<PolicyKey, Active>();
+  readonly #ends = new Map<number, Place<Item>>();
+  readonly #moved = new Set<PolicyKey>();
+  /** Positions of tiers whose end has another key than before. */
+  readonly #movedEnds = new Set<number>();
+
+  constructor(rules: Rules, atoms: Atoms) {
+    this.#rules = rules;
+    this.#atoms = atoms;
+  }
+
+  at(key: PolicyKey): ActivePolicy | undefined {
+    return this.#active.get(key)?.policy;
+  }
+
+  /** Takes a policy's latest form; null where it is gone or selects no local pod any more. */
+  set(key: PolicyKey, policy: Policy | null): void {
+    const before = this.#active.get(key);
+    if (policy === null) {
+      if (before !== undefined) this.#drop(key, before);
+    } else if (before === undefined) this.#add(policy);
+    else if (before.policy.policy !== policy) this.#update(before, policy);
+  }
+
+  /** The default deny of a tier where these policies isolate the endpoint; null where its end does nothing. */
+  end(direction: Direction, tier: readonly ActivePolicy[]): TierEnd | null {
+    const isolating = tier.map((active) => active.policy).filter((policy) => policy.isolates[direction]);
+    const [first, ...others] = isolating;
+    if (first === undefined || first.tier.end === 'none') return null;
+    const { key } = this.#endPlace(first.tier.position);
+    return { rule: this.#rules.defaultDeny(direction, [first, ...others]), key };
+  }
+
+  /** Policies whose order, or whose tier's end's order, changed since the last call. */
+  takeMoved(): Set<PolicyKey> {
+    const moved = new Set(this.#moved);
+    if (this.#movedEnds.size > 0) {
+      for (const [key, active] of this.#active) if (this.#movedEnds.has(active.place.item.position)) moved.add(key);
+    }
+    this.#moved.clear();
+    this.#movedEnds.clear();
+    return moved;
+  }
+
+  #add(policy: Policy): void {
+    this.#endPlace(policy.tier.position);
+    const place = this.#insert(itemOf(policy), widthOf(policy));
+    const active = new ActivePolicy(policy, place.key, { rules: this.#rules, atoms: this.#atoms });
+    this.#active.set(policy.key, { policy: active, place });
+  }
+
+  #update(active: Active, policy: Policy): void {
+    const fits = compareItems(active.place.item, itemOf(policy)) === 0 && widthOf(policy) <= active.place.width;
+    active.policy.update(policy);
+    if (fits) return;
+    this.#order.remove(active.place);
+    this.#endPlace(policy.tier.position);
+    active.place = this.#insert(itemOf(policy), widthOf(policy));
+    active.policy.moveTo(active.place.key);
+  }
+
+  #drop(key: PolicyKey, active: Active): void {
+    active.policy.release();
+    this.#order.remove(active.place);
+    this.#active.delete(key);
+  }
+
+  #endPlace(position: number): Place<Item> {
+    const found = this.#ends.get(position);
+    if (found !== undefined) return found;
+    const place = this.#insert({ kind: 'end', position }, 1);
+    this.#ends.set(position, place);
+    return place;
+  }
+
+  #insert(item: Item, width: number): Place<Item> {
+    const { place, moved } = this.#order.insert(item, width);
+    for (const other of moved) this.#noteMoved(other);
+    return place;
+  }
+
+  #noteMoved({ item, key }: Place<Item>): void {
+    if (item.kind === 'end') {
+      this.#movedEnds.add(item.position);
+      return;
+    }
+    this.#active.get(item.policy.key)?.policy.moveTo(key);
+    this.#moved.add(item.policy.key);
+  }
+}
+
+function itemOf(policy: Policy): Item {
+  return { kind: 'policy', position: policy.tier.position, policy };
+}
+
+function widthOf(policy: Policy): number {
+  return Math.max(1, policy.egress.length, policy.ingress.length);
+}
+
+function compareItems(a: Item, b: Item): number {
+  if (a.position !== b.position) return a.position - b.position;
+  if (a.kind === 'end' || b.kind === 'end') return (a.kind === 'end' ? 1 : 0) - (b.kind === 'end' ? 1 : 0);
+  return comparePolicies(a.policy, b.policy);
+}

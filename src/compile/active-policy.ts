@@ -1,0 +1,114 @@
+// A policy that selects some local pod: its rule numbers, the atoms it uses, its blocks of parts.
+import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
+import type { Direction, Policy } from '#policy/model.ts';
+import type { NamedPort } from '#policy/world.ts';
+import { type Head, headOf, namedPorts, nextSerial, type Part, partsOf } from './parts.ts';
+import type { RuleEntry, Rules } from './rules.ts';
+
+/** The rules of one policy in one direction, for one resolution of the subject's named ports. Immutable. */
+export type Block = { readonly serial: number; readonly parts: readonly Part[]; readonly rules: readonly RuleEntry[] };
+
+type Side = {
+  /** Text that is equal where the rules mean the same. */
+  readonly meaning: string;
+  readonly heads: readonly Head[];
+  readonly rules: readonly RuleEntry[];
+  /** Named ports that ingress rules mention, as `name protocol`. */
+  readonly named: ReadonlySet<string>;
+  readonly blocks: Map<string, Block>;
+};
+
+type Sides = { readonly egress: Side; readonly ingress: Side };
+
+/** Where atoms are counted. */
+export type Atoms = { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly release: (atom: AtomNumber) => void };
+
+export class ActivePolicy {
+  readonly #rules: Rules;
+  readonly #atoms: Atoms;
+  #policy: Policy;
+  #sides: Sides;
+  /** Key of the first rule in the order list. */
+  #key: number;
+
+  constructor(policy: Policy, key: number, uses: { readonly rules: Rules; readonly atoms: Atoms }) {
+    this.#rules = uses.rules;
+    this.#atoms = uses.atoms;
+    this.#policy = policy;
+    this.#key = key;
+    this.#sides = { egress: this.#side('egress', null), ingress: this.#side('ingress', null) };
+  }
+
+  get policy(): Policy {
+    return this.#policy;
+  }
+
+  /** Takes a new form of the same policy. A direction whose meaning is the same keeps its blocks. */
+  update(policy: Policy): void {
+    this.#policy = policy;
+    const { egress, ingress } = this.#sides;
+    this.#sides = { egress: this.#side('egress', egress), ingress: this.#side('ingress', ingress) };
+  }
+
+  /** The policy has another place in the order: its parts are made again. */
+  moveTo(key: number): void {
+    if (key === this.#key) return;
+    this.#key = key;
+    this.#sides.egress.blocks.clear();
+    this.#sides.ingress.blocks.clear();
+  }
+
+  /** True where the policy has something to say on a direction. */
+  speaksOf(direction: Direction): boolean {
+    return this.#policy.isolates[direction] || this.#policy[direction].length > 0;
+  }
+
+  /** The block for a subject, by the named ports that it has. */
+  block(direction: Direction, ports: readonly NamedPort[]): Block {
+    const side = this.#sides[direction];
+    const own = side.named.size === 0 ? [] : ports.filter((port) => side.named.has(`${port.name} ${port.protocol}`));
+    const key = resolutionKey(own);
+    const found = side.blocks.get(key);
+    if (found !== undefined) return found;
+    const parts = side.heads.flatMap((head, index) => partsOf(head, this.#key + index, own));
+    const block = { serial: nextSerial(), parts, rules: side.rules };
+    side.blocks.set(key, block);
+    return block;
+  }
+
+  /** The policy is active no longer: its atoms are used once less. */
+  release(): void {
+    this.#releaseHeads(this.#sides.egress);
+    this.#releaseHeads(this.#sides.ingress);
+  }
+
+  #side(direction: Direction, before: Side | null): Side {
+    const rules = this.#policy[direction];
+    const meaning = JSON.stringify(rules.map(({ id, action, peers, ports }) => [id, action, peers, ports]));
+    if (before?.meaning === meaning) {
+      for (const [index, entry] of before.rules.entries()) {
+        const rule = rules[index];
+        if (rule !== undefined) this.#rules.update(entry, rule);
+      }
+      return before;
+    }
+    const entries = rules.map((rule) => this.#rules.make(rule, direction));
+    const side = { direction, acquire: this.#atoms.acquire };
+    const heads = rules.map((rule, index) => headOf(rule, entries[index]?.number ?? 0, side));
+    const named = new Set(rules.flatMap(namedPorts).map((port) => `${port.name} ${port.protocol}`));
+    if (before !== null) this.#releaseHeads(before);
+    return { meaning, heads, rules: entries, named: direction === 'ingress' ? named : new Set(), blocks: new Map() };
+  }
+
+  #releaseHeads(side: Side): void {
+    for (const head of side.heads) {
+      for (const atom of head.atoms ?? []) this.#atoms.release(atom);
+      for (const port of head.ports) this.#atoms.release(port.atom);
+    }
+  }
+}
+
+function resolutionKey(ports: readonly NamedPort[]): string {
+  const texts = ports.map((port) => JSON.stringify([port.name, port.protocol, port.port]));
+  return [...new Set(texts)].sort().join();
+}

@@ -1,0 +1,136 @@
+// World events in, steps of a Plan out. Cost follows what changed; nothing here knows of kernels or dialects.
+import { Identifier, type IdentityChanges } from '#identity/identifier.ts';
+import { Population } from '#identity/population.ts';
+import type { Address } from '#net/address.ts';
+import { comparePolicies, type PolicyKey } from '#policy/model.ts';
+import { isEndpoint, type Pod, type PodKey, type Semantics, type WorldEvent } from '#policy/world.ts';
+import { ActivePolicies } from './active-policies.ts';
+import { Endpoints } from './endpoints.ts';
+import { Layers } from './layers.ts';
+import type { Plan, SetNumber, Step } from './plan.ts';
+import { Recorder } from './recorder.ts';
+import { Rules } from './rules.ts';
+import { Sets } from './sets.ts';
+import { Subjects } from './subjects.ts';
+import { Tables } from './tables.ts';
+
+export type CompilerOptions = {
+  readonly semantics: Semantics;
+  /** Which pods are endpoints of this node. */
+  readonly isLocal: (pod: Pod) => boolean;
+};
+
+export class Compiler {
+  readonly #isLocal: (pod: Pod) => boolean;
+  readonly #recorder = new Recorder();
+  readonly #population = new Population();
+  readonly #identifier: Identifier;
+  readonly #subjects: Subjects;
+  readonly #rules = new Rules(this.#recorder);
+  readonly #tables = new Tables(this.#recorder);
+  readonly #active: ActivePolicies;
+  readonly #layers: Layers;
+  readonly #sets: Sets;
+  readonly #endpoints: Endpoints;
+
+  constructor(options: CompilerOptions) {
+    const recorder = this.#recorder;
+    const { ipBlockPods } = options.semantics;
+    this.#isLocal = options.isLocal;
+    const sink = { address: recorder.address.bind(recorder), prefix: recorder.prefix.bind(recorder) };
+    const identifier = new Identifier(this.#population, { sink, ipBlockPods });
+    this.#identifier = identifier;
+    this.#subjects = new Subjects((name) => this.#population.namespaceLabels(name));
+    this.#active = new ActivePolicies(this.#rules, {
+      acquire: (spec) => identifier.acquire(spec),
+      release: (atom) => identifier.release(atom),
+    });
+    this.#layers = new Layers({ recorder, tables: this.#tables, rules: this.#rules, identifier });
+    this.#sets = new Sets(recorder, this.#layers);
+    this.#endpoints = new Endpoints({ recorder, active: this.#active, layers: this.#layers, sets: this.#sets });
+  }
+
+  /** The Plan as it is now: a live view, changed by each `apply`. */
+  get plan(): Plan {
+    return this.#recorder.plan;
+  }
+
+  /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
+  apply(events: readonly WorldEvent[]): readonly Step[] {
+    for (const event of events) this.#take(event);
+    const { pods, policies } = this.#subjects.settle();
+    const changedPolicies = this.#setActive(policies);
+    const judged = this.#endpoints.size > 0;
+    this.#setEndpoints(new Set([...pods, ...changedPolicies, ...this.#population.takeRivals()]));
+    return this.#finish(this.#identifier.settle(), judged);
+  }
+
+  /** Makes identities one that have become equal; verdicts stay. `apply` does so by itself when they are many. */
+  merge(): readonly Step[] {
+    return this.#finish(this.#identifier.merge(), false);
+  }
+
+  #take(event: WorldEvent): void {
+    switch (event.kind) {
+      case 'namespace':
+        this.#population.setNamespace(event.name, event.value);
+        this.#subjects.touchNamespace(event.name);
+        break;
+      case 'node':
+        this.#population.setNode(event.name, event.value);
+        this.#recorder.node(event.name, event.value?.addresses ?? null);
+        break;
+      case 'pod':
+        this.#population.setPod(event.key, event.value);
+        this.#subjects.setPod(event.key, event.value !== null && this.#isSubject(event.value) ? event.value : null);
+        break;
+      case 'policy':
+        this.#subjects.setPolicy(event.key, event.value);
+        break;
+    }
+  }
+
+  #isSubject(pod: Pod): boolean {
+    return isEndpoint(pod) && this.#isLocal(pod);
+  }
+
+  /** Brings active policies up to date. Returns the pods whose rule lists that can change. */
+  #setActive(keys: ReadonlySet<PolicyKey>): Set<PodKey> {
+    const policies = [...keys].flatMap((key) => this.#subjects.policy(key) ?? []).sort(comparePolicies);
+    for (const policy of policies) {
+      const isActive = this.#subjects.selectedBy(policy.key).size > 0;
+      this.#active.set(policy.key, isActive ? policy : null);
+    }
+    for (const key of keys) if (this.#subjects.policy(key) === undefined) this.#active.set(key, null);
+    const pods = new Set<PodKey>();
+    for (const key of this.#active.takeMoved()) for (const pod of this.#subjects.selectedBy(key)) pods.add(pod);
+    return pods;
+  }
+
+  #setEndpoints(keys: ReadonlySet<PodKey>): void {
+    for (const key of keys) {
+      const subject = this.#subjects.pod(key);
+      if (subject === undefined) this.#endpoints.remove(key);
+      else this.#endpoints.set(key, subject, this.#owned(subject.pod));
+    }
+  }
+
+  #owned(pod: Pod): Address[] {
+    return pod.addresses.filter((address) => this.#population.owns(pod.key, address));
+  }
+
+  #finish(changes: IdentityChanges, judged: boolean): readonly Step[] {
+    for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
+    this.#layers.settle(changes.created);
+    this.#sets.sweep();
+    this.#layers.sweep(changes.retired);
+    this.#tables.sweep();
+    for (const { number } of changes.retired) this.#recorder.identity(number, null);
+    const steps = this.#recorder.flush();
+    const sets: SetNumber[] = changes.podBlocks ? this.#sets.judging() : [];
+    if (judged && (sets.length > 0 || changes.peers.length > 0)) {
+      steps.push({ kind: 'epoch', sets, peers: changes.peers });
+    }
+    return steps;
+  }
+}

@@ -1,0 +1,247 @@
+// Layers: a base table for any peer and a class table for each identity that some rule matches. A layer never changes
+// its rules; it only gets classes of new identities and loses those of retired ones.
+
+import type { AtomNumber } from '#identity/atoms.ts';
+import type { Identifier } from '#identity/identifier.ts';
+import type { IdentityEntry } from '#identity/identities.ts';
+import { axisRange } from '#net/axis.ts';
+import type { Block } from './active-policy.ts';
+import { type Entry, flatten } from './flatten.ts';
+import type { Part } from './parts.ts';
+import type { IdentityNumber, LayerNumber } from './plan.ts';
+import type { Recorder } from './recorder.ts';
+import type { RuleEntry, Rules } from './rules.ts';
+import type { TableEntry, Tables } from './tables.ts';
+
+/** The default deny of a tier, with its key in the order list. */
+export type TierEnd = { readonly rule: RuleEntry; readonly key: number };
+
+/** What one endpoint has of one tier: blocks in order, then perhaps its end. */
+export type TierSpec = { readonly blocks: readonly Block[]; readonly end: TierEnd | null };
+
+type Tier = { readonly parts: readonly Part[]; readonly end: TierEnd | null };
+
+export type LayerEntry = {
+  readonly key: string;
+  readonly number: LayerNumber;
+  readonly tiers: readonly Tier[];
+  readonly rules: readonly RuleEntry[];
+  readonly base: TableEntry | null;
+  readonly classes: Map<IdentityNumber, TableEntry>;
+  /** Atoms that class parts ask for. */
+  readonly atoms: ReadonlySet<AtomNumber>;
+  /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
+  readonly merged: boolean;
+  /** A rule other than allow must deny addresses without a known pod (policy-model §5, datapath §2). */
+  readonly guarded: boolean;
+  uses: number;
+};
+
+/** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */
+type Matched = { readonly key: string; readonly entry: Entry };
+
+export class Layers {
+  readonly #recorder: Recorder;
+  readonly #tables: Tables;
+  readonly #rules: Rules;
+  readonly #identifier: Identifier;
+  readonly #byKey = new Map<string, LayerEntry>();
+  readonly #byAtom = new Map<AtomNumber, Set<LayerEntry>>();
+  readonly #guarded = new Set<LayerEntry>();
+  readonly #fresh = new Set<LayerEntry>();
+  readonly #idle = new Set<LayerEntry>();
+  #next = 1;
+
+  constructor(uses: {
+    readonly recorder: Recorder;
+    readonly tables: Tables;
+    readonly rules: Rules;
+    readonly identifier: Identifier;
+  }) {
+    this.#recorder = uses.recorder;
+    this.#tables = uses.tables;
+    this.#rules = uses.rules;
+    this.#identifier = uses.identifier;
+  }
+
+  /** One more use of the layer of these tiers; null where they say nothing. Its classes come with `settle`. */
+  take(specs: readonly TierSpec[]): LayerEntry | null {
+    const key = specs.map(tierKey).join('|');
+    const tiers = specs.map((spec) => ({ parts: spec.blocks.flatMap((block) => block.parts), end: spec.end }));
+    if (tiers.every((tier) => tier.parts.length === 0 && tier.end === null)) return null;
+    const layer = this.#byKey.get(key) ?? this.#make(key, tiers, specs);
+    layer.uses++;
+    return layer;
+  }
+
+  give(layer: LayerEntry): void {
+    layer.uses--;
+    if (layer.uses === 0) this.#idle.add(layer);
+  }
+
+  /** Gives old layers the classes of new identities, and new layers all of theirs. */
+  settle(created: readonly IdentityEntry[]): void {
+    for (const identity of created) {
+      for (const layer of this.#layersOf(identity)) if (!this.#fresh.has(layer)) this.#addClass(layer, identity);
+    }
+    for (const layer of this.#fresh) {
+      for (const identity of this.#identitiesOf(layer)) this.#addClass(layer, identity);
+    }
+    this.#fresh.clear();
+  }
+
+  /** Forgets retired identities, and layers that nothing uses. */
+  sweep(retired: readonly IdentityEntry[]): void {
+    for (const identity of retired) {
+      for (const layer of this.#byKey.values()) this.#dropClass(layer, identity.number);
+    }
+    for (const layer of this.#idle) if (layer.uses === 0) this.#remove(layer);
+    this.#idle.clear();
+  }
+
+  #make(key: string, tiers: readonly Tier[], specs: readonly TierSpec[]): LayerEntry {
+    const all = tiers.flatMap((tier) => tier.parts);
+    const merged = tiers.slice(0, -1).some((tier) => tier.parts.some((part) => part.action === 'pass'));
+    const guarded = all.some((part) => (isBase(part) ? isSoft(part) : part.action !== 'allow'));
+    const rules = specs.flatMap(({ blocks, end }) => [
+      ...blocks.flatMap((one) => one.rules),
+      ...(end ? [end.rule] : []),
+    ]);
+    for (const rule of rules) this.#rules.take(rule);
+    const number = this.#next++;
+    const base = this.#baseTable(tiers);
+    const atoms = new Set(all.flatMap((part) => [...(part.atoms ?? []), ...(part.port ? [part.port.atom] : [])]));
+    const classes = new Map<IdentityNumber, TableEntry>();
+    const layer = { key, number, tiers, rules, base, classes, atoms, merged, guarded, uses: 0 };
+    this.#recorder.layer(number, base?.number ?? null);
+    this.#byKey.set(key, layer);
+    for (const atom of atoms) this.#byAtom.set(atom, (this.#byAtom.get(atom) ?? new Set()).add(layer));
+    if (guarded) this.#guarded.add(layer);
+    this.#fresh.add(layer);
+    return layer;
+  }
+
+  #remove(layer: LayerEntry): void {
+    this.#byKey.delete(layer.key);
+    this.#guarded.delete(layer);
+    this.#fresh.delete(layer);
+    for (const atom of layer.atoms) {
+      const layers = this.#byAtom.get(atom);
+      layers?.delete(layer);
+      if (layers?.size === 0) this.#byAtom.delete(atom);
+    }
+    this.#recorder.removeLayer(layer.number);
+    if (layer.base !== null) this.#tables.give(layer.base);
+    for (const table of layer.classes.values()) this.#tables.give(table);
+    for (const rule of layer.rules) this.#rules.give(rule);
+  }
+
+  #addClass(layer: LayerEntry, identity: IdentityEntry): void {
+    const table = this.#classTable(layer, identity);
+    if (table === null) return;
+    layer.classes.set(identity.number, table);
+    this.#recorder.class(layer.number, identity.number, table.number);
+  }
+
+  #dropClass(layer: LayerEntry, identity: IdentityNumber): void {
+    const table = layer.classes.get(identity);
+    if (table === undefined) return;
+    layer.classes.delete(identity);
+    this.#recorder.class(layer.number, identity, null);
+    this.#tables.give(table);
+  }
+
+  #layersOf(identity: IdentityEntry): Set<LayerEntry> {
+    const found = new Set<LayerEntry>(identity.unknown ? this.#guarded : []);
+    for (const atom of identity.atoms) {
+      for (const layer of this.#byAtom.get(this.#identifier.atomOf(atom)) ?? []) found.add(layer);
+    }
+    return found;
+  }
+
+  #identitiesOf(layer: LayerEntry): Set<IdentityEntry> {
+    const found = new Set<IdentityEntry>();
+    for (const atom of layer.atoms) {
+      for (const identity of this.#identifier.withAtom(atom)) found.add(identity);
+      for (const number of this.#identifier.resolutions(atom)) {
+        for (const identity of this.#identifier.withAtom(number)) found.add(identity);
+      }
+    }
+    if (layer.guarded) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
+    return found;
+  }
+
+  #baseTable(tiers: readonly Tier[]): TableEntry | null {
+    const matched = tiers.map((tier) => [...tier.parts.filter(isBase).map(baseMatch), ...endMatch(tier)]);
+    return this.#table('b', matched, 'last');
+  }
+
+  #classTable(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
+    const guard = layer.guarded && identity.unknown;
+    const match = (part: Part): Matched[] => (guard ? this.#guardMatch(part, identity) : this.#match(part, identity));
+    const some = layer.tiers.map((tier) => tier.parts.filter((part) => !isBase(part) || guard).flatMap(match));
+    if (!guard && some.every((tier) => tier.length === 0)) return null;
+    if (!layer.merged && !guard) return this.#table('c', some, 'first');
+    const all = layer.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);
+    return this.#table(guard ? 'u' : 'm', all, 'first');
+  }
+
+  /** What a part says to an identity: nothing or one entry. */
+  #match(part: Part, identity: IdentityEntry): Matched[] {
+    if (part.atoms !== null && !part.atoms.some((atom) => identity.atoms.includes(atom))) return [];
+    if (part.port === null) return [matchOf(part, `${part.serial}`, part)];
+    const { atom, protocol } = part.port;
+    const numbers = this.#identifier.portNumbers(identity, atom);
+    const ranges = numbers.map((number) => axisRange(protocol, number, number));
+    return numbers.length === 0 ? [] : [matchOf(part, `${part.serial}:${numbers.join('.')}`, { ranges })];
+  }
+
+  /** The same to an address in a pod block that no known pod has: every rule but allow denies where it could match. */
+  #guardMatch(part: Part, identity: IdentityEntry): Matched[] {
+    if (part.action === 'allow') return this.#match(part, identity);
+    const could = part.atoms === null || part.selects || part.atoms.some((atom) => identity.atoms.includes(atom));
+    if (!could) return [];
+    const ranges = part.port === null ? part.ranges : [axisRange(part.port.protocol)];
+    const { key, entry } = matchOf(part, `${part.serial}`, { ranges });
+    return [{ key, entry: { ...entry, action: 'deny' } }];
+  }
+
+  #table(kind: string, tiers: readonly (readonly Matched[])[], keep: 'first' | 'last'): TableEntry | null {
+    if (tiers.every((tier) => tier.length === 0)) return null;
+    const list = kind + tiers.map((tier) => tier.map((one) => one.key).join()).join('|');
+    const entries = (): Entry[][] => tiers.map((tier) => tier.map((one) => one.entry));
+    return this.#tables.take(list, () => flatten(entries(), keep));
+  }
+}
+
+function tierKey(tier: TierSpec): string {
+  const end = tier.end === null ? '' : `d${tier.end.rule.number}@${tier.end.key}`;
+  return `${tier.blocks.map((block) => block.serial).join()}${end}`;
+}
+
+/** Rules for any peer stand in the base table; a named port of an egress rule asks the peer. */
+function isBase(part: Part): boolean {
+  return part.atoms === null && part.port === null;
+}
+
+/** Neither allows nor denies: to an unknown pod it must deny. */
+function isSoft(part: Part): boolean {
+  return part.action === 'pass' || part.action === 'reject';
+}
+
+function matchOf(part: Part, key: string, at: Pick<Part, 'ranges'>): Matched {
+  return { key, entry: { ranges: at.ranges, action: part.action, rule: part.rule, order: part.key * 2 } };
+}
+
+function baseMatch(part: Part): Matched {
+  const { key, entry } = matchOf(part, `${part.serial}`, part);
+  return { key, entry: { ...entry, order: entry.order + 1 } };
+}
+
+function endMatch(tier: Tier): Matched[] {
+  if (tier.end === null) return [];
+  const { rule, key } = tier.end;
+  const ranges = [{ first: 0, last: 0xff_ffff }];
+  const entry: Entry = { ranges, action: 'deny', rule: rule.number, order: key * 2 + 1 };
+  return [{ key: `d${rule.number}@${key}`, entry }];
+}

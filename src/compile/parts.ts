@@ -1,0 +1,84 @@
+// A policy's rules in the form that layers are made of: parts, each with one kind of peer condition and its ports.
+import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
+import { type AxisRange, axisRange, WHOLE_AXIS } from '#net/axis.ts';
+import type { Protocol } from '#net/protocol.ts';
+import type { Action, Port, Rule } from '#policy/model.ts';
+import type { NamedPort } from '#policy/world.ts';
+import type { RuleNumber } from './plan.ts';
+
+/** A named port of an egress rule: resolved on the peer. */
+export type PeerPort = { readonly atom: AtomNumber; readonly protocol: Protocol };
+
+/** A rule, or the part of it that one named port is. Immutable; `serial` stands for all of it. */
+export type Part = {
+  readonly serial: number;
+  /** Key in the order list. */
+  readonly key: number;
+  readonly action: Action;
+  readonly rule: RuleNumber;
+  /** The peer has one of these; null: any peer. */
+  readonly atoms: readonly AtomNumber[] | null;
+  /** One of the atoms is a selector: it could match a pod that is not known yet. */
+  readonly selects: boolean;
+  /** Null: `ranges` are the ports. */
+  readonly port: PeerPort | null;
+  readonly ranges: readonly AxisRange[];
+};
+
+/** The peers of a rule as atoms. */
+export type Head = {
+  readonly rule: Rule;
+  readonly number: RuleNumber;
+  readonly atoms: readonly AtomNumber[] | null;
+  readonly selects: boolean;
+  readonly ports: readonly PeerPort[];
+};
+
+let serials = 0;
+
+/** A number never given before: names a part, or a block of them, in keys. */
+export function nextSerial(): number {
+  serials += 1;
+  return serials;
+}
+
+/** Peers and named ports of a rule as atoms; `acquire` counts each use. */
+export function headOf(
+  rule: Rule,
+  number: RuleNumber,
+  side: { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly direction: 'egress' | 'ingress' },
+): Head {
+  const peers = rule.peers.kind === 'any' ? null : rule.peers.peers;
+  const named = side.direction === 'egress' ? namedPorts(rule) : [];
+  return {
+    rule,
+    number,
+    atoms: peers?.map(side.acquire) ?? null,
+    selects: peers?.some((peer) => peer.kind === 'pods') ?? false,
+    ports: named.map(({ name, protocol }) => ({ atom: side.acquire({ kind: 'port', name, protocol }), protocol })),
+  };
+}
+
+/** The parts of a rule. `subject`: the subject's named ports, for ingress; empty for egress. */
+export function partsOf(head: Head, key: number, subject: readonly NamedPort[]): Part[] {
+  if (head.atoms?.length === 0) return [];
+  const { action } = head.rule;
+  const common = { key, action, rule: head.number, atoms: head.atoms, selects: head.selects };
+  const ranges = rangesOf(head.rule, subject);
+  const plain = ranges.length === 0 ? [] : [{ ...common, serial: nextSerial(), port: null, ranges }];
+  return [...plain, ...head.ports.map((port) => ({ ...common, serial: nextSerial(), port, ranges: [] }))];
+}
+
+/** The named ports that a rule mentions. */
+export function namedPorts(rule: Rule): (Port & { kind: 'named' })[] {
+  return rule.ports.kind === 'any' ? [] : rule.ports.ports.filter((port) => port.kind === 'named');
+}
+
+function rangesOf(rule: Rule, subject: readonly NamedPort[]): AxisRange[] {
+  if (rule.ports.kind === 'any') return [WHOLE_AXIS];
+  return rule.ports.ports.flatMap((port) => {
+    if (port.kind === 'range') return [axisRange(port.protocol, port.first, port.last)];
+    const own = subject.filter((one) => one.name === port.name && one.protocol === port.protocol);
+    return own.map((one) => axisRange(one.protocol, one.port, one.port));
+  });
+}

@@ -1,0 +1,191 @@
+// Writes a Plan and notes what was touched, so that a batch of changes becomes the fewest steps, in the safe order.
+import { type Address, type AddressKey, formatAddress, parseAddress } from '#net/address.ts';
+import { type Cidr, type CidrKey, formatCidr } from '#net/cidr.ts';
+import type { PodKey } from '#policy/world.ts';
+import { emptyPlan, type MutablePlan } from './apply.ts';
+import type {
+  Identity,
+  IdentityNumber,
+  LayerNumber,
+  Plan,
+  PlanEndpoint,
+  PolicySet,
+  PortTable,
+  Prefix,
+  RuleInfo,
+  RuleNumber,
+  SetNumber,
+  Step,
+  TableNumber,
+} from './plan.ts';
+
+/** Keys written since the last flush, each with the value it had before. */
+type Touched<Key, Value> = Map<Key, Value | undefined>;
+
+type BaseOnly = { readonly base: TableNumber | null };
+
+export class Recorder {
+  readonly #plan: MutablePlan = emptyPlan();
+  readonly #rules: Touched<RuleNumber, RuleInfo> = new Map();
+  readonly #tables: Touched<TableNumber, PortTable> = new Map();
+  readonly #layers: Touched<LayerNumber, BaseOnly> = new Map();
+  readonly #classes = new Map<LayerNumber, Touched<IdentityNumber, TableNumber>>();
+  readonly #sets: Touched<SetNumber, PolicySet> = new Map();
+  readonly #identities: Touched<IdentityNumber, Identity> = new Map();
+  readonly #addresses: Touched<AddressKey, IdentityNumber> = new Map();
+  readonly #prefixes: Touched<CidrKey, Prefix> = new Map();
+  readonly #prefixCidrs = new Map<CidrKey, Cidr>();
+  readonly #endpoints: Touched<AddressKey, PlanEndpoint> = new Map();
+  readonly #nodes: Touched<string, readonly Address[]> = new Map();
+
+  get plan(): Plan {
+    return this.#plan;
+  }
+
+  rule(number: RuleNumber, value: RuleInfo | null): void {
+    write(this.#plan.rules, this.#rules, number, value);
+  }
+
+  table(number: TableNumber, value: PortTable | null): void {
+    write(this.#plan.tables, this.#tables, number, value);
+  }
+
+  layer(number: LayerNumber, base: TableNumber | null): void {
+    note(this.#plan.layers, this.#layers, number);
+    this.#plan.layers.set(number, { base, classes: new Map() });
+  }
+
+  /** Takes a layer away, with its classes. */
+  removeLayer(number: LayerNumber): void {
+    for (const identity of this.#plan.layers.get(number)?.classes.keys() ?? []) this.class(number, identity, null);
+    note(this.#plan.layers, this.#layers, number);
+    this.#plan.layers.delete(number);
+  }
+
+  class(layer: LayerNumber, identity: IdentityNumber, value: TableNumber | null): void {
+    const classes = this.#plan.layers.get(layer)?.classes;
+    if (classes === undefined) return;
+    const touched = this.#classes.get(layer) ?? new Map();
+    this.#classes.set(layer, touched);
+    write(classes, touched, identity, value);
+  }
+
+  set(number: SetNumber, value: PolicySet | null): void {
+    write(this.#plan.sets, this.#sets, number, value);
+  }
+
+  identity(number: IdentityNumber, value: Identity | null): void {
+    write(this.#plan.identities, this.#identities, number, value);
+  }
+
+  address(address: Address, value: IdentityNumber | null): void {
+    write(this.#plan.addresses, this.#addresses, formatAddress(address), value);
+  }
+
+  prefix(cidr: Cidr, identity: IdentityNumber | null): void {
+    const key = formatCidr(cidr);
+    this.#prefixCidrs.set(key, cidr);
+    write(this.#plan.prefixes, this.#prefixes, key, identity === null ? null : { cidr, identity });
+  }
+
+  endpoint(key: AddressKey, value: PlanEndpoint | null): void {
+    write(this.#plan.endpoints, this.#endpoints, key, value);
+  }
+
+  /** Takes an endpoint away, unless another pod has the address by now. */
+  dropEndpoint(key: AddressKey, pod: PodKey): void {
+    if (this.#plan.endpoints.get(key)?.pod === pod) this.endpoint(key, null);
+  }
+
+  node(name: string, value: readonly Address[] | null): void {
+    write(this.#plan.nodes, this.#nodes, name, value);
+  }
+
+  /**
+   * The steps since the last flush: what is pointed at before what points at it, removals the other way round.
+   * Longer prefixes come first and go last, so that no address is seen under a wider block's identity in between.
+   */
+  flush(): Step[] {
+    const added: Step[] = [];
+    const removed: Step[] = [];
+    const plan = this.#plan;
+    const sort = (step: Step, gone: boolean): unknown => (gone ? removed : added).push(step);
+    each(this.#rules, plan.rules, (rule, value) => sort({ kind: 'rule', rule, value }, value === null));
+    each(this.#tables, plan.tables, (table, value) => sort({ kind: 'table', table, value }, value === null));
+    each(this.#layers, plan.layers, (layer, value) => {
+      sort({ kind: 'layer', layer, value: value && { base: value.base } }, value === null);
+    });
+    this.#flushClasses(sort);
+    each(this.#identities, plan.identities, (identity, value) => {
+      sort({ kind: 'identity', identity, value }, value === null);
+    });
+    each(this.#sets, plan.sets, (set, value) => sort({ kind: 'set', set, value }, value === null));
+    this.#flushAddresses(sort);
+    each(this.#nodes, plan.nodes, (node, value) => sort({ kind: 'node', node, value }, value === null));
+    each(this.#endpoints, plan.endpoints, (key, value) => {
+      sort({ kind: 'endpoint', address: addressOf(key), value }, value === null);
+    });
+    return [...added, ...removed.reverse()];
+  }
+
+  #flushClasses(sort: (step: Step, gone: boolean) => void): void {
+    for (const [layer, touched] of this.#classes) {
+      const classes = this.#plan.layers.get(layer)?.classes ?? new Map();
+      each(touched, classes, (identity, value) => {
+        sort({ kind: 'class', layer, identity, value }, value === null);
+      });
+    }
+    this.#classes.clear();
+  }
+
+  #flushAddresses(sort: (step: Step, gone: boolean) => void): void {
+    const steps: Step[] = [];
+    each(this.#prefixes, this.#plan.prefixes, (key, value) => {
+      const cidr = this.#prefixCidrs.get(key);
+      if (cidr !== undefined) steps.push({ kind: 'prefix', cidr, value: value?.identity ?? null });
+    });
+    const length = (step: Step): number => (step.kind === 'prefix' ? step.cidr.length : 0);
+    for (const step of steps.sort((a, b) => length(b) - length(a))) sort(step, 'value' in step && step.value === null);
+    this.#prefixCidrs.clear();
+    each(this.#addresses, this.#plan.addresses, (key, value) => {
+      sort({ kind: 'address', address: addressOf(key), value }, value === null);
+    });
+  }
+}
+
+function write<Key, Value>(map: Map<Key, Value>, touched: Touched<Key, Value>, key: Key, value: Value | null): void {
+  note(map, touched, key);
+  if (value === null) map.delete(key);
+  else map.set(key, value);
+}
+
+function note<Key, Value>(map: ReadonlyMap<Key, Value>, touched: Touched<Key, Value>, key: Key): void {
+  if (!touched.has(key)) touched.set(key, map.get(key));
+}
+
+/** Calls back with each key whose value is another one than before, and forgets what was touched. */
+function each<Key, Value, Now extends Value>(
+  touched: Touched<Key, Value>,
+  map: ReadonlyMap<Key, Now>,
+  visit: (key: Key, value: Now | null) => void,
+): void {
+  for (const [key, before] of touched) {
+    const now = map.get(key);
+    if (now !== undefined) {
+      if (!sameValue(before, now)) visit(key, now);
+    } else if (before !== undefined) visit(key, null);
+  }
+  touched.clear();
+}
+
+function sameValue(before: unknown, now: unknown): boolean {
+  if (before === now) return true;
+  if (typeof before !== 'object' || typeof now !== 'object') return false;
+  return JSON.stringify(before) === JSON.stringify(now);
+}
+
+function addressOf(key: AddressKey): Address {
+  const address = parseAddress(key);
+  if (address === null) throw new Error(`not an address: ${key}`);
+  return address;
+}

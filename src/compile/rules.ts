@@ -1,0 +1,69 @@
+// Rule numbers: one for each rule of an active policy, and one for each default deny; in the Plan while a layer has it.
+import type { Direction, Policy, Rule, RuleId } from '#policy/model.ts';
+import { compareText, defaultDenyId } from '#policy/model.ts';
+import type { RuleInfo, RuleNumber } from './plan.ts';
+import type { Recorder } from './recorder.ts';
+
+export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
+
+export class Rules {
+  readonly #recorder: Recorder;
+  readonly #denies = new Map<RuleId, RuleEntry>();
+  #next = 1;
+
+  constructor(recorder: Recorder) {
+    this.#recorder = recorder;
+  }
+
+  /** A number for a policy's rule. */
+  make(rule: Rule, direction: Direction): RuleEntry {
+    return this.#enter(infoOf(rule, direction));
+  }
+
+  /** The same rule with another place in its file. */
+  update(entry: RuleEntry, rule: Rule): void {
+    this.#setInfo(entry, infoOf(rule, entry.info.direction));
+  }
+
+  /** The default deny of a tier, for endpoints that these policies isolate. */
+  defaultDeny(direction: Direction, isolating: readonly [Policy, ...Policy[]]): RuleEntry {
+    const id = defaultDenyId(isolating[0].tier, direction, isolating);
+    const sorted = [...isolating].sort((a, b) => compareText(a.key, b.key));
+    const policies = sorted.map((policy) => policy.source);
+    const info: RuleInfo = { id, direction, action: 'deny', source: null, policies };
+    const found = this.#denies.get(id);
+    if (found !== undefined) {
+      this.#setInfo(found, info);
+      return found;
+    }
+    const entry = this.#enter(info);
+    this.#denies.set(id, entry);
+    return entry;
+  }
+
+  /** One more layer has the rule. */
+  take(entry: RuleEntry): void {
+    entry.uses++;
+    if (entry.uses === 1) this.#recorder.rule(entry.number, entry.info);
+  }
+
+  give(entry: RuleEntry): void {
+    entry.uses--;
+    if (entry.uses > 0) return;
+    this.#recorder.rule(entry.number, null);
+    if (this.#denies.get(entry.info.id) === entry) this.#denies.delete(entry.info.id);
+  }
+
+  #enter(info: RuleInfo): RuleEntry {
+    return { number: this.#next++, info, uses: 0 };
+  }
+
+  #setInfo(entry: RuleEntry, info: RuleInfo): void {
+    entry.info = info;
+    if (entry.uses > 0) this.#recorder.rule(entry.number, info);
+  }
+}
+
+function infoOf(rule: Rule, direction: Direction): RuleInfo {
+  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: [] };
+}

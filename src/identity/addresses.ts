@@ -1,0 +1,131 @@
+// Exact addresses as columns: who claims each, who owns it, which identity it has.
+import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
+import { Column, Rows } from './columns.ts';
+
+/** A row without pod, or without identity. */
+export const NONE = -1;
+
+export class AddressTable {
+  readonly #rows = new Rows();
+  readonly #byKey = new Map<AddressKey, number>();
+  readonly #family = new Column(0);
+  readonly #words = [new Column(0), new Column(0), new Column(0), new Column(0)] as const;
+  readonly #owner = new Column(NONE);
+  readonly #hosts = new Column(0);
+  /** All pods of an address that more than one claims. */
+  readonly #contested = new Map<number, number[]>();
+  readonly #before: (a: number, b: number) => boolean;
+  readonly identity: Column = new Column(NONE);
+
+  /** `before` orders pods: of several that claim one address, the first owns it. */
+  constructor(before: (a: number, b: number) => boolean) {
+    this.#before = before;
+  }
+
+  /** One past the highest row. Rows without a family are free. */
+  get end(): number {
+    return this.#rows.end;
+  }
+
+  find(address: Address): number | undefined {
+    return this.#byKey.get(formatAddress(address));
+  }
+
+  /** A pod has this address. */
+  claim(address: Address, pod: number): number {
+    const row = this.#take(address);
+    const owner = this.#owner.at(row);
+    if (owner === NONE) {
+      this.#owner.set(row, pod);
+      return row;
+    }
+    this.#contested.set(row, [...(this.#contested.get(row) ?? [owner]), pod]);
+    if (this.#before(pod, owner)) this.#owner.set(row, pod);
+    return row;
+  }
+
+  /** A pod no longer has the address. Returns the pods that still claim it. */
+  unclaim(row: number, pod: number): readonly number[] {
+    const left = (this.#contested.get(row) ?? []).filter((other) => other !== pod);
+    if (left.length > 1) this.#contested.set(row, left);
+    else this.#contested.delete(row);
+    let owner = NONE;
+    for (const other of left) if (owner === NONE || this.#before(other, owner)) owner = other;
+    this.#owner.set(row, owner);
+    return left;
+  }
+
+  /** A node or a hostNetwork pod has this address. */
+  claimHost(address: Address): number {
+    const row = this.#take(address);
+    this.#hosts.set(row, this.#hosts.at(row) + 1);
+    return row;
+  }
+
+  unclaimHost(row: number): void {
+    this.#hosts.set(row, this.#hosts.at(row) - 1);
+  }
+
+  /** The pod that owns the address; NONE for a node's. */
+  owner(row: number): number {
+    return this.#owner.at(row);
+  }
+
+  /** The pods that claim the address, where there is more than one. */
+  rivals(row: number): readonly number[] {
+    return this.#contested.get(row) ?? [];
+  }
+
+  isClaimed(row: number): boolean {
+    return this.#owner.at(row) !== NONE || this.#hosts.at(row) > 0;
+  }
+
+  isUsed(row: number): boolean {
+    return this.#family.at(row) !== 0;
+  }
+
+  /** Forgets an address that nobody claims. */
+  free(row: number): void {
+    this.#byKey.delete(formatAddress(this.address(row)));
+    this.#family.set(row, 0);
+    this.identity.set(row, NONE);
+    this.#rows.give(row);
+  }
+
+  address(row: number): Address {
+    const word = (index: 0 | 1 | 2 | 3): number => this.#words[index].at(row) >>> 0;
+    if (this.#family.at(row) === 4) return { family: 4, words: [word(0)] };
+    return { family: 6, words: [word(0), word(1), word(2), word(3)] };
+  }
+
+  /** The rows inside a block. */
+  inside(cidr: Cidr): number[] {
+    const { family, words } = cidr.address;
+    const masks = words.map((_, index) => mask(cidr.length - index * 32));
+    const found: number[] = [];
+    for (let row = 0; row < this.#rows.end; row++) {
+      if (this.#family.at(row) !== family) continue;
+      if (this.#words.every((column, i) => ((column.at(row) ^ (words[i] ?? 0)) & (masks[i] ?? 0)) === 0)) {
+        found.push(row);
+      }
+    }
+    return found;
+  }
+
+  #take(address: Address): number {
+    const key = formatAddress(address);
+    const found = this.#byKey.get(key);
+    if (found !== undefined) return found;
+    const row = this.#rows.take();
+    this.#byKey.set(key, row);
+    this.#family.set(row, address.family);
+    for (const [index, word] of address.words.entries()) this.#words[index as 0 | 1 | 2 | 3].set(row, word | 0);
+    return row;
+  }
+}
+
+function mask(bits: number): number {
+  if (bits <= 0) return 0;
+  return bits >= 32 ? -1 : -1 << (32 - bits);
+}

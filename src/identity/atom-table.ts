@@ -1,0 +1,130 @@
+// The atoms in use: counted, and indexed so that a pod asks only those that can be true of it.
+import type { Labels } from '#policy/selector.ts';
+import type { NamedPort } from '#policy/world.ts';
+import {
+  type Atom,
+  type AtomNumber,
+  type AtomSpec,
+  atomKey,
+  makeAtom,
+  type PortAtom,
+  type Resolution,
+  type SelectorAtom,
+} from './atoms.ts';
+import type { NamespaceEntry } from './pods.ts';
+
+type Use = { readonly key: string; readonly atom: Atom; uses: number };
+
+export class AtomTable {
+  readonly #byKey = new Map<string, Use>();
+  readonly #byNumber = new Map<AtomNumber, Use>();
+  readonly #fresh = new Set<Use>();
+  readonly #unused = new Set<Use>();
+  readonly #named = new Map<string, SelectorAtom[]>();
+  readonly #labelled: SelectorAtom[] = [];
+  readonly #ports = new Map<string, PortAtom>();
+  readonly #resolutions = new Map<AtomNumber, Resolution>();
+  #next = 1;
+
+  /** One more use of an atom. It counts from the next `takeChanges` on. */
+  acquire(spec: AtomSpec): AtomNumber {
+    const key = atomKey(spec);
+    let use = this.#byKey.get(key);
+    if (use === undefined) {
+      use = { key, atom: makeAtom(spec, this.#next++), uses: 0 };
+      this.#byKey.set(key, use);
+      this.#byNumber.set(use.atom.number, use);
+      this.#fresh.add(use);
+    }
+    use.uses++;
+    return use.atom.number;
+  }
+
+  release(number: AtomNumber): void {
+    const use = this.#byNumber.get(number);
+    if (use === undefined) return;
+    use.uses--;
+    if (use.uses === 0) this.#unused.add(use);
+  }
+
+  /** Atoms that count from now on, and atoms that count no longer. */
+  takeChanges(): { readonly fresh: readonly Atom[]; readonly dead: readonly Atom[] } {
+    const dead: Atom[] = [];
+    for (const use of this.#unused) {
+      if (use.uses > 0) continue;
+      this.#byKey.delete(use.key);
+      this.#byNumber.delete(use.atom.number);
+      if (this.#fresh.delete(use)) continue;
+      this.#unindex(use.atom);
+      dead.push(use.atom);
+    }
+    const fresh = [...this.#fresh].map((use) => use.atom);
+    for (const atom of fresh) this.#index(atom);
+    this.#unused.clear();
+    this.#fresh.clear();
+    return { fresh, dead };
+  }
+
+  /** The atoms by selector and by named port that are true of a pod, ascending. */
+  ofPod(namespace: NamespaceEntry, labels: Labels, ports: readonly NamedPort[]): AtomNumber[] {
+    const found: AtomNumber[] = [];
+    for (const atom of this.#named.get(namespace.name) ?? []) if (atom.podTest(labels)) found.push(atom.number);
+    for (const atom of this.#labelled) {
+      if (atom.namespaceTest(namespace.labels) && atom.podTest(labels)) found.push(atom.number);
+    }
+    for (const port of ports) {
+      const atom = this.#ports.get(portKey(port));
+      if (atom !== undefined) found.push(this.resolve(atom, port.port));
+    }
+    return [...new Set(found)].sort((a, b) => a - b);
+  }
+
+  /** The atom of a named port that has this number on some pod. */
+  resolve(port: PortAtom, value: number): AtomNumber {
+    const found = port.resolutions.get(value);
+    if (found !== undefined) return found;
+    const number = this.#next++;
+    port.resolutions.set(value, number);
+    this.#resolutions.set(number, { port: port.number, value });
+    return number;
+  }
+
+  /** What a resolution atom stands for; undefined for other atoms. */
+  resolution(number: AtomNumber): Resolution | undefined {
+    return this.#resolutions.get(number);
+  }
+
+  /** The resolution atoms of a named port. */
+  resolutionsOf(port: AtomNumber): readonly AtomNumber[] {
+    const atom = this.#byNumber.get(port)?.atom;
+    return atom?.kind === 'port' ? [...atom.resolutions.values()] : [];
+  }
+
+  #index(atom: Atom): void {
+    if (atom.kind === 'port') this.#ports.set(portKey(atom), atom);
+    if (atom.kind !== 'pods') return;
+    const list = this.#listOf(atom);
+    list.push(atom);
+    if (atom.namespaces.kind === 'named') this.#named.set(atom.namespaces.name, list);
+  }
+
+  #unindex(atom: Atom): void {
+    if (atom.kind === 'pods') {
+      const list = this.#listOf(atom);
+      list.splice(list.indexOf(atom), 1);
+      if (list.length === 0 && atom.namespaces.kind === 'named') this.#named.delete(atom.namespaces.name);
+    }
+    if (atom.kind !== 'port') return;
+    this.#ports.delete(portKey(atom));
+    for (const number of atom.resolutions.values()) this.#resolutions.delete(number);
+  }
+
+  #listOf(atom: SelectorAtom): SelectorAtom[] {
+    if (atom.namespaces.kind === 'labelled') return this.#labelled;
+    return this.#named.get(atom.namespaces.name) ?? [];
+  }
+}
+
+function portKey(port: { readonly protocol: number; readonly name: string }): string {
+  return `${port.protocol} ${port.name}`;
+}

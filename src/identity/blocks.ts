@@ -1,0 +1,130 @@
+// Address blocks: every boundary that a CIDR atom or a node's pod block draws, and which atoms hold inside each.
+import { type Address, formatAddress } from '#net/address.ts';
+import { type Cidr, type CidrKey, cidrCovers, formatCidr, maskAddress } from '#net/cidr.ts';
+import type { AtomNumber, CidrAtom } from './atoms.ts';
+
+/** One prefix of the address space. `identity` is null until it has been given one. */
+export type Block = {
+  readonly cidr: Cidr;
+  readonly key: CidrKey;
+  /** Atoms whose CIDR this is, and atoms that this is an exception of. */
+  readonly includes: Set<AtomNumber>;
+  readonly excepts: Set<AtomNumber>;
+  /** How many nodes have it as a pod block. */
+  podBlocks: number;
+  /** The roots 0.0.0.0/0 and ::/0 stay whatever uses them. */
+  readonly root: boolean;
+  identity: number | null;
+};
+
+/** What holds in a place of the address space, as far as blocks tell. */
+export type Place = { readonly atoms: readonly AtomNumber[]; readonly unknown: boolean };
+
+const NOWHERE: Place = { atoms: [], unknown: false };
+
+export const ROOTS: readonly Cidr[] = [
+  { address: { family: 4, words: [0] }, length: 0 },
+  { address: { family: 6, words: [0, 0, 0, 0] }, length: 0 },
+];
+
+export class Blocks {
+  readonly #byKey = new Map<CidrKey, Block>();
+  /** Per family, the lengths in use with their blocks by masked address. */
+  readonly #byLength = { 4: new Map<number, Map<string, Block>>(), 6: new Map<number, Map<string, Block>>() };
+
+  constructor() {
+    for (const cidr of ROOTS) this.#make(cidr, true);
+  }
+
+  values(): IterableIterator<Block> {
+    return this.#byKey.values();
+  }
+
+  /** Draws the boundaries of an atom. Returns the blocks that are new. */
+  addAtom(atom: CidrAtom): Block[] {
+    const made: Block[] = [];
+    this.#use(atom.cidr, made).includes.add(atom.number);
+    for (const cidr of atom.except) this.#use(cidr, made).excepts.add(atom.number);
+    return made;
+  }
+
+  /** Takes an atom's boundaries away. Returns the blocks that are gone. */
+  removeAtom(atom: CidrAtom): Block[] {
+    const gone: Block[] = [];
+    for (const cidr of [atom.cidr, ...atom.except]) {
+      const block = this.#byKey.get(formatCidr(cidr));
+      if (block === undefined) continue;
+      block.includes.delete(atom.number);
+      block.excepts.delete(atom.number);
+      if (this.#drop(block)) gone.push(block);
+    }
+    return gone;
+  }
+
+  /** A node has one more (or one less) pod block. Returns the block where that made or ended it. */
+  countPodBlock(cidr: Cidr, change: 1 | -1): Block {
+    const block = this.#use(cidr, []);
+    block.podBlocks += change;
+    this.#drop(block);
+    return block;
+  }
+
+  has(block: Block): boolean {
+    return this.#byKey.get(block.key) === block;
+  }
+
+  /** The blocks inside a CIDR, itself included. */
+  inside(cidr: Cidr): Block[] {
+    return [...this.#byKey.values()].filter((block) => cidrCovers(cidr, block.cidr));
+  }
+
+  /** What holds at an address, or in the part of a block that no longer block covers. */
+  at(address: Address, length: number = address.words.length * 32): Place {
+    const included: AtomNumber[] = [];
+    const excepted: AtomNumber[] = [];
+    let unknown = false;
+    for (const [blockLength, blocks] of this.#byLength[address.family]) {
+      if (blockLength > length) continue;
+      const block = blocks.get(maskedKey(address, blockLength));
+      if (block === undefined) continue;
+      included.push(...block.includes);
+      excepted.push(...block.excepts);
+      unknown ||= block.podBlocks > 0;
+    }
+    if (included.length === 0) return unknown ? { atoms: [], unknown } : NOWHERE;
+    return { atoms: included.filter((atom) => !excepted.includes(atom)), unknown };
+  }
+
+  #use(cidr: Cidr, made: Block[]): Block {
+    const found = this.#byKey.get(formatCidr(cidr));
+    if (found !== undefined) return found;
+    const block = this.#make(cidr, false);
+    made.push(block);
+    return block;
+  }
+
+  #make(cidr: Cidr, root: boolean): Block {
+    const key = formatCidr(cidr);
+    const block: Block = { cidr, key, includes: new Set(), excepts: new Set(), podBlocks: 0, root, identity: null };
+    this.#byKey.set(key, block);
+    const lengths = this.#byLength[cidr.address.family];
+    const blocks = lengths.get(cidr.length) ?? new Map<string, Block>();
+    lengths.set(cidr.length, blocks.set(maskedKey(cidr.address, cidr.length), block));
+    return block;
+  }
+
+  /** Forgets a block that nothing uses. */
+  #drop(block: Block): boolean {
+    if (block.root || block.podBlocks > 0 || block.includes.size > 0 || block.excepts.size > 0) return false;
+    this.#byKey.delete(block.key);
+    const lengths = this.#byLength[block.cidr.address.family];
+    const blocks = lengths.get(block.cidr.length);
+    blocks?.delete(maskedKey(block.cidr.address, block.cidr.length));
+    if (blocks?.size === 0) lengths.delete(block.cidr.length);
+    return true;
+  }
+}
+
+function maskedKey(address: Address, length: number): string {
+  return formatAddress(maskAddress(address, length));
+}

@@ -1,0 +1,318 @@
+// Address → identity, kept up to date while pods, namespaces, nodes and atoms come, change and go. One `settle` turns
+// everything noted since the last one into as few moves as it can.
+import type { Address } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
+import { NONE } from './addresses.ts';
+import { AtomTable } from './atom-table.ts';
+import type { Atom, AtomNumber, AtomSpec } from './atoms.ts';
+import type { Block } from './blocks.ts';
+import { remember, sortedSet } from './collect.ts';
+import { Identities, type IdentityEntry } from './identities.ts';
+import type { Population } from './population.ts';
+
+/** Where moves are written. */
+export type IdentitySink = {
+  readonly address: (address: Address, identity: number | null) => void;
+  readonly prefix: (cidr: Cidr, identity: number | null) => void;
+};
+
+/** What a `settle` did to identities, apart from the moves. */
+export type IdentityChanges = {
+  readonly created: readonly IdentityEntry[];
+  readonly retired: readonly IdentityEntry[];
+  /** Addresses that are not who they were: appeared, left, or are matched by other rules than before. */
+  readonly peers: readonly Address[];
+  /** True where a pod block came or went: what addresses without a pod are has changed. */
+  readonly podBlocks: boolean;
+};
+
+/** Members of identities: address rows and blocks. */
+type Members = { readonly rows: number[]; readonly blocks: Block[] };
+
+/** Equal identities that are left alone until they are this many, and this share of all. */
+const TWINS_MIN = 16;
+const TWINS_SHARE = 0.25;
+
+export class Identifier {
+  readonly #population: Population;
+  readonly #atoms = new AtomTable();
+  readonly #identities = new Identities();
+  readonly #sink: IdentitySink;
+  readonly #ipBlockPods: boolean;
+  #known = 0;
+
+  constructor(population: Population, options: { readonly sink: IdentitySink; readonly ipBlockPods: boolean }) {
+    this.#population = population;
+    this.#sink = options.sink;
+    this.#ipBlockPods = options.ipBlockPods;
+  }
+
+  /** One more use of an atom by rules; `settle` makes it count. */
+  acquire(spec: AtomSpec): AtomNumber {
+    return this.#atoms.acquire(spec);
+  }
+
+  release(atom: AtomNumber): void {
+    this.#atoms.release(atom);
+  }
+
+  identities(): IterableIterator<IdentityEntry> {
+    return this.#identities.values();
+  }
+
+  withAtom(atom: AtomNumber): readonly IdentityEntry[] {
+    return this.#identities.withAtom(atom);
+  }
+
+  /** The numbers that a named port has on the pods of an identity, ascending. */
+  portNumbers(identity: IdentityEntry, port: AtomNumber): number[] {
+    const found: number[] = [];
+    for (const atom of identity.atoms) {
+      const resolution = this.#atoms.resolution(atom);
+      if (resolution?.port === port) found.push(resolution.value);
+    }
+    return found.sort((a, b) => a - b);
+  }
+
+  /** The atom that a resolution atom belongs to, or the atom itself. */
+  atomOf(atom: AtomNumber): AtomNumber {
+    return this.#atoms.resolution(atom)?.port ?? atom;
+  }
+
+  /** Resolution atoms of a named port. */
+  resolutions(port: AtomNumber): readonly AtomNumber[] {
+    return this.#atoms.resolutionsOf(port);
+  }
+
+  /** Makes everything noted since the last call true. */
+  settle(): IdentityChanges {
+    const known = this.#known;
+    const { fresh, dead } = this.#atoms.takeChanges();
+    for (const atom of dead) this.#forget(atom);
+    for (const atom of fresh) {
+      if (atom.kind === 'cidr')
+        for (const block of this.#population.blocks.addAtom(atom)) this.#population.dirty.blocks.add(block);
+    }
+    const before = this.#detach();
+    for (const atom of fresh) this.#introduce(atom);
+    const peers = this.#assignRows(before);
+    this.#assignBlocks();
+    if (this.#twinsAreMany()) this.#moveTwins();
+    return this.#changesSince(known, peers);
+  }
+
+  /** Makes equal identities one: what a fresh build would have. */
+  merge(): IdentityChanges {
+    const known = this.#known;
+    this.#moveTwins();
+    return this.#changesSince(known, []);
+  }
+
+  #changesSince(known: number, peers: readonly Address[]): IdentityChanges {
+    const podBlocks = this.#population.dirty.podBlocks;
+    this.#population.dirty.podBlocks = false;
+    const retired = this.#identities.retireEmpty();
+    this.#known = this.#identities.last;
+    const created = this.#identities.after(known);
+    return { created, retired: retired.filter((entry) => entry.number <= known), peers, podBlocks };
+  }
+
+  #forget(atom: Atom): void {
+    if (atom.kind === 'cidr')
+      for (const block of this.#population.blocks.removeAtom(atom)) this.#population.dirty.gone.add(block);
+    if (atom.kind !== 'port') {
+      this.#identities.dropAtom(atom.number);
+      return;
+    }
+    for (const number of atom.resolutions.values()) this.#identities.dropAtom(number);
+  }
+
+  /** Takes everything that will be judged anew out of its identity. Returns the rows with the identity they had. */
+  #detach(): Map<number, number> {
+    for (const block of this.#population.dirty.gone) {
+      this.#population.dirty.blocks.delete(block);
+      this.#leaveBlock(block);
+      this.#sink.prefix(block.cidr, null);
+    }
+    this.#population.dirty.gone.clear();
+    for (const block of this.#population.dirty.blocks) this.#leaveBlock(block);
+    const before = new Map<number, number>();
+    for (const row of this.#population.dirty.rows) {
+      const identity = this.#population.addresses.identity.at(row);
+      before.set(row, identity);
+      if (identity === NONE) continue;
+      this.#identities.at(identity).members--;
+      this.#population.addresses.identity.set(row, NONE);
+    }
+    this.#population.dirty.rows.clear();
+    return before;
+  }
+
+  #leaveBlock(block: Block): void {
+    if (block.identity !== null) this.#identities.at(block.identity).members--;
+    block.identity = null;
+  }
+
+  /** A new atom splits the identities that it matches in part. */
+  #introduce(atom: Atom): void {
+    if (atom.kind === 'pods')
+      this.#split(atom.number, { rows: this.#rowsOf(this.#population.selectedBy(atom)), blocks: [] });
+    if (atom.kind === 'cidr') this.#split(atom.number, this.#placed(atom));
+    if (atom.kind !== 'port') return;
+    for (const [value, pods] of this.#population.withPort(atom)) {
+      this.#split(this.#atoms.resolve(atom, value), { rows: this.#rowsOf(pods), blocks: [] });
+    }
+  }
+
+  /** Settled addresses that pods own. */
+  #rowsOf(pods: readonly number[]): number[] {
+    const rows: number[] = [];
+    for (const pod of pods) {
+      for (const row of this.#population.pods.addresses(pod)) {
+        if (this.#population.addresses.identity.at(row) !== NONE && this.#population.addresses.owner(row) === pod)
+          rows.push(row);
+      }
+    }
+    return rows;
+  }
+
+  /** Settled addresses and blocks that a CIDR atom holds. */
+  #placed(atom: Atom & { kind: 'cidr' }): Members {
+    const settled = this.#population.addresses
+      .inside(atom.cidr)
+      .filter((row) => this.#population.addresses.identity.at(row) !== NONE);
+    const rows = settled.filter((row) => this.#cidrAtoms(row).includes(atom.number));
+    const blocks = this.#population.blocks.inside(atom.cidr).filter((block) => {
+      return block.identity !== null && this.#atomsOfBlock(block).atoms.includes(atom.number);
+    });
+    return { rows, blocks };
+  }
+
+  /** Members gain an atom: the smaller part of each identity moves, a whole identity stays. */
+  #split(atom: AtomNumber, members: Members): void {
+    const parts = new Map<number, Members>();
+    for (const row of members.rows) partOf(parts, this.#population.addresses.identity.at(row)).rows.push(row);
+    for (const block of members.blocks) partOf(parts, block.identity ?? NONE).blocks.push(block);
+    for (const [number, part] of parts) {
+      const identity = this.#identities.at(number);
+      const size = part.rows.length + part.blocks.length;
+      if (size * 2 <= identity.members) {
+        this.#move(part, this.#identities.of(sortedSet([...identity.atoms, atom]), identity.unknown));
+        continue;
+      }
+      const { atoms, members: total } = identity;
+      this.#identities.gain(identity, atom);
+      if (size < total) this.#move(this.#rest(identity, part), this.#identities.of(atoms, identity.unknown));
+    }
+  }
+
+  /** The members of an identity that are not in the part. */
+  #rest(identity: IdentityEntry, part: Members): Members {
+    const rows: number[] = [];
+    const taken = new Set(part.rows);
+    const { data } = this.#population.addresses.identity;
+    for (let row = 0; row < this.#population.addresses.end; row++) {
+      if (data[row] === identity.number && !taken.has(row)) rows.push(row);
+    }
+    const blocks = [...this.#population.blocks.values()].filter((block) => block.identity === identity.number);
+    return { rows, blocks: blocks.filter((block) => !part.blocks.includes(block)) };
+  }
+
+  #move(members: Members, to: IdentityEntry): void {
+    for (const row of members.rows) this.#place(row, to);
+    for (const block of members.blocks) this.#placeBlock(block, to);
+  }
+
+  #place(row: number, to: IdentityEntry): void {
+    const from = this.#population.addresses.identity.at(row);
+    if (from !== NONE) this.#identities.at(from).members--;
+    to.members++;
+    this.#population.addresses.identity.set(row, to.number);
+    this.#sink.address(this.#population.addresses.address(row), to.number);
+  }
+
+  #placeBlock(block: Block, to: IdentityEntry): void {
+    this.#leaveBlock(block);
+    to.members++;
+    block.identity = to.number;
+    this.#sink.prefix(block.cidr, to.number);
+  }
+
+  /** Gives dirty addresses their identity. Returns the addresses that are not who they were. */
+  #assignRows(before: ReadonlyMap<number, number>): Address[] {
+    const peers: Address[] = [];
+    const known = new Map<string, readonly AtomNumber[]>();
+    for (const [row, old] of before) {
+      const address = this.#population.addresses.address(row);
+      if (!this.#population.addresses.isClaimed(row)) {
+        this.#sink.address(address, null);
+        this.#population.addresses.free(row);
+        peers.push(address);
+        continue;
+      }
+      const identity = this.#identities.of(this.#atomsOfRow(row, known), false);
+      this.#place(row, identity);
+      if (identity.number !== old) peers.push(address);
+    }
+    return peers;
+  }
+
+  #assignBlocks(): void {
+    for (const block of this.#population.dirty.blocks) {
+      const { atoms, unknown } = this.#atomsOfBlock(block);
+      this.#placeBlock(block, this.#identities.of(sortedSet(atoms), unknown));
+    }
+    this.#population.dirty.blocks.clear();
+  }
+
+  #atomsOfRow(row: number, known: Map<string, readonly AtomNumber[]>): readonly AtomNumber[] {
+    const cidrs = this.#cidrAtoms(row);
+    const owner = this.#population.addresses.owner(row);
+    if (owner === NONE) return sortedSet(cidrs);
+    const key = `${this.#population.pods.namespace(owner)} ${this.#population.pods.labels(owner)} ${this.#population.pods.ports(owner)}`;
+    const selected = remember(known, key, () => this.#atomsOfPod(owner));
+    return cidrs.length === 0 ? selected : sortedSet([...selected, ...cidrs]);
+  }
+
+  #atomsOfPod(pod: number): readonly AtomNumber[] {
+    return this.#atoms.ofPod(
+      this.#population.pods.namespaces.at(this.#population.pods.namespace(pod)),
+      this.#population.pods.labelSets.at(this.#population.pods.labels(pod)),
+      this.#population.pods.portSets.at(this.#population.pods.ports(pod)),
+    );
+  }
+
+  #cidrAtoms(row: number): readonly AtomNumber[] {
+    if (!this.#ipBlockPods && this.#population.addresses.owner(row) !== NONE) return [];
+    return this.#population.blocks.at(this.#population.addresses.address(row)).atoms;
+  }
+
+  #atomsOfBlock(block: Block): { readonly atoms: readonly AtomNumber[]; readonly unknown: boolean } {
+    const place = this.#population.blocks.at(block.cidr.address, block.cidr.length);
+    return place.unknown && !this.#ipBlockPods ? { atoms: [], unknown: true } : place;
+  }
+
+  #twinsAreMany(): boolean {
+    const { twins, size } = this.#identities;
+    return twins > TWINS_MIN && twins > size * TWINS_SHARE;
+  }
+
+  #moveTwins(): void {
+    const into = this.#identities.twinMap();
+    if (into.size === 0) return;
+    for (let row = 0; row < this.#population.addresses.end; row++) {
+      const to = into.get(this.#population.addresses.identity.at(row));
+      if (to !== undefined) this.#place(row, to);
+    }
+    for (const block of this.#population.blocks.values()) {
+      const to = block.identity === null ? undefined : into.get(block.identity);
+      if (to !== undefined) this.#placeBlock(block, to);
+    }
+  }
+}
+
+function partOf(parts: Map<number, Members>, identity: number): Members {
+  const found = parts.get(identity) ?? { rows: [], blocks: [] };
+  parts.set(identity, found);
+  return found;
+}

@@ -1,0 +1,145 @@
+// Identities: sets of atoms that addresses and blocks share. Numbers go up and are never used again.
+import type { AtomNumber } from './atoms.ts';
+
+export type IdentityEntry = {
+  readonly number: number;
+  /** Ascending. */
+  atoms: readonly AtomNumber[];
+  readonly unknown: boolean;
+  /** How many addresses and blocks have it. */
+  members: number;
+};
+
+export class Identities {
+  readonly #byNumber = new Map<number, IdentityEntry>();
+  /** More than one where atoms went away and left identities equal; the first is the one to use. */
+  readonly #byContent = new Map<string, IdentityEntry[]>();
+  readonly #byAtom = new Map<AtomNumber, IdentityEntry[]>();
+  #next = 1;
+  #twins = 0;
+
+  /** How many identities are equal to another. */
+  get twins(): number {
+    return this.#twins;
+  }
+
+  get size(): number {
+    return this.#byNumber.size;
+  }
+
+  /** The highest number handed out. */
+  get last(): number {
+    return this.#next - 1;
+  }
+
+  /** The identities with a higher number than this. */
+  after(number: number): IdentityEntry[] {
+    return number === this.last ? [] : [...this.#byNumber.values()].filter((entry) => entry.number > number);
+  }
+
+  values(): IterableIterator<IdentityEntry> {
+    return this.#byNumber.values();
+  }
+
+  at(number: number): IdentityEntry {
+    const entry = this.#byNumber.get(number);
+    if (entry === undefined) throw new Error(`identity ${number} does not exist`);
+    return entry;
+  }
+
+  withAtom(atom: AtomNumber): readonly IdentityEntry[] {
+    return this.#byAtom.get(atom) ?? [];
+  }
+
+  /** The identity of these atoms (ascending), made where there is none. */
+  of(atoms: readonly AtomNumber[], unknown: boolean): IdentityEntry {
+    const found = this.#byContent.get(contentKey(atoms, unknown))?.[0];
+    if (found !== undefined) return found;
+    const entry: IdentityEntry = { number: this.#next++, atoms, unknown, members: 0 };
+    this.#byNumber.set(entry.number, entry);
+    for (const atom of atoms) this.#atomList(atom).push(entry);
+    this.#enter(entry);
+    return entry;
+  }
+
+  /** All members of the identity have one atom more. */
+  gain(entry: IdentityEntry, atom: AtomNumber): void {
+    this.#leave(entry);
+    entry.atoms = withAtom(entry.atoms, atom);
+    this.#atomList(atom).push(entry);
+    this.#enter(entry);
+  }
+
+  /** An atom means nothing any more. */
+  dropAtom(atom: AtomNumber): void {
+    for (const entry of this.#byAtom.get(atom) ?? []) {
+      this.#leave(entry);
+      entry.atoms = entry.atoms.filter((other) => other !== atom);
+      this.#enter(entry);
+    }
+    this.#byAtom.delete(atom);
+  }
+
+  /** Removes the identities without members and returns them. */
+  retireEmpty(): IdentityEntry[] {
+    const gone = [...this.#byNumber.values()].filter((entry) => entry.members === 0);
+    for (const entry of gone) {
+      this.#byNumber.delete(entry.number);
+      this.#leave(entry);
+      for (const atom of entry.atoms) this.#unlist(atom, entry);
+    }
+    return gone;
+  }
+
+  /** For each identity that equals a larger one: that one. */
+  twinMap(): Map<number, IdentityEntry> {
+    const into = new Map<number, IdentityEntry>();
+    for (const entries of this.#byContent.values()) {
+      if (entries.length < 2) continue;
+      entries.sort((a, b) => b.members - a.members || a.number - b.number);
+      const [largest, ...others] = entries;
+      if (largest !== undefined) for (const other of others) into.set(other.number, largest);
+    }
+    return into;
+  }
+
+  #enter(entry: IdentityEntry): void {
+    const key = contentKey(entry.atoms, entry.unknown);
+    const entries = this.#byContent.get(key);
+    if (entries === undefined) {
+      this.#byContent.set(key, [entry]);
+      return;
+    }
+    entries.push(entry);
+    this.#twins++;
+  }
+
+  #leave(entry: IdentityEntry): void {
+    const key = contentKey(entry.atoms, entry.unknown);
+    const entries = this.#byContent.get(key) ?? [];
+    if (entries.length > 1) this.#twins--;
+    else this.#byContent.delete(key);
+    entries.splice(entries.indexOf(entry), 1);
+  }
+
+  #atomList(atom: AtomNumber): IdentityEntry[] {
+    const list = this.#byAtom.get(atom) ?? [];
+    if (list.length === 0) this.#byAtom.set(atom, list);
+    return list;
+  }
+
+  #unlist(atom: AtomNumber, entry: IdentityEntry): void {
+    const list = this.#byAtom.get(atom) ?? [];
+    const at = list.indexOf(entry);
+    if (at >= 0) list.splice(at, 1);
+    if (list.length === 0) this.#byAtom.delete(atom);
+  }
+}
+
+function contentKey(atoms: readonly AtomNumber[], unknown: boolean): string {
+  return unknown ? `u${atoms.join()}` : atoms.join();
+}
+
+function withAtom(atoms: readonly AtomNumber[], atom: AtomNumber): AtomNumber[] {
+  return [...atoms, atom].sort((a, b) => a - b);
+}

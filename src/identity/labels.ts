@@ -1,0 +1,52 @@
+// What label selectors match. Written apart from policy/selector.ts, which the oracle uses.
+import type { LabelSelector, Labels, Requirement } from '#policy/selector.ts';
+
+/** True where the labels meet the selector. */
+export type LabelTest = (labels: Labels) => boolean;
+
+/** A selector as a test that can be run many times. */
+export function labelTest(selector: LabelSelector): LabelTest {
+  const tests = selector.requirements.map(requirementTest);
+  const [only] = tests;
+  if (only === undefined) return () => true;
+  if (tests.length === 1) return only;
+  return (labels) => {
+    for (const test of tests) if (!test(labels)) return false;
+    return true;
+  };
+}
+
+function requirementTest(requirement: Requirement): LabelTest {
+  const { key } = requirement;
+  const values = valuesOf(requirement);
+  switch (requirement.op) {
+    case 'Exists':
+      return (labels) => Object.hasOwn(labels, key);
+    case 'DoesNotExist':
+      return (labels) => !Object.hasOwn(labels, key);
+    case 'In':
+      return (labels) => Object.hasOwn(labels, key) && values.has(labels[key] ?? '');
+    case 'NotIn':
+      return (labels) => !Object.hasOwn(labels, key) || !values.has(labels[key] ?? '');
+  }
+}
+
+function valuesOf(requirement: Requirement): ReadonlySet<string> {
+  return new Set(requirement.op === 'In' || requirement.op === 'NotIn' ? requirement.values : []);
+}
+
+/** Text that is equal for equal label sets. */
+export function labelsKey(labels: Labels): string {
+  const keys = Object.keys(labels).sort();
+  let text = '';
+  for (const key of keys) text += `${key.length}:${key}=${(labels[key] ?? '').length}:${labels[key] ?? ''},`;
+  return text;
+}
+
+/** Text that is equal for selectors with the same requirements, in whatever order. */
+export function selectorKey(selector: LabelSelector): string {
+  const parts = selector.requirements.map((requirement) => {
+    return JSON.stringify([requirement.op, requirement.key, ...[...valuesOf(requirement)].sort()]);
+  });
+  return [...new Set(parts)].sort().join();
+}

@@ -1,0 +1,123 @@
+// Pods and namespaces as identity needs them: columns of shared values, pods of one namespace chained together.
+import type { Labels } from '#policy/selector.ts';
+import type { NamedPort, Pod, PodKey } from '#policy/world.ts';
+import { NONE } from './addresses.ts';
+import { Column, Rows, Shared } from './columns.ts';
+import { labelsKey } from './labels.ts';
+
+export type NamespaceEntry = { readonly name: string; labels: Labels };
+
+export class PodTable {
+  readonly #rows = new Rows();
+  readonly #byKey = new Map<PodKey, number>();
+  readonly #keys: PodKey[] = [];
+  readonly #namespace = new Column(NONE);
+  readonly #labels = new Column(NONE);
+  readonly #ports = new Column(NONE);
+  readonly #firstAddress = new Column(NONE);
+  readonly #moreAddresses = new Map<number, readonly number[]>();
+  readonly #next = new Column(NONE);
+  readonly #previous = new Column(NONE);
+  readonly #heads = new Column(NONE);
+  readonly namespaces: Shared<NamespaceEntry> = new Shared();
+  readonly labelSets: Shared<Labels> = new Shared();
+  readonly portSets: Shared<readonly NamedPort[]> = new Shared();
+
+  find(key: PodKey): number | undefined {
+    return this.#byKey.get(key);
+  }
+
+  /** A pod that owns addresses of its own. `namespaceLabels`: what its namespace is labelled, were it new here. */
+  add(pod: Pod, namespaceLabels: () => Labels): number {
+    const row = this.#rows.take();
+    this.#byKey.set(pod.key, row);
+    this.#keys[row] = pod.key;
+    const name = pod.namespace;
+    this.#namespace.set(
+      row,
+      this.namespaces.take(name, () => ({ name, labels: namespaceLabels() })),
+    );
+    this.#labels.set(
+      row,
+      this.labelSets.take(labelsKey(pod.labels), () => pod.labels),
+    );
+    this.#ports.set(
+      row,
+      this.portSets.take(portsKey(pod.ports), () => pod.ports),
+    );
+    this.#chain(row);
+    return row;
+  }
+
+  remove(row: number): void {
+    this.#unchain(row);
+    this.#byKey.delete(this.key(row));
+    this.#keys[row] = '' as PodKey;
+    this.namespaces.give(this.#namespace.at(row));
+    this.labelSets.give(this.#labels.at(row));
+    this.portSets.give(this.#ports.at(row));
+    this.setAddresses(row, []);
+    this.#rows.give(row);
+  }
+
+  key(row: number): PodKey {
+    return this.#keys[row] ?? ('' as PodKey);
+  }
+
+  namespace(row: number): number {
+    return this.#namespace.at(row);
+  }
+
+  labels(row: number): number {
+    return this.#labels.at(row);
+  }
+
+  ports(row: number): number {
+    return this.#ports.at(row);
+  }
+
+  /** The address rows of a pod. */
+  addresses(row: number): readonly number[] {
+    const first = this.#firstAddress.at(row);
+    if (first === NONE) return [];
+    const more = this.#moreAddresses.get(row);
+    return more === undefined ? [first] : [first, ...more];
+  }
+
+  setAddresses(row: number, addresses: readonly number[]): void {
+    this.#firstAddress.set(row, addresses[0] ?? NONE);
+    if (addresses.length > 1) this.#moreAddresses.set(row, addresses.slice(1));
+    else this.#moreAddresses.delete(row);
+  }
+
+  /** The pods of a namespace. */
+  *inNamespace(namespace: number): IterableIterator<number> {
+    for (let row = this.#heads.at(namespace); row !== NONE; row = this.#next.at(row)) yield row;
+  }
+
+  /** Every pod, in no order. */
+  values(): IterableIterator<number> {
+    return this.#byKey.values();
+  }
+
+  #chain(row: number): void {
+    const namespace = this.#namespace.at(row);
+    const head = this.#heads.at(namespace);
+    this.#next.set(row, head);
+    this.#previous.set(row, NONE);
+    if (head !== NONE) this.#previous.set(head, row);
+    this.#heads.set(namespace, row);
+  }
+
+  #unchain(row: number): void {
+    const next = this.#next.at(row);
+    const previous = this.#previous.at(row);
+    if (next !== NONE) this.#previous.set(next, previous);
+    if (previous !== NONE) this.#next.set(previous, next);
+    else this.#heads.set(this.#namespace.at(row), next);
+  }
+}
+
+function portsKey(ports: readonly NamedPort[]): string {
+  return ports.map((port) => JSON.stringify([port.name, port.protocol, port.port])).join();
+}

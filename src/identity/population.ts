@@ -1,0 +1,150 @@
+// Who has which address: pods, nodes and pod blocks as events tell it, and what an event has made uncertain since.
+import { type Address, formatAddress } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
+import { impliedNamespace, isEndpoint, type Namespace, type Node, type Pod, type PodKey } from '#policy/world.ts';
+import { AddressTable, NONE } from './addresses.ts';
+import type { PortAtom, SelectorAtom } from './atoms.ts';
+import { type Block, Blocks } from './blocks.ts';
+import { push, remember } from './collect.ts';
+import { PodTable } from './pods.ts';
+
+/** Places whose identity has to be found anew; the reader clears them. */
+export type Dirty = {
+  readonly rows: Set<number>;
+  readonly blocks: Set<Block>;
+  /** Blocks that nothing draws any more. */
+  readonly gone: Set<Block>;
+  /** True where a pod block came or went. */
+  podBlocks: boolean;
+};
+
+export class Population {
+  readonly pods: PodTable = new PodTable();
+  readonly blocks: Blocks = new Blocks();
+  readonly addresses: AddressTable = new AddressTable((a, b) => this.pods.key(a) < this.pods.key(b));
+  readonly dirty: Dirty = { rows: new Set(), blocks: new Set(this.blocks.values()), gone: new Set(), podBlocks: false };
+  readonly #declared = new Map<string, Namespace>();
+  readonly #hosts = new Map<PodKey, readonly number[]>();
+  readonly #nodes = new Map<string, { readonly addresses: readonly number[]; readonly blocks: readonly Cidr[] }>();
+  readonly #rivals = new Set<PodKey>();
+
+  setNamespace(name: string, value: Namespace | null): void {
+    if (value === null) this.#declared.delete(name);
+    else this.#declared.set(name, value);
+    const number = this.pods.namespaces.find(name);
+    if (number === undefined) return;
+    this.pods.namespaces.at(number).labels = this.namespaceLabels(name);
+    for (const pod of this.pods.inNamespace(number)) this.#soil(this.pods.addresses(pod));
+  }
+
+  setNode(name: string, value: Node | null): void {
+    const before = this.#nodes.get(name);
+    const addresses = (value?.addresses ?? []).map((address) => this.addresses.claimHost(address));
+    const blocks = value?.podCidrs ?? [];
+    for (const cidr of blocks) this.#countPodBlock(cidr, 1);
+    for (const cidr of before?.blocks ?? []) this.#countPodBlock(cidr, -1);
+    for (const row of before?.addresses ?? []) this.addresses.unclaimHost(row);
+    this.#soil(addresses);
+    this.#soil(before?.addresses ?? []);
+    if (value === null) this.#nodes.delete(name);
+    else this.#nodes.set(name, { addresses, blocks });
+  }
+
+  /** Null, finished and address-less pods are nobody; a hostNetwork pod's addresses are its node's. */
+  setPod(key: PodKey, value: Pod | null): void {
+    const hosts = this.#hosts.get(key) ?? [];
+    this.#hosts.delete(key);
+    if (value !== null && !value.finished && value.hostNetwork) {
+      const rows = value.addresses.map((address) => this.addresses.claimHost(address));
+      this.#hosts.set(key, rows);
+      this.#soil(rows);
+    }
+    for (const row of hosts) this.addresses.unclaimHost(row);
+    this.#soil(hosts);
+    this.#removePod(key);
+    if (value !== null && isEndpoint(value)) this.#addPod(value);
+  }
+
+  /** Labels of a namespace as selectors see them, declared or implied. */
+  namespaceLabels(name: string): Namespace['labels'] {
+    return (this.#declared.get(name) ?? impliedNamespace(name)).labels;
+  }
+
+  /** Pods whose ownership of an address may have changed since the last call: other pods claim it too. */
+  takeRivals(): readonly PodKey[] {
+    const keys = [...this.#rivals];
+    this.#rivals.clear();
+    return keys;
+  }
+
+  /** True where the pod is the one that owns the address. */
+  owns(key: PodKey, address: Address): boolean {
+    const row = this.addresses.find(address);
+    if (row === undefined) return false;
+    const owner = this.addresses.owner(row);
+    return owner !== NONE && this.pods.key(owner) === key;
+  }
+
+  /** Pods that a selector matches. */
+  selectedBy(atom: SelectorAtom): number[] {
+    const { namespaces, labelSets } = this.pods;
+    if (atom.namespaces.kind === 'named') {
+      const number = namespaces.find(atom.namespaces.name);
+      const pods = number === undefined ? [] : [...this.pods.inNamespace(number)];
+      return pods.filter((pod) => atom.podTest(labelSets.at(this.pods.labels(pod))));
+    }
+    const inNamespace = new Map<number, boolean>();
+    const byLabels = new Map<number, boolean>();
+    return [...this.pods.values()].filter(
+      (pod) =>
+        remember(inNamespace, this.pods.namespace(pod), (n) => atom.namespaceTest(namespaces.at(n).labels)) &&
+        remember(byLabels, this.pods.labels(pod), (n) => atom.podTest(labelSets.at(n))),
+    );
+  }
+
+  /** Pods with a named port, by the number it has there. */
+  withPort(atom: PortAtom): Map<number, number[]> {
+    const found = new Map<number, number[]>();
+    for (const pod of this.pods.values()) {
+      const values = new Set<number>();
+      for (const port of this.pods.portSets.at(this.pods.ports(pod))) {
+        if (port.name === atom.name && port.protocol === atom.protocol) values.add(port.port);
+      }
+      for (const value of values) push(found, value, pod);
+    }
+    return found;
+  }
+
+  #soil(rows: readonly number[]): void {
+    for (const row of rows) this.dirty.rows.add(row);
+  }
+
+  #addPod(pod: Pod): void {
+    const row = this.pods.add(pod, () => this.namespaceLabels(pod.namespace));
+    const unique = new Map(pod.addresses.map((address) => [formatAddress(address), address]));
+    const addresses = [...unique.values()].map((address) => this.addresses.claim(address, row));
+    this.pods.setAddresses(row, addresses);
+    this.#soil(addresses);
+    for (const address of addresses) this.#noteRivals(this.addresses.rivals(address));
+  }
+
+  #removePod(key: PodKey): void {
+    const row = this.pods.find(key);
+    if (row === undefined) return;
+    const addresses = this.pods.addresses(row);
+    for (const address of addresses) this.#noteRivals(this.addresses.unclaim(address, row));
+    this.#soil(addresses);
+    this.pods.remove(row);
+  }
+
+  #noteRivals(pods: readonly number[]): void {
+    for (const pod of pods) this.#rivals.add(this.pods.key(pod));
+  }
+
+  #countPodBlock(cidr: Cidr, change: 1 | -1): void {
+    const block = this.blocks.countPodBlock(cidr, change);
+    this.dirty.podBlocks = true;
+    if (!this.blocks.has(block)) this.dirty.gone.add(block);
+    for (const inside of this.blocks.inside(cidr)) this.dirty.blocks.add(inside);
+  }
+}
