@@ -2,15 +2,28 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { Case, Need } from './conformance/case.ts';
+import { CHANGE_CASES } from './conformance/change-cases.ts';
+import { ERROR_CASES } from './conformance/error-cases.ts';
 import { FLOW_CASES } from './conformance/flow-cases.ts';
+import { FRAGMENT_CASES } from './conformance/fragment-cases.ts';
 import type { Factory, Harness } from './conformance/harness.ts';
+import { PACKET_CASES } from './conformance/packet-cases.ts';
 import { POLICY_CASES } from './conformance/policy-cases.ts';
 import { IPV4, IPV6, type Names, Rig } from './conformance/rig.ts';
+import { SPOOF_CASES } from './conformance/spoof-cases.ts';
 
 /** A case that a datapath does not run, by its whole name, and why that is right. */
 export type Skip = { readonly name: string; readonly reason: string };
 
-export const CASES: readonly Case[] = [...FLOW_CASES, ...POLICY_CASES];
+export const CASES: readonly Case[] = [
+  ...FLOW_CASES,
+  ...POLICY_CASES,
+  ...CHANGE_CASES,
+  ...PACKET_CASES,
+  ...FRAGMENT_CASES,
+  ...ERROR_CASES,
+  ...SPOOF_CASES,
+];
 
 /** Runs the suite on the datapaths that the factory makes, one for each case. */
 export function conformance(name: string, factory: Factory, skips: readonly Skip[] = []): void {

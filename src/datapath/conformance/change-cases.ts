@@ -1,0 +1,241 @@
+// What happens to open connections when rules, peers and owners of addresses change.
+import { echo, tcp, udp } from '../packets.ts';
+import { back, type Case, type Connection, establish, establishFromAfar, way } from './case.ts';
+import { DEFAULT } from './tables.ts';
+
+const syn = (connection: Connection): Uint8Array => tcp(connection);
+const data = (connection: Connection): Uint8Array => tcp({ ...connection, flags: 'PA' });
+
+export const CHANGE_CASES: readonly Case[] = [
+  {
+    name: 'a new deny cuts an established connection, both ways and for good, whoever sends first',
+    run: (rig, at) => {
+      for (const sport of [40000, 40001]) {
+        const ask = { from: at.a, to: at.b, sport, dport: 80 };
+        rig.policy('b', 'ingress', ['allow a tcp/80', DEFAULT]);
+        establish(rig, ['a', 'b'], ask);
+        rig.policy('b', 'ingress', ['allow c tcp/80', DEFAULT]);
+        const ways = [data(ask), data(back(ask))] as const;
+        const clientFirst = sport === 40000;
+        rig.drop(clientFirst ? 'from a' : 'from b', clientFirst ? ways[0] : ways[1], 'policy ingress default');
+        for (const _ of [1, 2, 3]) {
+          rig.drop('from b', ways[1], 'denied-earlier');
+          rig.drop('to a', ways[1], 'denied-earlier');
+          rig.drop('from a', ways[0], 'denied-earlier');
+          rig.drop('to b', ways[0], 'denied-earlier');
+        }
+      }
+    },
+  },
+  {
+    name: 'a retransmit from the other side of a cut flow does not open a fresh one its own way',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
+      rig.pass('from a', udp(ask));
+      rig.pass('from b', udp(back(ask)));
+      rig.policy('b', 'ingress', [DEFAULT]);
+      // b may ask a for anything: only the cut flow's tombstone stands in the way.
+      rig.drop('from a', udp(ask), 'policy ingress default');
+      rig.drop('from b', udp(back(ask)), 'denied-earlier ingress default');
+      rig.drop('from a', udp(ask), 'denied-earlier ingress default');
+      rig.pass('from b', udp({ ...back(ask), sport: 54 }));
+    },
+  },
+  {
+    name: 'not even a SYN from the other side gets past a cut connection',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      establish(rig, ['a', 'b'], ask);
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.drop('from a', data(ask), 'policy ingress default');
+      rig.drop('from b', syn(back(ask)), 'denied-earlier');
+      rig.drop('from a', tcp({ ...ask, flags: 'FA' }), 'denied-earlier');
+      rig.drop('from b', tcp({ ...back(ask), flags: 'R' }), 'denied-earlier');
+      rig.drop('from b', syn(back(ask)), 'denied-earlier');
+    },
+  },
+  {
+    name: 'an open ping is cut by a new deny, request and reply',
+    run: (rig, at) => {
+      rig.pass('from a', echo({ from: at.a, to: at.b, id: 9 }));
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.drop('from b', echo({ from: at.b, to: at.a, id: 9, reply: true }), 'policy ingress default');
+      rig.drop('from a', echo({ from: at.a, to: at.b, id: 9 }), 'denied-earlier');
+    },
+  },
+  {
+    name: 'a change that still allows a connection leaves it open, under the rule that now allows it',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      rig.policy('b', 'ingress', ['allow a tcp/80', DEFAULT]);
+      establish(rig, ['a', 'b'], ask);
+      rig.policy('b', 'ingress', ['deny c', 'allow any tcp/1-1024', DEFAULT]);
+      for (const place of way('b', 'a')) rig.pass(place, data(back(ask)));
+      for (const place of way('a', 'b')) rig.pass(place, data(ask));
+    },
+  },
+  {
+    name: 'a cut flow is judged again when the rules change again',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
+      rig.pass('from a', udp(ask));
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.drop('from a', udp(ask), 'policy ingress default');
+      rig.policy('b', 'ingress', ['allow a', DEFAULT]);
+      rig.pass('from a', udp(ask));
+      rig.pass('from b', udp(back(ask)));
+    },
+  },
+  {
+    name: 'a rule that comes between judging a packet and writing its entry is not lost',
+    needs: ['interleave'],
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
+      rig.policy('b', 'ingress', ['allow a', DEFAULT]);
+      rig.harness.interleave?.(() => rig.policy('b', 'ingress', [DEFAULT]));
+      rig.pass('from a', udp(ask));
+      rig.drop('from b', udp(back(ask)), 'policy ingress default');
+      rig.drop('from a', udp(ask), 'denied-earlier');
+    },
+  },
+  {
+    name: 'the next owner of an address inherits no open flow of the last one',
+    run: (rig, at) => {
+      const ask = { from: at.remote, to: at.b, sport: 40000, dport: 53 };
+      const own = { from: at.b, to: at.remote, sport: 5353, dport: 53 };
+      rig.pass('to b', udp(ask));
+      rig.pass('from b', udp(own));
+      rig.expel('b');
+      rig.detach('b');
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.policy('b', 'egress', [DEFAULT]);
+      rig.expel('b');
+      rig.attach('b');
+      rig.admit('b', 'next-owner');
+      rig.drop('to b', udp(ask), 'policy ingress default');
+      rig.drop('to b', udp(back(own)), 'policy egress default');
+      rig.drop('from b', udp(back(ask)), 'denied-earlier ingress default');
+    },
+  },
+  {
+    name: 'the next owner of an address does not answer the own node for the last one',
+    run: (rig, at) => {
+      const probe = { from: at.node, to: at.b, sport: 40000, dport: 8080 };
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.policy('b', 'egress', [DEFAULT]);
+      rig.pass('to b by stack', udp(probe));
+      rig.pass('from b', udp(back(probe)));
+      rig.expel('b');
+      rig.detach('b');
+      rig.attach('b');
+      rig.admit('b', 'next-owner');
+      rig.drop('from b', udp(back(probe)), 'policy');
+    },
+  },
+  {
+    name: 'a peer that becomes another under an open flow is judged as what it is now',
+    run: (rig, at) => {
+      const ask = { from: at.remote, to: at.b, sport: 40000, dport: 80 };
+      const other = { from: at.c, to: at.b, sport: 40000, dport: 80 };
+      rig.policy('b', 'ingress', ['allow remote tcp/80', 'allow c', DEFAULT]);
+      establishFromAfar(rig, 'b', ask);
+      establish(rig, ['c', 'b'], other);
+      rig.relabel(at.remote, 'stranger');
+      rig.drop('from b', data(back(ask)), 'policy ingress default');
+      rig.drop('to b', data(ask), 'denied-earlier');
+      rig.pass('from c', data(other));
+    },
+  },
+  {
+    name: 'a destination that becomes another under an open flow is judged as what it is now',
+    run: (rig, at) => {
+      const ask = { from: at.b, to: at.remote, sport: 40000, dport: 53 };
+      rig.policy('b', 'egress', ['allow remote', DEFAULT]);
+      rig.pass('from b', udp(ask));
+      rig.pass('to b', udp(back(ask)));
+      rig.relabel(at.remote, 'stranger');
+      rig.drop('to b', udp(back(ask)), 'policy egress default');
+    },
+  },
+  {
+    name: 'an endpoint that moves to another policy set takes its open flows along',
+    run: (rig, at) => {
+      const ask = { from: at.remote, to: at.b, sport: 40000, dport: 53 };
+      rig.pass('to b', udp(ask));
+      rig.pass('from b', udp(back(ask)));
+      // The first policy of a pod moves it from the open set to one of its own.
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.drop('from b', udp(back(ask)), 'policy ingress default');
+    },
+  },
+  {
+    name: 'established connections stand still while an endpoint has no record',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      establish(rig, ['a', 'b'], ask);
+      rig.expel('b');
+      rig.drop('from a', data(ask), 'no-endpoint');
+      rig.drop('from b', data(back(ask)), 'no-endpoint');
+    },
+  },
+  {
+    name: 'a full table of established connections refuses new ones and evicts none',
+    establishedLimit: 2,
+    run: (rig, at) => {
+      const asks = [1, 2, 3].map((n) => ({ from: at.a, to: at.b, sport: 40000 + n, dport: 80 }));
+      const [first, second, third] = asks;
+      if (first === undefined || second === undefined || third === undefined) throw new Error('three connections');
+      establish(rig, ['a', 'b'], first);
+      establish(rig, ['a', 'b'], second);
+      rig.pass('from a', syn(third));
+      rig.pass('from b', tcp({ ...back(third), flags: 'SA' }));
+      rig.drop('from a', tcp({ ...third, flags: 'A' }), 'conntrack-full');
+      for (let sport = 1; sport <= 200; sport++) rig.pass('from a', udp({ from: at.a, to: at.b, sport, dport: 53 }));
+      for (const open of [first, second]) {
+        rig.pass('from a', data(open));
+        rig.pass('from b', data(back(open)));
+      }
+      rig.pass('from a', tcp({ ...first, flags: 'R' }));
+      rig.pass('from a', tcp({ ...third, flags: 'A' }));
+    },
+  },
+  {
+    name: 'a flow that nobody uses ends: its reply is then a packet of its own',
+    needs: ['clock'],
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
+      rig.policy('a', 'ingress', [DEFAULT]);
+      rig.pass('from a', udp(ask));
+      rig.harness.advance?.(20);
+      rig.pass('from b', udp(back(ask)));
+      rig.harness.advance?.(3600);
+      rig.drop('from b', udp(back(ask)), 'policy ingress default');
+    },
+  },
+  {
+    name: 'a handshake that nobody answers ends, an established connection rests for hours',
+    needs: ['clock'],
+    run: (rig, at) => {
+      const half = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      const whole = { ...half, sport: 40001 };
+      rig.pass('from a', syn(half));
+      establish(rig, ['a', 'b'], whole);
+      rig.harness.advance?.(3600);
+      rig.drop('from b', tcp({ ...back(half), flags: 'SA' }), 'mid-flow');
+      rig.pass('from b', data(back(whole)));
+    },
+  },
+  {
+    name: 'the tombstone of a cut connection ends too, and then only a SYN opens a new one',
+    needs: ['clock'],
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      establish(rig, ['a', 'b'], ask);
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.drop('from a', data(ask), 'policy ingress default');
+      rig.harness.advance?.(3600);
+      rig.drop('from b', data(back(ask)), 'mid-flow');
+      rig.drop('from a', syn(ask), 'policy ingress default');
+    },
+  },
+];

@@ -1,0 +1,177 @@
+// A pod is the attacker: it speaks for itself alone, with its own MAC, its own addresses, its own neighbours' messages.
+import { arp, BROADCAST_MAC, concat, icmp, neighbour, tcp, udp } from '../packets.ts';
+import { type Case, way } from './case.ts';
+import { macOfPod, type Names } from './rig.ts';
+
+const ports = { sport: 40000, dport: 80 };
+const ALL_NODES = 'ff02::1';
+const ALL_ROUTERS = 'ff02::2';
+const LINK_LOCAL = 'fe80::5:1';
+const NOBODY = '::';
+
+/** An NDP message with a fixed part of zeros. */
+const discovery = (type: number, size: number, spec: { from: string; to: string; hopLimit?: number; code?: number }) =>
+  icmp({ hopLimit: 255, code: 0, ...spec, type, body: new Uint8Array(size) });
+
+const multicast = (at: Names): string => (at.family === 4 ? '224.0.0.251' : 'ff02::fb');
+
+export const SPOOF_CASES: readonly Case[] = [
+  {
+    name: 'a pod sends from its own addresses only',
+    run: (rig, at) => {
+      rig.pass('from a', tcp({ from: at.a, to: at.b, ...ports }));
+      for (const from of [at.b, at.remote, at.node, at.outside, at.unlearnt]) {
+        rig.drop('from a', tcp({ from, to: at.b, ...ports }), 'spoofed-source');
+        rig.drop('from a', tcp({ from, to: at.outside, ...ports }), 'spoofed-source');
+      }
+    },
+  },
+  {
+    name: 'a pod sends with its own MAC only',
+    run: (rig, at) => {
+      const frame = tcp({ from: at.a, to: at.b, ...ports, sourceMac: macOfPod('b') });
+      rig.dropAsIs('from a', frame, 'spoofed-source');
+      const near = macOfPod('a').with(5, 0x77);
+      rig.dropAsIs('from a', tcp({ from: at.a, to: at.b, ...ports, sourceMac: near }), 'spoofed-source');
+      const first = macOfPod('a').with(0, 0x06);
+      rig.dropAsIs('from a', tcp({ from: at.a, to: at.b, ...ports, sourceMac: first }), 'spoofed-source');
+      rig.pass('from a', frame);
+    },
+  },
+  {
+    name: 'a packet at the interface of a pod that it is not for is dropped',
+    run: (rig, at) => {
+      for (const to of [at.b, at.remote, at.outside, at.unlearnt]) {
+        rig.drop('to a', tcp({ from: at.outside, to, ...ports }), 'no-endpoint');
+      }
+    },
+  },
+  {
+    name: 'a pod sends no multicast and no broadcast',
+    run: (rig, at) => {
+      rig.drop('from a', udp({ from: at.a, to: multicast(at), ...ports }), 'multicast');
+      if (at.family === 4) rig.drop('from a', udp({ from: at.a, to: '255.255.255.255', ...ports }), 'multicast');
+      rig.drop('from a', udp({ from: at.b, to: multicast(at), ...ports }), 'spoofed-source');
+    },
+  },
+  {
+    name: 'ARP asks and answers for the own address, with the own MAC',
+    family: 4,
+    run: (rig, at) => {
+      const own = macOfPod('a');
+      rig.pass('from a', arp({ operation: 1, senderMac: own, sender: at.a, target: at.b }));
+      rig.pass('from a', arp({ operation: 2, senderMac: own, sender: at.a, target: at.node }));
+      rig.pass('from a', arp({ operation: 1, senderMac: own, sender: '0.0.0.0', target: at.a }));
+      for (const operation of [1, 2]) {
+        for (const sender of [at.b, at.node, at.outside]) {
+          rig.drop('from a', arp({ operation, senderMac: own, sender, target: at.c }), 'spoofed-neighbour');
+        }
+        const foreign = { operation, senderMac: macOfPod('b'), sender: at.a, target: at.c };
+        rig.drop('from a', arp(foreign), 'spoofed-neighbour');
+        rig.dropAsIs('from a', arp(foreign), 'spoofed-source');
+      }
+    },
+  },
+  {
+    name: 'ARP reaches a pod, and is malformed where it is not whole',
+    family: 4,
+    run: (rig, at) => {
+      const frame = arp({ operation: 1, senderMac: macOfPod('b'), sender: at.node, target: at.a });
+      rig.pass('to a', frame);
+      rig.pass('to a', concat(frame, new Uint8Array(18)));
+      rig.drop('to a', frame.subarray(0, 41), 'malformed');
+      const own = arp({ operation: 1, senderMac: macOfPod('a'), sender: at.a, target: at.b });
+      rig.drop('from a', own.subarray(0, 41), 'malformed');
+      rig.drop('from a', own.with(14 + 1, 6), 'malformed');
+      rig.drop('from a', own.with(14 + 2, 0x86), 'malformed');
+      rig.drop('from a', own.with(14 + 4, 8), 'malformed');
+      rig.drop('from a', own.with(14 + 5, 16), 'malformed');
+    },
+  },
+  {
+    name: 'neighbour discovery passes for what a pod may ask and answer',
+    family: 6,
+    run: (rig, at) => {
+      const option = macOfPod('a');
+      for (const from of [at.a, LINK_LOCAL]) {
+        rig.pass('from a', neighbour({ type: 'solicitation', from, to: 'ff02::1:ff00:2', target: at.b, option }));
+      }
+      rig.pass('from a', neighbour({ type: 'solicitation', from: NOBODY, to: 'ff02::1:ff00:1', target: at.a }));
+      rig.pass('from a', neighbour({ type: 'advertisement', from: at.a, to: at.b, target: at.a, option }));
+      rig.pass(
+        'from a',
+        neighbour({ type: 'advertisement', from: LINK_LOCAL, to: ALL_NODES, target: LINK_LOCAL, option }),
+      );
+      rig.pass('from a', discovery(133, 4, { from: LINK_LOCAL, to: ALL_ROUTERS }));
+      rig.pass(
+        'to a',
+        neighbour({ type: 'advertisement', from: at.node, to: at.a, target: at.b, option: macOfPod('c') }),
+      );
+      rig.pass('to a', neighbour({ type: 'solicitation', from: at.node, to: 'ff02::1:ff00:1', target: at.a }));
+      rig.pass('to a', discovery(134, 12, { from: 'fe80::1', to: ALL_NODES }));
+    },
+  },
+  {
+    name: 'neighbour discovery in the name of another is dropped',
+    family: 6,
+    run: (rig, at) => {
+      const option = macOfPod('a');
+      for (const target of [at.b, at.node, at.outside]) {
+        const claim = { type: 'advertisement', from: at.a, to: ALL_NODES, target, option } as const;
+        rig.drop('from a', neighbour(claim), 'spoofed-neighbour');
+      }
+      const foreign = { from: at.a, to: ALL_NODES, target: at.a, option: macOfPod('b') };
+      rig.drop('from a', neighbour({ type: 'advertisement', ...foreign }), 'spoofed-neighbour');
+      rig.drop('from a', neighbour({ type: 'solicitation', ...foreign }), 'spoofed-neighbour');
+      rig.drop('from a', neighbour({ type: 'solicitation', ...foreign, from: at.b, option }), 'spoofed-source');
+      rig.drop('from a', discovery(134, 12, { from: LINK_LOCAL, to: ALL_NODES }), 'spoofed-neighbour');
+      rig.drop('from a', discovery(137, 36, { from: LINK_LOCAL, to: at.b }), 'spoofed-neighbour');
+    },
+  },
+  {
+    name: 'neighbour discovery that came over a router, or is not whole, is malformed',
+    family: 6,
+    run: (rig, at) => {
+      const ask = { type: 'solicitation', from: at.a, to: ALL_NODES, target: at.b } as const;
+      rig.drop('from a', neighbour({ ...ask, hopLimit: 64 }), 'malformed');
+      rig.drop('to a', neighbour({ ...ask, from: at.outside, to: at.a, hopLimit: 254 }), 'malformed');
+      rig.drop('from a', discovery(135, 20, { from: at.a, to: ALL_NODES, code: 1 }), 'malformed');
+      rig.drop('from a', discovery(135, 19, { from: at.a, to: ALL_NODES }), 'malformed');
+      // An option of length 0 never ends; one of length 8 ends after the packet.
+      rig.drop('from a', discovery(135, 20 + 8, { from: at.a, to: ALL_NODES }), 'malformed');
+      const option = neighbour({ ...ask, option: macOfPod('a') });
+      rig.drop('from a', option.with(14 + 40 + 24 + 1, 8), 'malformed');
+    },
+  },
+  {
+    name: 'a pod may join its groups and not ask others for theirs',
+    family: 6,
+    run: (rig, at) => {
+      const headers = [{ header: 0, body: Uint8Array.of(0, 5, 2, 0, 0, 1, 0) }];
+      const listener = (type: number, from: string) =>
+        icmp({ from, to: 'ff02::16', hopLimit: 1, headers, type, code: 0, body: new Uint8Array(24) });
+      for (const type of [131, 132, 143]) {
+        rig.pass('from a', listener(type, LINK_LOCAL));
+        rig.pass('from a', listener(type, NOBODY));
+        rig.drop('from a', listener(type, at.b), 'spoofed-source');
+      }
+      rig.drop('from a', listener(130, at.a), 'multicast');
+    },
+  },
+  {
+    name: 'a link-local address is for neighbour discovery alone',
+    family: 6,
+    run: (rig, at) => {
+      rig.drop('from a', udp({ from: LINK_LOCAL, to: at.b, ...ports }), 'spoofed-source');
+      rig.drop('from a', udp({ from: NOBODY, to: at.b, ...ports }), 'spoofed-source');
+    },
+  },
+  {
+    name: 'the MAC that a frame is for changes no verdict',
+    run: (rig, at) => {
+      for (const place of way('a', 'b')) {
+        rig.pass(place, tcp({ from: at.a, to: at.b, ...ports, destinationMac: BROADCAST_MAC }));
+      }
+    },
+  },
+];
