@@ -1,6 +1,7 @@
 // What may cross a pod's interface at all, before any policy: nobody speaks in another's name.
+
+import type { DropReason, EndpointLink } from '#datapath/port.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import type { DropReason, EndpointLink } from '../port.ts';
 import { sameBytes } from './bytes.ts';
 import type { NeighbourMessage, ParsedFrame, Transport, Tuple } from './packet.ts';
 

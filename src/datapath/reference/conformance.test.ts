@@ -1,5 +1,5 @@
 // The reference datapath passes the suite whole.
-import { conformance } from '../conformance.ts';
+import { conformance } from '#datapath/conformance.ts';
 import { referenceHarness } from './harness.ts';
 
 conformance('reference', referenceHarness);

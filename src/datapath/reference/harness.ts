@@ -1,5 +1,5 @@
 // The reference datapath as the conformance suite wants it: an injected clock, and a place to come in between.
-import type { Harness, HarnessOptions } from '../conformance/harness.ts';
+import type { Harness, HarnessOptions } from '#datapath/conformance/harness.ts';
 import { ReferenceDatapath } from './reference.ts';
 
 const SECOND_NS = 1_000_000_000;

@@ -1,7 +1,8 @@
 // IP headers: addresses, fragment, and where the upper-layer protocol starts. IPv6 extension headers are walked here.
+
+import type { DropReason } from '#datapath/port.ts';
 import { type Address, isV4Mapped } from '#net/address.ts';
 import { type Protocol, TCP } from '#net/protocol.ts';
-import type { DropReason } from '../port.ts';
 import { readAddress, readUint } from './bytes.ts';
 import type { Fragment } from './packet.ts';
 

@@ -1,10 +1,10 @@
 // Judging a connection's legs on the Plan, and whether an earlier judgement still holds.
 import { type Decision, decide, decideProtocol, identityOf } from '#compile/lookup.ts';
 import type { Plan, PlanEndpoint, RuleNumber, Step } from '#compile/plan.ts';
+import type { DropReason } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { axisPosition } from '#net/axis.ts';
 import type { Direction } from '#policy/model.ts';
-import type { DropReason } from '../port.ts';
 import type { Leg } from './conntrack.ts';
 import type { Tuple } from './packet.ts';
 

@@ -1,7 +1,8 @@
 // What a frame is, once parsed.
+
+import type { DropReason } from '#datapath/port.ts';
 import type { Address } from '#net/address.ts';
 import type { Protocol } from '#net/protocol.ts';
-import type { DropReason } from '../port.ts';
 
 /** What identifies a flow and its place on the axis. */
 export type Tuple = {
@@ -54,14 +55,3 @@ export type ParsedFrame =
       readonly fragment: Fragment | null;
       readonly transport: Transport;
     };
-
-/** The tuple of the other direction. */
-export function reversed(tuple: Tuple): Tuple {
-  return {
-    ...tuple,
-    source: tuple.destination,
-    destination: tuple.source,
-    sourcePort: tuple.destinationPort,
-    destinationPort: tuple.sourcePort,
-  };
-}

@@ -1,7 +1,8 @@
 // A frame → what it is, or why it is dropped. Nothing is guessed: what can't be parsed has a reason.
+
+import type { DropReason } from '#datapath/port.ts';
 import type { Address } from '#net/address.ts';
 import { ICMP, ICMPV6, SCTP, TCP, UDP } from '#net/protocol.ts';
-import type { DropReason } from '../port.ts';
 import { readAddress, readUint } from './bytes.ts';
 import { type IpPacket, type IpResult, parseIpv4, parseIpv6 } from './ip.ts';
 import {

@@ -1,8 +1,8 @@
 // A packet on its way through conntrack and policy, and what becomes of it.
 import type { RuleNumber } from '#compile/plan.ts';
+import type { DropReason } from '#datapath/port.ts';
 import { ICMP, ICMPV6 } from '#net/protocol.ts';
 import type { Direction } from '#policy/model.ts';
-import type { DropReason } from '../port.ts';
 import type { Judgement, LegPlace } from './legs.ts';
 import type { TcpFlags, Transport, Tuple } from './packet.ts';
 

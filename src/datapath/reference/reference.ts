@@ -1,8 +1,8 @@
 // The reference datapath: judges frames as the kernel programs do, in plain code, with an injected clock.
 import { applyStep, emptyPlan } from '#compile/apply.ts';
 import type { Plan, Step } from '#compile/plan.ts';
+import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import type { Datapath, DatapathEvent, EndpointLink } from '../port.ts';
 import { admitFromPod, admitToPod } from './admission.ts';
 import { type FlowOptions, Flows } from './flows.ts';
 import { FragmentMap } from './fragments.ts';
