@@ -1,0 +1,70 @@
+// An explanation as text: the answer first, then each end's story, and where in the manifests each rule stands.
+import type { Explanation, LegStory, PolicyStory, RuleStory } from '#analyze/explain.ts';
+import type { Direction, Source } from '#policy/model.ts';
+import type { LegReason, Verdict } from '#policy/verdict.ts';
+import type { PortOption } from './options.ts';
+import { styled } from './output.ts';
+import { portText } from './probe-ends.ts';
+
+const VERDICTS: Readonly<Record<Verdict, string>> = { allow: 'allowed', deny: 'denied', reject: 'rejected' };
+
+const REASONS: Readonly<Record<Exclude<LegReason, 'rule' | 'default-deny'>, string>> = {
+  open: 'no policy isolates this end in this direction, so everything passes',
+  'not-endpoint': 'no pod of its own address is here, so no policy judges this end',
+  self: 'a pod always reaches its own address',
+  'own-node': "a pod's own node always reaches it",
+  'peer-unknown': 'the address is in a block that pods get theirs from, but no pod known has it',
+};
+
+/** The whole explanation. */
+export function explanationText({ verdict, egress, ingress }: Explanation, port: PortOption): string {
+  const answer = `${egress.end} → ${ingress.end}, ${portText(port)}: ${verdictText(verdict.verdict)}`;
+  const by = verdict.decidedBy === null ? '' : ` by ${decider(verdict.decidedBy)}`;
+  return [styled('bold', answer) + by, '', ...legLines('egress', egress), '', ...legLines('ingress', ingress)].join(
+    '\n',
+  );
+}
+
+/** `examples/shop/policies.yaml:12`, as far as it is known. */
+export function sourceText({ file, line }: Pick<Source, 'file' | 'line'>): string {
+  if (file === null) return '';
+  return line === null ? file : `${file}:${line}`;
+}
+
+function decider(direction: Direction): string {
+  return direction === 'egress' ? "the sender's end (egress)" : "the receiver's end (ingress)";
+}
+
+function legLines(direction: Direction, leg: LegStory): readonly string[] {
+  const heading = `${direction} of ${leg.end}: ${verdictText(leg.verdict)}`;
+  const tiers = leg.tiers.flatMap((tier) => [`  tier ${tier.tier}`, ...tier.policies.flatMap(policyLines)]);
+  return [heading, ...tiers, `  ⇒ ${conclusion(leg)}`];
+}
+
+function conclusion({ reason, rule, tiers }: LegStory): string {
+  if (reason === 'rule') return `rule ${rule}`;
+  if (reason !== 'default-deny') return REASONS[reason];
+  const isolating = tiers.flatMap(({ policies }) => policies).filter(({ isolates }) => isolates);
+  return `isolated by ${isolating.map(({ policy }) => policy).join(', ')}; no rule allows this, so it is denied (${rule})`;
+}
+
+function policyLines({ policy, source, isolates, rules }: PolicyStory): readonly string[] {
+  const note = isolates ? 'isolates' : 'does not isolate';
+  const none = rules.length === 0 ? '; has no rule here' : '';
+  return [`    ${policy} ${place(source)}: ${note}${none}`, ...rules.map(ruleLine)];
+}
+
+function ruleLine({ mismatch, source, action }: RuleStory): string {
+  const where = `${source.path} ${place(source)}`;
+  if (mismatch === null) return `      ${styled('green', '✔')} ${where}: matches, ${action}`;
+  return `      ${styled('dim', '–')} ${where}: ${mismatch}`;
+}
+
+function place(source: Source): string {
+  const text = sourceText(source);
+  return text === '' ? '' : styled('dim', `(${text})`);
+}
+
+function verdictText(verdict: Verdict): string {
+  return styled(verdict === 'allow' ? 'green' : 'red', VERDICTS[verdict]);
+}

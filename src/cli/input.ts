@@ -1,0 +1,25 @@
+// Manifests for a command: reads them, says what is wrong with them, and refuses what is invalid.
+import { isInvalid, type Loaded, loadManifests } from '#cluster/load.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
+import { renderDiagnostic } from '#policy/render.ts';
+import { CommandError } from './errors.ts';
+import type { InputOptions } from './options.ts';
+
+/** Reads what `-f` names. Every diagnostic goes to stderr; an error among them ends the command, unless `--lenient`. */
+export function readInput(options: InputOptions & { readonly output: string }): Loaded {
+  const loaded = loadManifests(options.filename);
+  printDiagnostics(loaded.diagnostics, options.output);
+  if (isInvalid(loaded.diagnostics) && !options.lenient) {
+    const count = loaded.diagnostics.filter(({ severity }) => severity === 'error').length;
+    throw new CommandError(options.output === 'json' ? '' : `${count} ${count === 1 ? 'error' : 'errors'}, no result`);
+  }
+  return loaded;
+}
+
+/** On stderr: one JSON document where the result is JSON, else two lines each. */
+export function printDiagnostics(diagnostics: readonly Diagnostic[], output: string): void {
+  if (diagnostics.length === 0) return;
+  const text =
+    output === 'json' ? JSON.stringify({ diagnostics }, null, 2) : diagnostics.map(renderDiagnostic).join('\n');
+  process.stderr.write(`${text}\n`);
+}

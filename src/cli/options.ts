@@ -1,0 +1,70 @@
+// Options that several commands share, and what their values mean.
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Address, parseAddress } from '#net/address.ts';
+import { ICMP, type Protocol, protocolNumber, SCTP, TCP, UDP } from '#net/protocol.ts';
+import type { Semantics } from '#policy/world.ts';
+
+/** What `inputOptions` adds. */
+export type InputOptions = {
+  readonly filename: readonly string[];
+  readonly lenient: boolean;
+  readonly ipblockPods: 'on' | 'off';
+};
+
+/** A protocol and port to try; for ICMP an echo request. */
+export type PortOption = { readonly protocol: Protocol; readonly port: number };
+
+/** An ICMP echo request on the axis: type 8, code 0. */
+export const ICMP_ECHO: number = 8 << 8;
+
+/** `-f`, `--lenient`, `--ipblock-pods`: for every command that reads manifests. */
+export function inputOptions(command: Command): Command {
+  return command
+    .requiredOption('-f, --filename <path>', 'a manifest, a folder of them, or - for stdin (repeatable)', collect)
+    .option('--lenient', 'take invalid objects as a live cluster would, instead of refusing them', false)
+    .addOption(
+      new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")
+        .choices(['on', 'off'])
+        .default('on'),
+    );
+}
+
+/** `-o`, with the formats that the command has; the first is the default. */
+export function outputOption(command: Command, formats: readonly [string, ...string[]]): Command {
+  return command.addOption(new Option('-o, --output <format>', 'format').choices(formats).default(formats[0]));
+}
+
+export function semanticsOf(options: Pick<InputOptions, 'ipblockPods'>): Semantics {
+  return { ipBlockPods: options.ipblockPods === 'on' };
+}
+
+/** `80/TCP,81/UDP,ICMP`. */
+export function parsePorts(text: string): readonly PortOption[] {
+  return text.split(',').map(parsePort);
+}
+
+/** `8080/TCP`, `8080` (TCP) or `ICMP`. */
+export function parsePort(text: string): PortOption {
+  if (text.toUpperCase() === 'ICMP') return { protocol: ICMP, port: ICMP_ECHO };
+  const [number = '', name = 'TCP', ...rest] = text.split('/');
+  const protocol = protocolNumber(name);
+  if (rest.length > 0 || protocol === null || ![TCP, UDP, SCTP].includes(protocol)) {
+    throw new InvalidArgumentError(`"${text}": write a port and TCP, UDP or SCTP, as in 80/TCP, or ICMP.`);
+  }
+  const port = /^\d{1,5}$/.test(number) ? Number(number) : 0;
+  if (port < 1 || port > 65535) throw new InvalidArgumentError(`"${text}": a port is a number from 1 to 65535.`);
+  return { protocol, port };
+}
+
+/** `192.0.2.1,2001:db8::1`. */
+export function parseAddresses(text: string): readonly Address[] {
+  return text.split(',').map((each) => {
+    const address = parseAddress(each);
+    if (address === null) throw new InvalidArgumentError(`"${each}" is not an IP address.`);
+    return address;
+  });
+}
+
+function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
+  return [...(previous ?? []), value];
+}

@@ -1,0 +1,34 @@
+// Where commands write: the width and colours of the terminal, and a pipe that its reader has closed.
+import { styleText } from 'node:util';
+
+type Format = Parameters<typeof styleText>[0];
+
+/** `| head` closes the pipe early: that is no error of ours. */
+export function endQuietlyOnClosedPipe(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+      process.exit(0);
+    });
+  }
+}
+
+/** Columns that a table may fill: the terminal's, 80 where there is none. */
+export function outputWidth(): number {
+  return process.stdout.columns ?? 80;
+}
+
+/** The text in a style, where stdout is a terminal that shows it and NO_COLOR does not forbid it. */
+export function styled(format: Format, text: string): string {
+  return styleText(format, text, { stream: process.stdout });
+}
+
+/** Writes a line, or several, to stdout. */
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** One JSON document on stdout. */
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}

@@ -1,0 +1,105 @@
+// What `probe` prints: the contract's rows as JSON, or a square of marks for each port.
+import type { SimulatedProbe } from '#datapath/reference/simulate.ts';
+import { ICMP, ICMPV6, protocolName } from '#net/protocol.ts';
+import type { Direction, RuleId } from '#policy/model.ts';
+import type { Verdict } from '#policy/verdict.ts';
+import type { PodKey, World } from '#policy/world.ts';
+import { legend, matrixText } from './matrix.ts';
+import { outputWidth, print, printJson, styled } from './output.ts';
+
+/** One connection that was tried. `port` of an ICMP echo request is type × 256 + code. */
+export type ProbeRow = {
+  readonly from: string;
+  readonly to: string;
+  readonly protocol: string;
+  readonly port: number;
+  readonly verdict: Verdict;
+  readonly rule: { readonly egress: RuleId | null; readonly ingress: RuleId | null };
+  readonly decidedBy: Direction | null;
+  readonly reason?: string;
+};
+
+/** A simulated probe as a row; the reason is the deciding leg's. */
+export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): ProbeRow {
+  const { decidedBy } = verdict;
+  return {
+    from,
+    to,
+    protocol: flow.protocol === ICMPV6 ? protocolName(ICMP) : protocolName(flow.protocol),
+    port: flow.port,
+    verdict: verdict.verdict,
+    rule: { egress: verdict.egress.rule, ingress: verdict.ingress.rule },
+    decidedBy,
+    ...(decidedBy === null ? {} : { reason: verdict[decidedBy].reason }),
+  };
+}
+
+/** How to print. `perPort`: a square for each port; else one for all of them together. */
+export type ProbePrinting = { readonly world: World; readonly output: 'table' | 'json'; readonly perPort: boolean };
+
+/** Prints all rows. Squares that come out the same for several ports are drawn once. */
+export function printProbe(rows: readonly ProbeRow[], { world, output, perPort }: ProbePrinting): void {
+  if (output === 'json') {
+    printJson(rows);
+    return;
+  }
+  if (rows.length === 0) {
+    print('No two pods to try.');
+    return;
+  }
+  const style = { width: outputWidth(), groupOf: groupIn(world) };
+  for (const { ports, tried } of perPort ? sameSquares(rows) : [oneSquare(rows)]) {
+    print(`${styled('bold', wrapped(ports, style.width))}\n${matrixText(tried, style)}\n`);
+  }
+  print(legend());
+  print(totals(rows));
+}
+
+/** Pods by their workload; other ends by themselves. */
+function groupIn(world: World): (end: string) => string {
+  return (end) => {
+    const workload = world.pods.get(end as PodKey)?.workload;
+    return workload === undefined ? end : `${workload.namespace}/${workload.name}`;
+  };
+}
+
+type Square = { readonly ports: string[]; readonly tried: readonly ProbeRow[] };
+
+function sameSquares(rows: readonly ProbeRow[]): readonly Square[] {
+  const squares = new Map<string, Square>();
+  for (const [port, tried] of Map.groupBy(rows, rowPort)) {
+    const key = tried.map(({ from, to, verdict }) => `${from} ${to} ${verdict}`).join('\n');
+    const known = squares.get(key);
+    if (known === undefined) squares.set(key, { ports: [port], tried });
+    else known.ports.push(port);
+  }
+  return [...squares.values()];
+}
+
+function oneSquare(rows: readonly ProbeRow[]): Square {
+  return { ports: [...new Set(rows.map(rowPort))], tried: rows };
+}
+
+/** Words with commas between, on as many lines as they take. */
+function wrapped(words: readonly string[], width: number): string {
+  const lines: string[] = [''];
+  for (const [index, word] of words.entries()) {
+    const text = index < words.length - 1 ? `${word}, ` : word;
+    const last = lines.at(-1) ?? '';
+    if (last.length + text.trimEnd().length > width) lines.push(text);
+    else lines[lines.length - 1] = last + text;
+  }
+  return lines.map((line) => line.trimEnd()).join('\n');
+}
+
+function rowPort({ protocol, port }: ProbeRow): string {
+  return protocol === protocolName(ICMP) ? 'ICMP echo' : `${port}/${protocol}`;
+}
+
+function totals(rows: readonly ProbeRow[]): string {
+  const count = (verdict: Verdict): number => rows.filter((row) => row.verdict === verdict).length;
+  const rejected = count('reject');
+  const parts = [`${count('allow')} allowed`, `${count('deny')} denied`];
+  if (rejected > 0) parts.push(`${rejected} rejected`);
+  return `${rows.length} connections: ${parts.join(', ')}`;
+}

@@ -1,0 +1,55 @@
+// `moat probe`: every pod to every pod, and named outside addresses, by real packets or by simulation.
+import { type Command, Option } from 'commander';
+import { simulate } from '#datapath/reference/simulate.ts';
+import type { Address } from '#net/address.ts';
+import type { World } from '#policy/world.ts';
+import { readInput } from './input.ts';
+import {
+  type InputOptions,
+  inputOptions,
+  outputOption,
+  type PortOption,
+  parseAddresses,
+  parsePorts,
+  semanticsOf,
+} from './options.ts';
+import { planOf } from './plan.ts';
+import { portsOfInterest, worldProbes } from './probe-ends.ts';
+import { type ProbeRow, printProbe, simulatedRow } from './probe-output.ts';
+
+type Options = InputOptions & {
+  readonly output: 'table' | 'json';
+  readonly datapath: 'simulate';
+  readonly ports?: readonly PortOption[];
+  readonly external: readonly Address[];
+};
+
+/** Adds the command's options and its action. */
+export function define(command: Command, done: (exitCode: number) => void): void {
+  inputOptions(command);
+  outputOption(command, ['table', 'json'])
+    .addOption(
+      new Option('--datapath <name>', 'what judges the connections').choices(['simulate']).makeOptionMandatory(),
+    )
+    .option(
+      '--ports <list>',
+      'ports to try, as in 80/TCP,53/UDP,ICMP (default: those that the input names)',
+      parsePorts,
+    )
+    .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])
+    .action((options: Options) => {
+      const { world } = readInput(options);
+      printProbe(simulatedRows(world, options), {
+        world,
+        output: options.output,
+        perPort: options.ports !== undefined,
+      });
+      done(0);
+    });
+}
+
+function simulatedRows(world: World, options: Options): readonly ProbeRow[] {
+  const ports = options.ports ?? portsOfInterest(world);
+  const probes = worldProbes(world, { ports, external: options.external });
+  return simulate(planOf(world, semanticsOf(options)), probes).map(simulatedRow);
+}

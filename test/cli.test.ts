@@ -1,0 +1,215 @@
+// The command line as its users see it: ./moat run on manifests, its results, messages and exit codes.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+const ROOT = join(import.meta.dirname, '..');
+
+type Run = { readonly code: number | null; readonly stdout: string; readonly stderr: string; readonly ms: number };
+
+function moat(args: readonly string[], input?: string): Run {
+  const begun = performance.now();
+  const { status, stdout, stderr } = spawnSync('./moat', args, { cwd: ROOT, encoding: 'utf8', input: input ?? '' });
+  return { code: status, stdout, stderr, ms: performance.now() - begun };
+}
+
+const FIRST = ['-f', 'examples/first'];
+const SHOP = ['-f', 'examples/shop'];
+
+type Row = {
+  readonly from: string;
+  readonly to: string;
+  readonly protocol: string;
+  readonly port: number;
+  readonly verdict: string;
+  readonly rule: { readonly egress: string | null; readonly ingress: string | null };
+  readonly decidedBy: string | null;
+};
+
+function probe(args: readonly string[]): readonly Row[] {
+  const run = moat(['probe', '--datapath', 'simulate', '-o', 'json', ...args]);
+  assert.equal(run.code, 0, run.stderr);
+  return JSON.parse(run.stdout) as readonly Row[];
+}
+
+test('probe simulates every pair, with the rule that decided', () => {
+  assert.deepEqual(probe([...FIRST, '--ports', '8080/TCP,81/UDP']), [
+    {
+      from: 'default/client',
+      to: 'default/server',
+      protocol: 'TCP',
+      port: 8080,
+      verdict: 'allow',
+      rule: { egress: null, ingress: 'networkpolicy/default/server-from-client/ingress/0' },
+      decidedBy: null,
+    },
+    {
+      from: 'default/client',
+      to: 'default/server',
+      protocol: 'UDP',
+      port: 81,
+      verdict: 'deny',
+      rule: { egress: null, ingress: 'default-deny/default/ingress/NetworkPolicy/default/server-from-client' },
+      decidedBy: 'ingress',
+      reason: 'default-deny',
+    },
+    ...['TCP', 'UDP'].map((protocol) => ({
+      from: 'default/server',
+      to: 'default/client',
+      protocol,
+      port: protocol === 'TCP' ? 8080 : 81,
+      verdict: 'allow',
+      rule: { egress: null, ingress: null },
+      decidedBy: null,
+    })),
+  ]);
+});
+
+test('probe takes outside addresses as source and as destination, never with each other', () => {
+  const rows = probe([...FIRST, '--ports', '8080/TCP', '--external', '192.0.2.1,198.51.100.1']);
+  const outside = rows.filter(({ from, to }) => /^\d/.test(from) || /^\d/.test(to));
+  assert.equal(outside.length, 8);
+  assert.ok(outside.every(({ from, to }) => /^\d/.test(from) !== /^\d/.test(to)));
+});
+
+test('explain exits 0 for what is allowed and 1 for what is denied', () => {
+  const allowed = moat([
+    'explain',
+    ...FIRST,
+    '--from',
+    'default/client',
+    '--to',
+    'default/server',
+    '--port',
+    '8080/TCP',
+  ]);
+  assert.equal(allowed.code, 0, allowed.stderr);
+  assert.match(allowed.stdout, /allowed/);
+  const denied = moat(['explain', ...FIRST, '--from', 'default/client', '--to', 'default/server', '--port', '22']);
+  assert.equal(denied.code, 1, denied.stderr);
+  assert.match(denied.stdout, /examples\/first\/policy\.yaml:\d+/);
+});
+
+test('explain names both ends, the rule and its line as JSON', () => {
+  const run = moat([
+    'explain',
+    ...SHOP,
+    '-o',
+    'json',
+    '--from',
+    'backend/checkout',
+    '--to',
+    'backend/payments',
+    '--port',
+    '8443',
+  ]);
+  const found = JSON.parse(run.stdout) as {
+    verdict: string;
+    rule: object;
+    ingress: { tiers: { policies: unknown[] }[] };
+  };
+  assert.equal(found.verdict, 'allow');
+  assert.deepEqual(found.rule, {
+    egress: 'networkpolicy/backend/checkout/egress/1',
+    ingress: 'networkpolicy/backend/payments/ingress/0',
+  });
+  assert.equal(found.ingress.tiers[0]?.policies.length, 3);
+});
+
+test('reach lists the database for those alone who may use it', () => {
+  const run = moat(['reach', ...SHOP, '-o', 'json']);
+  const rows = JSON.parse(run.stdout) as {
+    from: string;
+    to: string;
+    connections: { protocol: string; ports: unknown }[];
+  }[];
+  const clients = rows.filter(({ to }) => to === 'data/postgres[StatefulSet]');
+  assert.deepEqual(
+    clients.filter(({ connections }) => JSON.stringify(connections).includes('[5432,5432]')).map(({ from }) => from),
+    [
+      'backend/catalog[Deployment]',
+      'backend/checkout[Deployment]',
+      'backend/sales-report[CronJob]',
+      'data/backup[CronJob]',
+    ],
+  );
+  assert.deepEqual(clients.find(({ from }) => from.startsWith('monitoring/prometheus'))?.connections, [
+    { protocol: 'TCP', ports: [[9100, 9199]] },
+  ]);
+});
+
+test('reach draws graphs', () => {
+  const dot = moat(['reach', ...FIRST, '-o', 'dot']).stdout;
+  assert.match(dot, /"default\/client\[Pod\]" -> "default\/server\[Pod\]" \[label="TCP 8080"\];/);
+  const mermaid = moat(['reach', ...FIRST, '-o', 'mermaid']).stdout;
+  assert.match(mermaid, /^flowchart LR\n(.|\n)*-->\|"TCP 8080"\|/);
+});
+
+test('manifests come on stdin too', () => {
+  const pod = 'apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\n';
+  const run = moat(['reach', '-f', '-', '-o', 'json'], pod);
+  assert.equal(run.code, 0, run.stderr);
+  assert.equal((JSON.parse(run.stdout) as unknown[]).length, 2, 'to and from the outside');
+});
+
+test('tables keep to 80 columns in a pipe, and hold no colour', () => {
+  for (const args of [
+    ['reach', ...SHOP],
+    ['probe', ...SHOP, '--datapath', 'simulate', '--ports', '5432/TCP'],
+  ]) {
+    const { stdout } = moat(args);
+    assert.ok(stdout.length > 500);
+    assert.ok(
+      stdout.split('\n').every((line) => line.length <= 80),
+      args.join(' '),
+    );
+    assert.ok(!stdout.includes('\u001b'));
+  }
+});
+
+test('a reader that closes the pipe early is no error', () => {
+  const run = spawnSync('sh', ['-c', './moat reach -f examples/shop | head -n 1'], { cwd: ROOT, encoding: 'utf8' });
+  assert.equal(run.stderr, '');
+  assert.match(run.stdout, /^from/);
+});
+
+const MISUSE: readonly (readonly [what: string, args: readonly string[], message: RegExp])[] = [
+  ['an unknown option', ['reach', ...FIRST, '--nonsense'], /unknown option '--nonsense'/],
+  ['an unknown command', ['frobnicate'], /unknown command 'frobnicate'/],
+  ['no -f', ['reach'], /required option '-f/],
+  ['an unknown format', ['reach', ...FIRST, '-o', 'xml'], /'-o, --output <format>' argument 'xml' is invalid/],
+  ['an unknown datapath', ['probe', ...FIRST, '--datapath', 'iptables'], /'iptables' is invalid/],
+  [
+    'a bad port',
+    ['probe', ...FIRST, '--datapath', 'simulate', '--ports', '70000/TCP'],
+    /a port is a number from 1 to 65535/,
+  ],
+  ['a bad protocol', ['probe', ...FIRST, '--datapath', 'simulate', '--ports', '80/QUIC'], /TCP, UDP or SCTP/],
+  [
+    'a bad address',
+    ['probe', ...FIRST, '--datapath', 'simulate', '--external', '1.2.3'],
+    /"1.2.3" is not an IP address/,
+  ],
+  [
+    'an end that is not there',
+    ['explain', ...FIRST, '--from', 'default/nobody', '--to', 'default/server', '--port', '80'],
+    /no pod or workload has this name; there is default\/client, default\/server/,
+  ],
+];
+
+for (const [what, args, message] of MISUSE) {
+  test(`${what} gets one message and exit code 2`, () => {
+    const run = moat(args);
+    assert.equal(run.code, 2);
+    assert.equal(run.stdout, '');
+    assert.match(run.stderr, message);
+    assert.ok(!/\n\s+at /.test(run.stderr), 'no stack');
+  });
+}
+
+test('help and version are no errors', () => {
+  assert.equal(moat(['--help']).code, 0);
+  assert.match(moat(['probe', '--help']).stdout, /--datapath/);
+  assert.match(moat(['--version']).stdout, /^\d+\.\d+\.\d+\n$/);
+});
