@@ -2,34 +2,37 @@
 import { type Probe, type ProbeEnd, probePairs } from '#datapath/reference/simulate.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { ICMP, ICMPV6, protocolName, TCP } from '#net/protocol.ts';
-import type { Policy } from '#policy/model.ts';
-import { isEndpoint, type Pod, type World } from '#policy/world.ts';
+import type { Pod, World } from '#policy/world.ts';
 import type { PortOption } from './options.ts';
 
 /** An ICMPv6 echo request: type 128, code 0. */
 export const ICMPV6_ECHO: number = 128 << 8;
 const DEFAULT_PORT: PortOption = { protocol: TCP, port: 80 };
 
-/** What to try between the pods of a world. Pods without an address, finished, or with their node's, are left out. */
+/** Which ports to try: those of the list everywhere, or, where it is null, on each pod those that it names itself. */
+export type PortChoice = readonly PortOption[] | null;
+
+/** What to try between the pods of a world. Pods that have finished, or have no address, are left out. */
 export function worldProbes(
   world: World,
-  options: { readonly ports: readonly PortOption[]; readonly external: readonly Address[] },
+  options: { readonly ports: PortChoice; readonly external: readonly Address[] },
 ): readonly Probe[] {
-  const pods = [...world.pods.values()].filter(isEndpoint).map(podEnd);
-  const outside = options.external.map((address) => ({ name: formatAddress(address), addresses: [address] }));
+  const { external, ports } = options;
+  const pods = [...world.pods.values()].filter(isThere).map((pod) => podEnd(pod, ports));
+  const outside = external.map((address) => ({ name: formatAddress(address), addresses: [address] }));
   const among = (sources: readonly ProbeEnd[], destinations: readonly ProbeEnd[]): readonly Probe[] =>
-    probePairs({ sources, destinations, ports: options.ports });
+    probePairs({ sources, destinations, ports: ports ?? [DEFAULT_PORT] });
   return [...among(pods, [...pods, ...outside]), ...among(outside, pods)].map(withFamilysIcmp);
 }
 
-/** Ports that the input itself speaks of: named by policies, or declared with a name by pods. TCP 80 if there is none. */
-export function portsOfInterest(world: World): readonly PortOption[] {
-  const found = new Map<string, PortOption>();
-  const add = (port: PortOption): unknown => found.set(`${port.protocol}/${port.port}`, port);
-  for (const pod of world.pods.values()) for (const { protocol, port } of pod.ports) add({ protocol, port });
-  for (const policy of world.policies.values()) for (const port of policyPorts(policy)) add(port);
-  if (found.size === 0) return [DEFAULT_PORT];
-  return [...found.values()].sort((a, b) => a.protocol - b.protocol || a.port - b.port);
+/** The ports that a pod names, each once; TCP 80 for one that names none. */
+export function ownPorts(pod: Pod): readonly PortOption[] {
+  const ports = new Map(pod.ports.map(({ protocol, port }) => [`${protocol}/${port}`, { protocol, port }]));
+  return ports.size === 0 ? [DEFAULT_PORT] : [...ports.values()];
+}
+
+function isThere(pod: Pod): boolean {
+  return !pod.finished && pod.addresses.length > 0;
 }
 
 /** `80/TCP`, `ICMP`. */
@@ -37,18 +40,9 @@ export function portText({ protocol, port }: PortOption): string {
   return protocol === ICMP || protocol === ICMPV6 ? 'ICMP' : `${port}/${protocolName(protocol)}`;
 }
 
-function policyPorts(policy: Policy): readonly PortOption[] {
-  return [...policy.egress, ...policy.ingress].flatMap(({ ports }) =>
-    ports.kind === 'any'
-      ? []
-      : ports.ports.flatMap((port) =>
-          port.kind === 'range' && port.first > 0 ? [{ protocol: port.protocol, port: port.first }] : [],
-        ),
-  );
-}
-
-function podEnd(pod: Pod): ProbeEnd {
-  return { name: pod.key, addresses: pod.addresses };
+function podEnd(pod: Pod, ports: PortChoice): ProbeEnd {
+  const end = { name: pod.key, addresses: pod.addresses };
+  return ports === null ? { ...end, ports: ownPorts(pod) } : end;
 }
 
 /** An echo request is another protocol, and another type, in each family. */

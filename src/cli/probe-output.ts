@@ -49,7 +49,9 @@ export function printProbe(rows: readonly ProbeRow[], { world, output, perPort }
   }
   const style = { width: outputWidth(), groupOf: groupIn(world) };
   for (const { ports, tried } of perPort ? sameSquares(rows) : [oneSquare(rows)]) {
-    print(`${styled('bold', wrapped(ports, style.width))}\n${matrixText(tried, style)}\n`);
+    print(
+      `${styled('bold', perPort ? wrapped(ports, style.width) : 'each on its own ports')}\n${matrixText(tried, style)}\n`,
+    );
   }
   print(legend());
   print(totals(rows));

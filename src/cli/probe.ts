@@ -14,7 +14,7 @@ import {
   semanticsOf,
 } from './options.ts';
 import { planOf } from './plan.ts';
-import { portsOfInterest, worldProbes } from './probe-ends.ts';
+import { worldProbes } from './probe-ends.ts';
 import { type ProbeRow, printProbe, simulatedRow } from './probe-output.ts';
 
 type Options = InputOptions & {
@@ -33,7 +33,7 @@ export function define(command: Command, done: (exitCode: number) => void): void
     )
     .option(
       '--ports <list>',
-      'ports to try, as in 80/TCP,53/UDP,ICMP (default: those that the input names)',
+      'ports to try, as in 80/TCP,53/UDP,ICMP (default: on each pod those that it names)',
       parsePorts,
     )
     .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])
@@ -49,7 +49,6 @@ export function define(command: Command, done: (exitCode: number) => void): void
 }
 
 function simulatedRows(world: World, options: Options): readonly ProbeRow[] {
-  const ports = options.ports ?? portsOfInterest(world);
-  const probes = worldProbes(world, { ports, external: options.external });
+  const probes = worldProbes(world, { ports: options.ports ?? null, external: options.external });
   return simulate(planOf(world, semanticsOf(options)), probes).map(simulatedRow);
 }

@@ -7,7 +7,12 @@ import type { Flow, FlowVerdict } from '#policy/verdict.ts';
 import { judge } from './verdict.ts';
 
 /** One end of a probe: `ns/pod` or an address as text, and the addresses it has. */
-export type ProbeEnd = { readonly name: string; readonly addresses: readonly Address[] };
+export type ProbeEnd = {
+  readonly name: string;
+  readonly addresses: readonly Address[];
+  /** As a destination, this end is tried on these ports instead of those that the probe asks for. */
+  readonly ports?: readonly ProbePort[];
+};
 
 export type ProbePort = { readonly protocol: Protocol; readonly port: number };
 
@@ -30,7 +35,7 @@ export function probePairs(ask: {
     for (const destination of ask.destinations) {
       const pair = source.name === destination.name ? null : commonFamily(source, destination);
       if (pair === null) continue;
-      for (const port of ask.ports) {
+      for (const port of destination.ports ?? ask.ports) {
         probes.push({ from: source.name, to: destination.name, flow: { ...pair, ...port } });
       }
     }
