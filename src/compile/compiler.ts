@@ -119,18 +119,26 @@ export class Compiler {
     return pod.addresses.filter((address) => this.#population.owns(pod.key, address));
   }
 
+  /** What is new comes first, all of it: rule lists about to go must know new identities too, while packets meet both. */
   #finish(changes: IdentityChanges, judged: boolean): readonly Step[] {
     for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
     this.#layers.settle(changes.created);
-    this.#sets.sweep();
-    this.#layers.sweep(changes.retired);
-    this.#tables.sweep();
-    for (const { number } of changes.retired) this.#recorder.identity(number, null);
     const steps = this.#recorder.flush();
+    this.#sweep();
     const sets: SetNumber[] = changes.podBlocks ? this.#sets.judging() : [];
+    for (const step of this.#recorder.flush()) steps.push(step);
     if (judged && (sets.length > 0 || changes.peers.length > 0)) {
       steps.push({ kind: 'epoch', sets, peers: changes.peers });
     }
     return steps;
+  }
+
+  #sweep(): void {
+    this.#sets.sweep();
+    this.#layers.sweep();
+    const retired = this.#identifier.bury();
+    this.#layers.forget(retired);
+    this.#tables.sweep();
+    for (const { number } of retired) this.#recorder.identity(number, null);
   }
 }

@@ -90,13 +90,17 @@ export class Layers {
     this.#fresh.clear();
   }
 
-  /** Forgets retired identities, and layers that nothing uses. */
-  sweep(retired: readonly IdentityEntry[]): void {
+  /** Forgets layers that nothing uses. */
+  sweep(): void {
+    for (const layer of this.#idle) if (layer.uses === 0) this.#remove(layer);
+    this.#idle.clear();
+  }
+
+  /** Forgets retired identities. */
+  forget(retired: readonly IdentityEntry[]): void {
     for (const identity of retired) {
       for (const layer of this.#byKey.values()) this.#dropClass(layer, identity.number);
     }
-    for (const layer of this.#idle) if (layer.uses === 0) this.#remove(layer);
-    this.#idle.clear();
   }
 
   #make(key: string, tiers: readonly Tier[], specs: readonly TierSpec[]): LayerEntry {

@@ -42,14 +42,18 @@ export function nextSerial(): number {
   return serials;
 }
 
+/** A rule that matches nothing uses no atoms. */
+const NEVER: Pick<Head, 'atoms' | 'selects' | 'ports'> = { atoms: [], selects: false, ports: [] };
+
 /** Peers and named ports of a rule as atoms; `acquire` counts each use. */
 export function headOf(
   rule: Rule,
   number: RuleNumber,
   side: { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly direction: 'egress' | 'ingress' },
 ): Head {
+  if (rule.ports.kind === 'these' && rule.ports.ports.length === 0) return { ...NEVER, rule, number };
   const peers = rule.peers.kind === 'any' ? null : rule.peers.peers;
-  const named = side.direction === 'egress' ? namedPorts(rule) : [];
+  const named = side.direction === 'egress' && peers?.length !== 0 ? namedPorts(rule) : [];
   return {
     rule,
     number,

@@ -23,7 +23,8 @@ export type RuleInfo = {
 /**
  * One interval of a port table: positions `first..last` on the axis (net/axis.ts) have this action and rule.
  * `order` places the rule in evaluation order within its layer: of a base hit and a class hit, the smaller order
- * decides; no two rules of a layer share one.
+ * decides (equal orders say the same). Where a pass inside the layer led to the rule, a class interval has the order
+ * of the first rule on the way, a base interval that of the last.
  */
 export type Interval = {
   readonly first: number;

@@ -18,6 +18,8 @@ import type {
   Step,
   TableNumber,
 } from './plan.ts';
+import { sameValue } from './same.ts';
+import { inSafeOrder } from './step-order.ts';
 
 /** Keys written since the last flush, each with the value it had before. */
 type Touched<Key, Value> = Map<Key, Value | undefined>;
@@ -101,55 +103,32 @@ export class Recorder {
     write(this.#plan.nodes, this.#nodes, name, value);
   }
 
-  /**
-   * The steps since the last flush: what is pointed at before what points at it, removals the other way round.
-   * Longer prefixes come first and go last, so that no address is seen under a wider block's identity in between.
-   */
+  /** The steps since the last flush, in the order that is safe for packets in flight. */
   flush(): Step[] {
-    const added: Step[] = [];
-    const removed: Step[] = [];
+    const steps: Step[] = [];
+    const add = (step: Step): unknown => steps.push(step);
     const plan = this.#plan;
-    const sort = (step: Step, gone: boolean): unknown => (gone ? removed : added).push(step);
-    each(this.#rules, plan.rules, (rule, value) => sort({ kind: 'rule', rule, value }, value === null));
-    each(this.#tables, plan.tables, (table, value) => sort({ kind: 'table', table, value }, value === null));
+    each(this.#rules, plan.rules, (rule, value) => add({ kind: 'rule', rule, value }));
+    each(this.#tables, plan.tables, (table, value) => add({ kind: 'table', table, value }));
     each(this.#layers, plan.layers, (layer, value) => {
-      sort({ kind: 'layer', layer, value: value && { base: value.base } }, value === null);
+      add({ kind: 'layer', layer, value: value && { base: value.base } });
     });
-    this.#flushClasses(sort);
-    each(this.#identities, plan.identities, (identity, value) => {
-      sort({ kind: 'identity', identity, value }, value === null);
-    });
-    each(this.#sets, plan.sets, (set, value) => sort({ kind: 'set', set, value }, value === null));
-    this.#flushAddresses(sort);
-    each(this.#nodes, plan.nodes, (node, value) => sort({ kind: 'node', node, value }, value === null));
-    each(this.#endpoints, plan.endpoints, (key, value) => {
-      sort({ kind: 'endpoint', address: addressOf(key), value }, value === null);
-    });
-    return [...added, ...removed.reverse()];
-  }
-
-  #flushClasses(sort: (step: Step, gone: boolean) => void): void {
     for (const [layer, touched] of this.#classes) {
-      const classes = this.#plan.layers.get(layer)?.classes ?? new Map();
-      each(touched, classes, (identity, value) => {
-        sort({ kind: 'class', layer, identity, value }, value === null);
-      });
+      const classes = plan.layers.get(layer)?.classes ?? new Map();
+      each(touched, classes, (identity, value) => add({ kind: 'class', layer, identity, value }));
     }
     this.#classes.clear();
-  }
-
-  #flushAddresses(sort: (step: Step, gone: boolean) => void): void {
-    const steps: Step[] = [];
-    each(this.#prefixes, this.#plan.prefixes, (key, value) => {
+    each(this.#identities, plan.identities, (identity, value) => add({ kind: 'identity', identity, value }));
+    each(this.#sets, plan.sets, (set, value) => add({ kind: 'set', set, value }));
+    each(this.#prefixes, plan.prefixes, (key, value) => {
       const cidr = this.#prefixCidrs.get(key);
-      if (cidr !== undefined) steps.push({ kind: 'prefix', cidr, value: value?.identity ?? null });
+      if (cidr !== undefined) add({ kind: 'prefix', cidr, value: value?.identity ?? null });
     });
-    const length = (step: Step): number => (step.kind === 'prefix' ? step.cidr.length : 0);
-    for (const step of steps.sort((a, b) => length(b) - length(a))) sort(step, 'value' in step && step.value === null);
     this.#prefixCidrs.clear();
-    each(this.#addresses, this.#plan.addresses, (key, value) => {
-      sort({ kind: 'address', address: addressOf(key), value }, value === null);
-    });
+    each(this.#addresses, plan.addresses, (key, value) => add({ kind: 'address', address: addressOf(key), value }));
+    each(this.#nodes, plan.nodes, (node, value) => add({ kind: 'node', node, value }));
+    each(this.#endpoints, plan.endpoints, (key, value) => add({ kind: 'endpoint', address: addressOf(key), value }));
+    return inSafeOrder(steps);
   }
 }
 
@@ -176,12 +155,6 @@ function each<Key, Value, Now extends Value>(
     } else if (before !== undefined) visit(key, null);
   }
   touched.clear();
-}
-
-function sameValue(before: unknown, now: unknown): boolean {
-  if (before === now) return true;
-  if (typeof before !== 'object' || typeof now !== 'object') return false;
-  return JSON.stringify(before) === JSON.stringify(now);
 }
 
 function addressOf(key: AddressKey): Address {

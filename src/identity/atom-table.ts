@@ -47,22 +47,29 @@ export class AtomTable {
     if (use.uses === 0) this.#unused.add(use);
   }
 
-  /** Atoms that count from now on, and atoms that count no longer. */
-  takeChanges(): { readonly fresh: readonly Atom[]; readonly dead: readonly Atom[] } {
-    const dead: Atom[] = [];
-    for (const use of this.#unused) {
-      if (use.uses > 0) continue;
-      this.#byKey.delete(use.key);
-      this.#byNumber.delete(use.atom.number);
-      if (this.#fresh.delete(use)) continue;
-      this.#unindex(use.atom);
-      dead.push(use.atom);
-    }
-    const fresh = [...this.#fresh].map((use) => use.atom);
+  /** Atoms that count from now on. */
+  takeFresh(): readonly Atom[] {
+    const fresh = [...this.#fresh].filter((use) => use.uses > 0).map((use) => use.atom);
     for (const atom of fresh) this.#index(atom);
-    this.#unused.clear();
+    for (const use of this.#fresh) if (use.uses === 0) this.#forget(use);
     this.#fresh.clear();
-    return { fresh, dead };
+    return fresh;
+  }
+
+  /** Atoms that nothing uses any more; from now on they count no longer. */
+  takeDead(): readonly Atom[] {
+    const dead = [...this.#unused].filter((use) => use.uses === 0 && this.#byKey.get(use.key) === use);
+    this.#unused.clear();
+    for (const use of dead) {
+      this.#forget(use);
+      this.#unindex(use.atom);
+    }
+    return dead.map((use) => use.atom);
+  }
+
+  #forget(use: Use): void {
+    this.#byKey.delete(use.key);
+    this.#byNumber.delete(use.atom.number);
   }
 
   /** The atoms by selector and by named port that are true of a pod, ascending. */

@@ -19,7 +19,6 @@ export type IdentitySink = {
 /** What a `settle` did to identities, apart from the moves. */
 export type IdentityChanges = {
   readonly created: readonly IdentityEntry[];
-  readonly retired: readonly IdentityEntry[];
   /** Addresses that are not who they were: appeared, left, or are matched by other rules than before. */
   readonly peers: readonly Address[];
   /** True where a pod block came or went: what addresses without a pod are has changed. */
@@ -39,7 +38,6 @@ export class Identifier {
   readonly #identities = new Identities();
   readonly #sink: IdentitySink;
   readonly #ipBlockPods: boolean;
-  #known = 0;
 
   constructor(population: Population, options: { readonly sink: IdentitySink; readonly ipBlockPods: boolean }) {
     this.#population = population;
@@ -84,37 +82,43 @@ export class Identifier {
     return this.#atoms.resolutionsOf(port);
   }
 
-  /** Makes everything noted since the last call true. */
+  /**
+   * Makes everything noted since the last call true, but for atoms that nothing uses any more: rule lists that are
+   * about to go still need them. `bury` takes them away.
+   */
   settle(): IdentityChanges {
-    const known = this.#known;
-    const { fresh, dead } = this.#atoms.takeChanges();
-    for (const atom of dead) this.#forget(atom);
+    const known = this.#identities.last;
+    const fresh = this.#atoms.takeFresh();
     for (const atom of fresh) {
-      if (atom.kind === 'cidr')
-        for (const block of this.#population.blocks.addAtom(atom)) this.#population.dirty.blocks.add(block);
+      if (atom.kind !== 'cidr') continue;
+      for (const block of this.#population.blocks.addAtom(atom)) this.#population.dirty.blocks.add(block);
     }
     const before = this.#detach();
     for (const atom of fresh) this.#introduce(atom);
     const peers = this.#assignRows(before);
     this.#assignBlocks();
     if (this.#twinsAreMany()) this.#moveTwins();
-    return this.#changesSince(known, peers);
+    const { dirty } = this.#population;
+    const podBlocks = dirty.podBlocks;
+    dirty.podBlocks = false;
+    return { created: this.#createdSince(known), peers, podBlocks };
   }
 
   /** Makes equal identities one: what a fresh build would have. */
   merge(): IdentityChanges {
-    const known = this.#known;
     this.#moveTwins();
-    return this.#changesSince(known, []);
+    return { created: [], peers: [], podBlocks: false };
   }
 
-  #changesSince(known: number, peers: readonly Address[]): IdentityChanges {
-    const podBlocks = this.#population.dirty.podBlocks;
-    this.#population.dirty.podBlocks = false;
-    const retired = this.#identities.retireEmpty();
-    this.#known = this.#identities.last;
-    const created = this.#identities.after(known);
-    return { created, retired: retired.filter((entry) => entry.number <= known), peers, podBlocks };
+  /** Takes away what nothing uses: atoms and their boundaries. Returns the identities that nobody has any more. */
+  bury(): readonly IdentityEntry[] {
+    for (const atom of this.#atoms.takeDead()) this.#forget(atom);
+    this.#dropGoneBlocks();
+    return this.#identities.retireEmpty();
+  }
+
+  #createdSince(known: number): IdentityEntry[] {
+    return this.#identities.after(known).filter((identity) => identity.members > 0);
   }
 
   #forget(atom: Atom): void {
@@ -129,12 +133,7 @@ export class Identifier {
 
   /** Takes everything that will be judged anew out of its identity. Returns the rows with the identity they had. */
   #detach(): Map<number, number> {
-    for (const block of this.#population.dirty.gone) {
-      this.#population.dirty.blocks.delete(block);
-      this.#leaveBlock(block);
-      this.#sink.prefix(block.cidr, null);
-    }
-    this.#population.dirty.gone.clear();
+    this.#dropGoneBlocks();
     for (const block of this.#population.dirty.blocks) this.#leaveBlock(block);
     const before = new Map<number, number>();
     for (const row of this.#population.dirty.rows) {
@@ -146,6 +145,16 @@ export class Identifier {
     }
     this.#population.dirty.rows.clear();
     return before;
+  }
+
+  #dropGoneBlocks(): void {
+    const { dirty } = this.#population;
+    for (const block of dirty.gone) {
+      dirty.blocks.delete(block);
+      this.#leaveBlock(block);
+      this.#sink.prefix(block.cidr, null);
+    }
+    dirty.gone.clear();
   }
 
   #leaveBlock(block: Block): void {

@@ -1,0 +1,42 @@
+// The order of steps that is safe for packets in flight: what is pointed at before what points at it.
+import type { Step } from './plan.ts';
+
+/** Removals go the other way round. Classes come before identities: an address may only move to what all layers know. */
+const RANKS: Readonly<Record<Step['kind'], number>> = {
+  rule: 0,
+  table: 1,
+  layer: 2,
+  class: 3,
+  identity: 4,
+  set: 5,
+  prefix: 6,
+  address: 7,
+  node: 8,
+  endpoint: 9,
+  epoch: 10,
+};
+
+/**
+ * Sorts steps, each of which touches another thing. Longer prefixes come first and go last, so that no address is seen
+ * under a wider block's identity in between.
+ */
+export function inSafeOrder(steps: readonly Step[]): Step[] {
+  const added: Step[][] = [];
+  const removed: Step[][] = [];
+  for (const step of steps) {
+    const ranks = 'value' in step && step.value === null ? removed : added;
+    const rank = RANKS[step.kind];
+    const list = ranks[rank];
+    if (list === undefined) ranks[rank] = [step];
+    else list.push(step);
+  }
+  added[RANKS.prefix]?.sort((a, b) => prefixLength(b) - prefixLength(a));
+  removed[RANKS.prefix]?.sort((a, b) => prefixLength(a) - prefixLength(b));
+  const epochs = added[RANKS.epoch] ?? [];
+  const kinds = added.slice(0, RANKS.epoch);
+  return [...kinds.flat(), ...removed.reverse().flat(), ...epochs].filter((step) => step !== undefined);
+}
+
+function prefixLength(step: Step): number {
+  return step.kind === 'prefix' ? step.cidr.length : 0;
+}
