@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every layout and number that the kernel programs share with user space. src/datapath/ebpf/abi.gen.ts is generated
+ * from this file's BTF by tools/gen-abi.ts; nothing of it is ever copied by hand.
+ */
+#ifndef MOAT_ABI_H
+#define MOAT_ABI_H
+
+#include <linux/types.h>
+
+#define ABI_VERSION 1
+#define MAX_LAYERS 4
+#define ARENA_STEPS 24 /* a table has at most 2^24 intervals: one for each position of the axis */
+#define IDENTITY_UNKNOWN 0x80000000u
+
+/* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
+enum drop_reason {
+	REASON_NONE,
+	REASON_POLICY,
+	REASON_PEER_UNKNOWN,
+	REASON_NO_ENDPOINT,
+	REASON_NO_IDENTITY,
+	REASON_TABLE_ERROR,
+	REASON_MALFORMED,
+	REASON_ETHERTYPE,
+	REASON_EXTENSION_HEADER,
+	REASON_V4_MAPPED,
+	REASON_SPOOFED_SOURCE,
+	REASON_SPOOFED_NEIGHBOUR,
+	REASON_MULTICAST,
+	REASON_FRAGMENT_UNKNOWN,
+	REASON_FRAGMENT_TINY,
+	REASON_MID_FLOW,
+	REASON_CONNTRACK_FULL,
+	REASON_ICMP_UNRELATED,
+	REASON_DENIED_EARLIER,
+	REASON_COUNT,
+};
+
+/* Zero is deny, so that an empty record denies. */
+enum table_action { ACTION_DENY, ACTION_ALLOW, ACTION_REJECT, ACTION_PASS, ACTION_UNDECIDED };
+
+enum leg_index { LEG_EGRESS, LEG_INGRESS, LEG_COUNT };
+
+enum leg_verdict { VERDICT_NONE, VERDICT_DENY, VERDICT_ALLOW };
+
+enum hook { HOOK_FROM_POD, HOOK_TO_POD, HOOK_COUNT };
+
+enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP };
+
+enum tcp_stage { TCP_STAGE_NONE, TCP_SYN_SENT, TCP_SYN_ACKED, TCP_OPEN, TCP_CLOSING };
+
+enum entry_flag {
+	ENTRY_HOST = 1,	     /* opened by the pod's own node: the ingress leg was not judged */
+	ENTRY_TOMBSTONE = 2, /* cut by a recheck: denies until it expires */
+	ENTRY_PROXIED = 4,   /* place kept for L7 */
+	ENTRY_FIN_INITIATOR = 8,
+	ENTRY_FIN_RESPONDER = 16,
+	ENTRY_REPLIED = 32,
+};
+
+enum endpoint_flag {
+	ENDPOINT_READY = 1,    /* a policy set is known; without it everything is denied */
+	ENDPOINT_REDIRECT = 2, /* its veth may be skipped: ours, unbridged, no foreign program, default qdisc */
+	ENDPOINT_ADOPT = 4,    /* flows older than Moat are adopted until adopt_until */
+	ENDPOINT_BANK = 8,     /* which of the two banks of address maps its policy sets speak of */
+};
+
+/* IPv4 stands in w[0]. Words are as on the wire. */
+struct addr {
+	__u32 w[4];
+	__u8 family; /* 4 or 6 */
+	__u8 pad[3];
+};
+
+struct prefix4_key {
+	__u32 length;
+	__u32 w[1];
+};
+
+struct prefix6_key {
+	__u32 length;
+	__u32 w[4];
+};
+
+struct class_key {
+	__u32 layer;
+	__u32 identity;
+};
+
+/* Hash values are one 8-byte word: what is meant, and a tag of the key it is meant for (datapath.md, section 3). */
+struct tagged {
+	__u32 value;
+	__u32 tag;
+};
+
+/* Immutable once published. */
+struct endpoint {
+	__u64 epoch;
+	__u64 adopt_until; /* ktime, ns */
+	struct addr self;
+	__u32 ifindex;
+	__u32 generation; /* never reused: what an earlier owner of the address opened is dead */
+	__u32 egress_set;
+	__u32 ingress_set;
+	__u32 flags;
+	__u32 mtu;
+	__u8 pod_mac[6];
+	__u8 host_mac[6];
+};
+
+/* One interval's start; it ends where the next begins. In a table's header `start` is the number of records. */
+struct arena_record {
+	__u32 start;
+	__u32 action;
+	__u32 rule;
+	__u32 order;
+};
+
+struct set_layer {
+	__u32 layer;
+	__u32 base; /* arena offset, 0 = no rule for any peer */
+};
+
+struct set_slot {
+	__u32 count;
+	__u32 pad;
+	struct set_layer layers[MAX_LAYERS];
+};
+
+/* The node's own numbers; mapped by user space. */
+struct state {
+	__u64 epoch;   /* the one monotonic counter */
+	__u64 closed;  /* not 0: an update failed half-way, everything is denied */
+	__u64 high;    /* highest rule, layer or identity number ever used */
+	__u64 generation;
+	__u64 abi_version;
+	__u64 bank;
+};
+
+/* Both directions of a flow have one key: the lower (address, port) first. */
+struct ct_key {
+	__u8 family;
+	__u8 protocol;
+	__u16 sub; /* ICMP echo: 1 + the requester's side; other ICMP: type << 8 | code */
+	__u16 port[2];
+	__u32 address[2][4];
+};
+
+struct ct_leg {
+	__u64 epoch;
+	__u32 generation;
+	__u32 rule; /* 0 = no rule decided */
+};
+
+struct ct_value {
+	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the reader */
+	__u64 last_seen;
+	__u64 packets[2]; /* from the initiator, from the responder */
+	__u64 bytes[2];
+	struct ct_leg leg[LEG_COUNT];
+	__u8 verdict[LEG_COUNT];
+	__u8 initiator; /* side of the key, 0 or 1 */
+	__u8 flags;
+	__u8 tcp;
+	__u8 pad;
+	__u16 original_port;
+	__u32 position; /* on the axis, of the initiator's direction */
+	__u32 pad2;
+	__u32 original[4]; /* place kept for service translation: the address the initiator meant */
+	__u64 created;
+	__u64 tail;
+};
+
+struct fragment_key {
+	struct addr source;
+	struct addr destination;
+	__u32 id;
+	__u32 protocol;
+};
+
+/* What the first fragment said; `tagged` in spirit: tag covers the key. */
+struct fragment_value {
+	__u64 ports; /* tag << 32 | source port << 16 | destination port */
+	__u64 time;
+};
+
+struct drop_key {
+	struct addr source;
+	struct addr destination;
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 protocol;
+	__u8 reason;
+	__u8 hook;
+	__u8 leg;
+};
+
+struct drop_value {
+	__u64 since;
+	__u32 pending;
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u32 ifindex;
+};
+
+/* Tokens of an interface for drop events. */
+struct budget {
+	__u64 time;
+	__u64 tokens;
+};
+
+struct event {
+	__u64 time;
+	struct addr source;
+	struct addr destination;
+	__u32 ifindex;
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u32 count;
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 kind;
+	__u8 hook;
+	__u8 reason;
+	__u8 leg; /* 0 = none, else 1 + leg_index */
+	__u8 protocol;
+	__u8 pad[3];
+	__u32 pad2;
+};
+
+/* Per CPU; summed by readers. */
+struct counters {
+	__u64 drops[REASON_COUNT];
+	__u64 passed[HOOK_COUNT];
+	__u64 redirected;
+	__u64 lost; /* events that found no room, exactly */
+	__u64 expired;
+};
+
+_Static_assert(sizeof(struct addr) == 20, "addr is a map key");
+_Static_assert(sizeof(struct ct_key) == 40, "ct_key is a map key");
+_Static_assert(sizeof(struct class_key) == 8, "class_key is a map key");
+_Static_assert(sizeof(struct tagged) == 8, "tagged is read in one load");
+_Static_assert(sizeof(struct arena_record) == 16, "records are addressed by index");
+_Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte steps");
+_Static_assert(sizeof(struct endpoint) == 72, "endpoint has no hidden padding");
+_Static_assert(sizeof(struct ct_value) == 128, "ct_value has no hidden padding");
+_Static_assert(sizeof(struct fragment_key) == 48, "fragment_key is a map key");
+_Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
+_Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Connections. One key for both directions; established TCP in a hash that never evicts, the rest in an LRU. Verdicts
+ * and epochs change only by writing a whole element; through a pointer only counters and last_seen are written.
+ */
+#ifndef MOAT_CONNTRACK_H
+#define MOAT_CONNTRACK_H
+
+#include "policy.h"
+#include "parse.h"
+
+enum found { FOUND_NONE, FOUND_TCP, FOUND_LRU, FOUND_TORN };
+
+static __always_inline int is_syn(const struct packet *p)
+{
+	return p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* Side 0 is the lower (address, port). */
+static __always_inline __u32 side_of(const struct addr *a, __u16 a_port, const struct addr *b, __u16 b_port)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (a->w[i] != b->w[i])
+			return a->w[i] > b->w[i];
+	return a_port > b_port;
+}
+
+/* Key of a packet's flow and which side its source is. */
+static __always_inline void make_key(struct context *c, const struct packet *p)
+{
+	__u16 from = p->source_port, to = p->destination_port;
+	__u32 side;
+
+	__builtin_memset(&c->key, 0, sizeof(c->key));
+	if (is_icmp(p))
+		from = to = p->echo_id;
+	side = side_of(&p->source, from, &p->destination, to) & 1;
+	c->side = side;
+	c->key.family = p->source.family;
+	c->key.protocol = p->protocol;
+	/* Requests of the other side under the same id are another flow, so that nobody opens one by a reply. */
+	if (p->flags & PACKET_ECHO_REQUEST)
+		c->key.sub = 1 + side;
+	else if (p->flags & PACKET_ECHO_REPLY)
+		c->key.sub = 2 - side;
+	else if (is_icmp(p))
+		c->key.sub = p->destination_port;
+	c->key.port[0] = side ? to : from;
+	c->key.port[1] = side ? from : to;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		c->key.address[0][i] = side ? p->destination.w[i] : p->source.w[i];
+		c->key.address[1][i] = side ? p->source.w[i] : p->destination.w[i];
+	}
+	c->key_tag = ct_tag(&c->key);
+}
+
+/* Copies an element, then looks again whether it still is the one that was looked up. */
+static __always_inline int copy_entry(struct context *c, struct ct_value *live)
+{
+	c->entry = *live;
+	asm volatile("" ::: "memory");
+	return c->entry.head == c->entry.tail && (__u32)c->entry.head == c->key_tag &&
+	       *(volatile __u64 *)&live->head == c->entry.head && *(volatile __u64 *)&live->tail == c->entry.head;
+}
+
+static __always_inline struct ct_value *find_entry(struct context *c)
+{
+	struct ct_value *live;
+
+	c->found = FOUND_NONE;
+#pragma unroll
+	for (int attempt = 0; attempt < 2; attempt++) {
+		if (c->key.protocol == IPPROTO_TCP) {
+			live = bpf_map_lookup_elem(&ct_tcp, &c->key);
+			if (live) {
+				c->found = copy_entry(c, live) ? FOUND_TCP : FOUND_TORN;
+				if (c->found == FOUND_TCP)
+					return live;
+				continue;
+			}
+		}
+		live = bpf_map_lookup_elem(&ct_lru, &c->key);
+		if (!live) {
+			c->found = FOUND_NONE;
+			return 0;
+		}
+		c->found = copy_entry(c, live) ? FOUND_LRU : FOUND_TORN;
+		if (c->found == FOUND_LRU)
+			return live;
+	}
+	return 0;
+}
+
+static __always_inline __u64 entry_timeout(const struct context *c)
+{
+	if (c->entry.flags & ENTRY_TOMBSTONE)
+		return timeout_tombstone;
+	if (c->key.protocol == IPPROTO_UDP)
+		return timeout_udp;
+	if (c->key.protocol != IPPROTO_TCP)
+		return timeout_other;
+	if (c->entry.tcp == TCP_OPEN)
+		return timeout_tcp_open;
+	return c->entry.tcp == TCP_CLOSING ? timeout_tcp_closing : timeout_tcp_half;
+}
+
+/* Signed: another CPU may have seen a packet after we read the clock. */
+static __always_inline int is_expired(const struct context *c)
+{
+	return (__s64)(c->now - c->entry.last_seen) > (__s64)entry_timeout(c);
+}
+
+/* What an earlier owner of an address opened is dead for its new owner. */
+static __always_inline int is_inherited(const struct context *c, __u32 leg, const struct endpoint *owner)
+{
+	return owner->ifindex && c->entry.leg[leg & 1].generation != owner->generation;
+}
+
+static __always_inline int leg_is_current(const struct context *c, __u32 leg, const struct endpoint *owner,
+					  const struct addr *peer)
+{
+	__u32 set = leg == LEG_EGRESS ? owner->egress_set : owner->ingress_set;
+	__u32 bucket = addr_tag(peer) & 0xffff;
+	__u64 *changed, judged = c->entry.leg[leg & 1].epoch;
+
+	if (!owner->ifindex)
+		return 1;
+	if (judged < owner->epoch)
+		return 0;
+	changed = bpf_map_lookup_elem(&set_epoch, &set);
+	if (!changed || judged < *(volatile __u64 *)changed)
+		return 0;
+	changed = bpf_map_lookup_elem(&peer_epoch, &bucket);
+	return changed && judged >= *(volatile __u64 *)changed;
+}
+
+static __always_inline void stamp_entry(struct context *c)
+{
+	__u64 head = (__u64)bpf_get_prandom_u32() << 32 | c->key_tag;
+
+	c->entry.head = head;
+	c->entry.tail = head;
+}
+
+/* Writes c->entry where it belongs now, and takes it away where it was. Returns a reason. */
+static __always_inline int write_entry(struct context *c)
+{
+	int open = c->entry.tcp == TCP_OPEN && !(c->entry.flags & ENTRY_TOMBSTONE);
+
+	stamp_entry(c);
+	if (open) {
+		if (bpf_map_update_elem(&ct_tcp, &c->key, &c->entry, BPF_ANY))
+			return c->found == FOUND_TCP ? REASON_NONE : REASON_CONNTRACK_FULL;
+		if (c->found == FOUND_LRU)
+			bpf_map_delete_elem(&ct_lru, &c->key);
+		return REASON_NONE;
+	}
+	if (bpf_map_update_elem(&ct_lru, &c->key, &c->entry, BPF_ANY))
+		return REASON_CONNTRACK_FULL;
+	if (c->found == FOUND_TCP)
+		bpf_map_delete_elem(&ct_tcp, &c->key);
+	return REASON_NONE;
+}
+
+#endif

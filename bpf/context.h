@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What is known of the packet being judged. It lives in a per-CPU map, not on the stack: tc programs run with bottom
+ * halves off, so no two of them are ever half-way on one CPU.
+ */
+#ifndef MOAT_CONTEXT_H
+#define MOAT_CONTEXT_H
+
+#include "maps.h"
+
+enum packet_flag {
+	PACKET_FRAGMENT_FIRST = 1,
+	PACKET_FRAGMENT_LATER = 2,
+	PACKET_PORTS_UNKNOWN = 4, /* a later fragment whose first one was not seen */
+	PACKET_ICMP_ERROR = 8,
+	PACKET_ECHO_REQUEST = 16,
+	PACKET_ECHO_REPLY = 32,
+	PACKET_NEIGHBOUR = 64, /* NDP or MLD */
+};
+
+struct packet {
+	struct addr source;
+	struct addr destination;
+	__u32 network; /* offset of the IP header */
+	__u32 transport;
+	__u32 end; /* offset after the last byte of the IP packet */
+	__u32 fragment_id;
+	__u16 source_port;	/* ICMP echo: its id */
+	__u16 destination_port; /* ICMP: type << 8 | code */
+	__u16 echo_id;
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u8 ttl;
+	__u8 flags;
+};
+
+struct context {
+	__u64 now;
+	__u64 epoch; /* read before any table: what is judged by older tables is judged again */
+	struct packet packet;
+	struct packet inner; /* of an ICMP error */
+	__u8 ethernet[14];
+	__u16 ethertype;
+	__u32 hook;
+	__u32 ifindex;
+	/* Local endpoints at the packet's two ends; `ifindex` 0 = the address is not local. */
+	struct endpoint source;
+	struct endpoint destination;
+	__u32 own_node;
+	/* Conntrack */
+	struct ct_key key;
+	struct ct_value entry;
+	__u32 key_tag;
+	__u32 side; /* of the packet's source in the key */
+	__u32 found; /* enum found */
+	/* The judgement, in the initiator's direction */
+	__u32 position;
+	__u32 rule[LEG_COUNT];
+	__u32 reason[LEG_COUNT];
+	__u32 owned[LEG_COUNT];
+	__u32 denied_leg; /* 0 = none, else 1 + leg_index */
+	struct drop_key drop;
+	struct fragment_key fragment;
+	union {
+		struct prefix4_key prefix4;
+		struct prefix6_key prefix6;
+	};
+	struct addr masked;
+	__u8 bytes[64];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct context);
+} context_map SEC(".maps");
+
+static __always_inline struct state *node_state(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&state_map, &zero);
+}
+
+static __always_inline struct counters *node_counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counter_map, &zero);
+}
+
+#endif

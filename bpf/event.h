@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Events to user space. What finds no room is counted exactly; equal drops within a window are one event. */
+#ifndef MOAT_EVENT_H
+#define MOAT_EVENT_H
+
+#include "context.h"
+
+static __always_inline void count_lost(__u32 events)
+{
+	struct counters *counters = node_counters();
+
+	if (counters)
+		counters->lost += events;
+}
+
+static __always_inline void fill_event(struct event *event, __u32 kind, __u32 reason, __u32 count)
+{
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time = bpf_ktime_get_ns();
+	event->kind = kind;
+	event->reason = reason;
+	event->count = count;
+}
+
+/* A connection opened or closed, in its initiator's direction. */
+static __always_inline void report_flow(struct context *c, __u32 kind, __u32 from_initiator)
+{
+	struct event *event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
+	struct packet *p = &c->packet;
+
+	if (!event) {
+		count_lost(1);
+		return;
+	}
+	fill_event(event, kind, REASON_NONE, 1);
+	event->hook = c->hook;
+	event->ifindex = c->ifindex;
+	event->egress_rule = c->entry.leg[LEG_EGRESS].rule;
+	event->ingress_rule = c->entry.leg[LEG_INGRESS].rule;
+	event->protocol = p->protocol;
+	event->source = from_initiator ? p->source : p->destination;
+	event->destination = from_initiator ? p->destination : p->source;
+	event->source_port = from_initiator ? p->source_port : p->destination_port;
+	event->destination_port = c->entry.position & 0xffff;
+	bpf_ringbuf_submit(event, 0);
+}
+
+static __always_inline void report_drop(const struct drop_key *key, const struct drop_value *value, __u32 count)
+{
+	struct event *event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
+
+	if (!event) {
+		count_lost(count);
+		return;
+	}
+	fill_event(event, EVENT_DROP, key->reason, count);
+	event->hook = key->hook;
+	event->leg = key->leg;
+	event->ifindex = value->ifindex;
+	event->egress_rule = value->egress_rule;
+	event->ingress_rule = value->ingress_rule;
+	event->protocol = key->protocol;
+	event->source = key->source;
+	event->destination = key->destination;
+	event->source_port = key->source_port;
+	event->destination_port = key->destination_port;
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* One token of the interface's budget. Returns 0 where it has none left in this second. */
+static __always_inline int take_token(__u32 ifindex, __u64 now)
+{
+	struct budget *budget = bpf_map_lookup_elem(&budget_map, &ifindex);
+	struct budget fresh = {.time = now, .tokens = drop_rate};
+
+	if (!budget || now - budget->time > SECOND) {
+		bpf_map_update_elem(&budget_map, &ifindex, &fresh, BPF_ANY);
+		return 1;
+	}
+	/* Unsigned: what was taken twice at once shows as a huge number, so compare before taking. */
+	if (budget->tokens == 0 || budget->tokens > drop_rate)
+		return 0;
+	budget->tokens--;
+	return 1;
+}
+
+static __always_inline void fill_drop_key(struct context *c, __u32 reason)
+{
+	struct packet *p = &c->packet;
+	struct drop_key *key = &c->drop;
+
+	key->source = p->source;
+	key->destination = p->destination;
+	key->source_port = p->source_port;
+	key->destination_port = p->destination_port;
+	key->protocol = p->protocol;
+	key->reason = reason;
+	key->hook = c->hook;
+	key->leg = c->denied_leg;
+}
+
+/* Counts a drop and reports it, now or as part of the next event of its tuple. */
+__attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
+{
+	struct counters *counters = node_counters();
+	struct drop_value fresh = {}, *seen;
+
+	if (!c)
+		return 0;
+	if (counters && reason < REASON_COUNT)
+		counters->drops[reason]++;
+	fill_drop_key(c, reason);
+	fresh.since = c->now;
+	fresh.egress_rule = c->rule[LEG_EGRESS];
+	fresh.ingress_rule = c->rule[LEG_INGRESS];
+	fresh.ifindex = c->ifindex;
+	seen = bpf_map_lookup_elem(&drop_map, &c->drop);
+	if (seen && c->now - seen->since < drop_window && seen->egress_rule == fresh.egress_rule &&
+	    seen->ingress_rule == fresh.ingress_rule) {
+		__sync_fetch_and_add(&seen->pending, 1);
+		return 0;
+	}
+	if (!take_token(c->ifindex, c->now)) {
+		count_lost(1);
+		return 0;
+	}
+	/* What was pending belongs to the rules that it was dropped by. */
+	if (seen && seen->pending)
+		report_drop(&c->drop, seen, __sync_lock_test_and_set(&seen->pending, 0));
+	bpf_map_update_elem(&drop_map, &c->drop, &fresh, BPF_ANY);
+	report_drop(&c->drop, &fresh, 1);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Conntrack and policy: whether a packet whose source is proved passes. Returns a reason; none = pass. */
+#ifndef MOAT_FLOW_H
+#define MOAT_FLOW_H
+
+#include "conntrack.h"
+#include "event.h"
+
+/* One leg in the initiator's direction. */
+static __always_inline int judge_leg(struct context *c, __u32 leg, const struct endpoint *owner,
+				     const struct addr *peer)
+{
+	struct question q = {};
+	int reason;
+
+	c->rule[leg] = 0;
+	if (!owner->ifindex)
+		return REASON_NONE;
+	if (!(owner->flags & ENDPOINT_READY))
+		return REASON_NO_ENDPOINT;
+	reason = find_identity(c, peer, owner->flags & ENDPOINT_BANK, &q.identity);
+	if (reason)
+		return reason;
+	q.set = leg == LEG_EGRESS ? owner->egress_set : owner->ingress_set;
+	q.first = q.last = c->position;
+	if (c->packet.flags & PACKET_PORTS_UNKNOWN)
+		q.last |= 0xffff;
+	reason = judge(&q);
+	c->rule[leg] = q.rule;
+	return reason;
+}
+
+/* Both legs, so that an event names both rules; the first that denies is the reason. */
+__attribute__((noinline)) int judge_flow(struct context *c, __u32 from_initiator)
+{
+	int egress, ingress;
+
+	if (!c)
+		return REASON_TABLE_ERROR;
+	if (from_initiator) {
+		egress = judge_leg(c, LEG_EGRESS, &c->source, &c->packet.destination);
+		ingress = judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);
+	} else {
+		egress = judge_leg(c, LEG_EGRESS, &c->destination, &c->packet.source);
+		ingress = judge_leg(c, LEG_INGRESS, &c->source, &c->packet.destination);
+	}
+	c->reason[LEG_EGRESS] = egress;
+	c->reason[LEG_INGRESS] = ingress;
+	c->denied_leg = egress ? 1 + LEG_EGRESS : ingress ? 1 + LEG_INGRESS : 0;
+	return egress ? egress : ingress;
+}
+
+static __always_inline void fill_leg(struct context *c, __u32 leg, const struct endpoint *owner)
+{
+	c->entry.leg[leg].epoch = c->epoch;
+	c->entry.leg[leg].generation = owner->generation;
+	c->entry.leg[leg].rule = c->rule[leg];
+	c->entry.verdict[leg] = c->reason[leg] ? VERDICT_DENY : VERDICT_ALLOW;
+	if (!owner->ifindex) {
+		c->entry.leg[leg].generation = 0;
+		c->entry.verdict[leg] = VERDICT_NONE;
+	}
+}
+
+static __always_inline void fill_legs(struct context *c, __u32 from_initiator)
+{
+	fill_leg(c, LEG_EGRESS, from_initiator ? &c->source : &c->destination);
+	fill_leg(c, LEG_INGRESS, from_initiator ? &c->destination : &c->source);
+}
+
+/* A packet is counted once, at its sender's hook where that is local. */
+static __always_inline int counts_here(const struct context *c)
+{
+	return c->hook == HOOK_FROM_POD || !c->source.ifindex;
+}
+
+/* The packet opens a flow, if policy lets it. `keep`: an open connection of these ports stands already. */
+static __always_inline int open_flow(struct __sk_buff *skb, struct context *c, __u32 keep)
+{
+	struct packet *p = &c->packet;
+	int reason = REASON_NONE;
+
+	if (p->protocol == IPPROTO_TCP && !is_syn(p))
+		return REASON_MID_FLOW;
+	if (p->flags & PACKET_ECHO_REPLY)
+		return REASON_MID_FLOW;
+	c->position = (__u32)p->protocol << 16 | p->destination_port;
+	c->reason[LEG_EGRESS] = c->reason[LEG_INGRESS] = 0;
+	if (c->own_node) {
+		if (!is_ready(&c->destination))
+			return REASON_NO_ENDPOINT;
+	} else {
+		reason = judge_flow(c, 1);
+	}
+	if (reason || keep)
+		return reason;
+	__builtin_memset(&c->entry, 0, sizeof(c->entry));
+	fill_legs(c, 1);
+	c->entry.initiator = c->side;
+	c->entry.flags = c->own_node ? ENTRY_HOST : 0;
+	c->entry.tcp = p->protocol == IPPROTO_TCP ? TCP_SYN_SENT : TCP_STAGE_NONE;
+	c->entry.position = c->position;
+	c->entry.created = c->entry.last_seen = c->now;
+	c->entry.packets[0] = 1;
+	c->entry.bytes[0] = skb->len;
+	reason = write_entry(c);
+	if (!reason)
+		report_flow(c, EVENT_NEW, 1);
+	return reason;
+}
+
+/* Moves a TCP entry on. Returns 1 where the entry changed and must be written. */
+static __always_inline int advance_tcp(struct context *c, __u32 from_initiator)
+{
+	__u8 flags = c->packet.tcp_flags;
+	__u8 stage = c->entry.tcp;
+	__u8 fin = from_initiator ? ENTRY_FIN_INITIATOR : ENTRY_FIN_RESPONDER;
+	__u8 both = ENTRY_FIN_INITIATOR | ENTRY_FIN_RESPONDER;
+	int changed = 0;
+
+	if (stage == TCP_CLOSING)
+		return 0;
+	if (stage == TCP_SYN_SENT && !from_initiator && (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+		c->entry.tcp = TCP_SYN_ACKED;
+		changed = 1;
+	} else if (stage == TCP_SYN_ACKED && from_initiator && (flags & (TCP_SYN | TCP_ACK)) == TCP_ACK) {
+		c->entry.tcp = TCP_OPEN;
+		changed = 1;
+	}
+	if ((flags & TCP_FIN) && !(c->entry.flags & fin)) {
+		c->entry.flags |= fin;
+		changed = 1;
+	}
+	if ((flags & TCP_RST) || (c->entry.flags & both) == both) {
+		c->entry.tcp = TCP_CLOSING;
+		report_flow(c, EVENT_CLOSE, from_initiator);
+		changed = 1;
+	}
+	return changed;
+}
+
+/* Denied by a recheck: the entry becomes a tombstone, which no packet removes. */
+static __always_inline void bury(struct context *c, __u32 from_initiator)
+{
+	fill_legs(c, from_initiator);
+	c->entry.flags |= ENTRY_TOMBSTONE;
+	c->entry.last_seen = c->now;
+	write_entry(c);
+}
+
+static __always_inline int legs_are_current(const struct context *c, __u32 from_initiator)
+{
+	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
+	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
+	const struct addr *from = from_initiator ? &c->packet.source : &c->packet.destination;
+	const struct addr *to = from_initiator ? &c->packet.destination : &c->packet.source;
+
+	return leg_is_current(c, LEG_EGRESS, initiator, to) && leg_is_current(c, LEG_INGRESS, responder, from);
+}
+
+static __always_inline int is_dead(const struct context *c, __u32 from_initiator)
+{
+	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
+	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
+
+	if (is_expired(c) || is_inherited(c, LEG_EGRESS, initiator) || is_inherited(c, LEG_INGRESS, responder))
+		return 1;
+	/* What the node itself opened passes only while it still comes from the node itself, and the other way round. */
+	return c->hook == HOOK_TO_POD && from_initiator && !c->own_node != !(c->entry.flags & ENTRY_HOST);
+}
+
+static __always_inline void name_rules(struct context *c)
+{
+	c->rule[LEG_EGRESS] = c->entry.leg[LEG_EGRESS].rule;
+	c->rule[LEG_INGRESS] = c->entry.leg[LEG_INGRESS].rule;
+	c->denied_leg = c->entry.verdict[LEG_EGRESS] == VERDICT_DENY    ? 1 + LEG_EGRESS
+			: c->entry.verdict[LEG_INGRESS] == VERDICT_DENY ? 1 + LEG_INGRESS
+									: 0;
+}
+
+/* A cut TCP connection stays cut; any other flow lives again if newer policy allows it. */
+static __always_inline int judge_tombstone(struct context *c, __u32 from_initiator)
+{
+	if (c->key.protocol == IPPROTO_TCP || legs_are_current(c, from_initiator) || judge_flow(c, from_initiator)) {
+		name_rules(c);
+		return REASON_DENIED_EARLIER;
+	}
+	c->entry.flags &= ~ENTRY_TOMBSTONE;
+	return REASON_NONE;
+}
+
+static __always_inline void touch(struct context *c, struct ct_value *live, __u32 from_initiator, __u32 bytes)
+{
+	live->last_seen = c->now;
+	if (!counts_here(c))
+		return;
+	if (from_initiator) {
+		live->packets[0]++;
+		live->bytes[0] += bytes;
+	} else {
+		live->packets[1]++;
+		live->bytes[1] += bytes;
+	}
+}
+
+/* A packet of a known flow. */
+static __always_inline int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
+					 __u32 from_initiator)
+{
+	int reason, changed = 0;
+
+	c->position = c->entry.position;
+	if (c->entry.flags & ENTRY_TOMBSTONE) {
+		reason = judge_tombstone(c, from_initiator);
+		if (reason)
+			return reason;
+		fill_legs(c, from_initiator);
+		changed = 1;
+	} else if (!(c->entry.flags & ENTRY_HOST) && !legs_are_current(c, from_initiator)) {
+		reason = judge_flow(c, from_initiator);
+		if (reason) {
+			bury(c, from_initiator);
+			return reason;
+		}
+		fill_legs(c, from_initiator);
+		changed = 1;
+	}
+	if (c->key.protocol == IPPROTO_TCP)
+		changed |= advance_tcp(c, from_initiator);
+	if (!changed) {
+		touch(c, live, from_initiator, skb->len);
+		return REASON_NONE;
+	}
+	touch(c, &c->entry, from_initiator, skb->len);
+	return write_entry(c);
+}
+
+/* Later fragments whose first one was not seen: no entry is read or made; every port must have one verdict. */
+static __always_inline int judge_portless(struct context *c)
+{
+	c->position = (__u32)c->packet.protocol << 16;
+	if (c->own_node)
+		return REASON_NONE;
+	return judge_flow(c, 1);
+}
+
+static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *p = &c->packet;
+	struct ct_value *live;
+	__u32 from_initiator;
+
+	if ((c->source.ifindex && !is_ready(&c->source)) || (c->destination.ifindex && !is_ready(&c->destination)))
+		return REASON_NO_ENDPOINT;
+	if (p->flags & PACKET_PORTS_UNKNOWN)
+		return judge_portless(c);
+	make_key(c, p);
+	live = find_entry(c);
+	if (c->found == FOUND_TORN)
+		return REASON_TABLE_ERROR;
+	from_initiator = c->side == c->entry.initiator;
+	if (!live || is_dead(c, from_initiator))
+		return open_flow(skb, c, 0);
+	if (is_syn(p)) {
+		/* On a closing or cut connection a SYN is a new one; from the responder it is never this one. */
+		if (c->entry.tcp == TCP_CLOSING || (c->entry.flags & ENTRY_TOMBSTONE))
+			return open_flow(skb, c, 0);
+		if (!from_initiator)
+			return open_flow(skb, c, c->entry.tcp == TCP_OPEN);
+	}
+	return continue_flow(skb, c, live, from_initiator);
+}
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps, one sentence each, and the knobs that user space sets between open and load. */
+#ifndef MOAT_MAPS_H
+#define MOAT_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define SECOND 1000000000ull
+
+/* Sizes are the defaults; user space may change them before load. */
+#define MAP(kind, name_, key_, value_, size_, flags_)                                                                  \
+	struct {                                                                                                       \
+		__uint(type, kind);                                                                                    \
+		__uint(max_entries, size_);                                                                            \
+		__uint(map_flags, flags_);                                                                             \
+		__type(key, key_);                                                                                     \
+		__type(value, value_);                                                                                 \
+	} name_ SEC(".maps")
+
+/* Local addresses → slot of their endpoint record. */
+MAP(BPF_MAP_TYPE_HASH, endpoint_map, struct addr, struct tagged, 4096, BPF_F_NO_PREALLOC);
+/* Endpoint records, immutable. */
+MAP(BPF_MAP_TYPE_ARRAY, endpoint_slots, __u32, struct endpoint, 16384, BPF_F_MMAPABLE);
+/* Interface → the pod's MAC (6 bytes) and the low 16 bits of the interface as a tag. */
+MAP(BPF_MAP_TYPE_HASH, iface_map, __u32, __u64, 4096, BPF_F_NO_PREALLOC);
+/* Addresses of this node. */
+MAP(BPF_MAP_TYPE_HASH, node_map, struct addr, struct tagged, 256, BPF_F_NO_PREALLOC);
+/* Exact addresses → identity. Two banks: a new agent fills the other one before any endpoint turns to it. */
+MAP(BPF_MAP_TYPE_HASH, address_map_a, struct addr, struct tagged, 262144, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_HASH, address_map_b, struct addr, struct tagged, 262144, BPF_F_NO_PREALLOC);
+/* Prefixes → identity, and length << 24 | a 24-bit tag of the prefix. */
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_a, struct prefix4_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_b, struct prefix4_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_a, struct prefix6_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_b, struct prefix6_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
+/* (layer, identity) → arena offset of the table. */
+MAP(BPF_MAP_TYPE_HASH, class_map, struct class_key, struct tagged, 524288, BPF_F_NO_PREALLOC);
+/* Port tables, each a header and sorted records; offset 0 is no table. */
+MAP(BPF_MAP_TYPE_ARRAY, arena, __u32, struct arena_record, 1048576, BPF_F_MMAPABLE);
+/* Policy set → its slot; the tag is 1 + the set, so an empty element is no set. */
+MAP(BPF_MAP_TYPE_ARRAY, set_map, __u32, struct tagged, 16384, BPF_F_MMAPABLE);
+/* Policy sets' layers, immutable. */
+MAP(BPF_MAP_TYPE_ARRAY, set_slots, __u32, struct set_slot, 32768, BPF_F_MMAPABLE);
+/* Policy set → flows judged before this epoch are judged again. */
+MAP(BPF_MAP_TYPE_ARRAY, set_epoch, __u32, __u64, 16384, BPF_F_MMAPABLE);
+/* Hash of a peer's address → the same. */
+MAP(BPF_MAP_TYPE_ARRAY, peer_epoch, __u32, __u64, 65536, BPF_F_MMAPABLE);
+/* The node's own numbers. */
+MAP(BPF_MAP_TYPE_ARRAY, state_map, __u32, struct state, 1, BPF_F_MMAPABLE);
+/* Established TCP: never evicted, so a full map refuses new work. */
+MAP(BPF_MAP_TYPE_HASH, ct_tcp, struct ct_key, struct ct_value, 131072, 0);
+/* Half-open and closing TCP, every other protocol, tombstones. */
+MAP(BPF_MAP_TYPE_LRU_HASH, ct_lru, struct ct_key, struct ct_value, 131072, 0);
+/* Datagrams in fragments → what the first one said. */
+MAP(BPF_MAP_TYPE_LRU_HASH, fragment_map, struct fragment_key, struct fragment_value, 8192, 0);
+/* Drops of one tuple within a short window are one event. */
+MAP(BPF_MAP_TYPE_LRU_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
+/* Interface → tokens for drop events, so that one pod cannot flood the ring. */
+MAP(BPF_MAP_TYPE_LRU_HASH, budget_map, __u32, struct budget, 4096, 0);
+/* What was dropped, passed and lost. */
+MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counter_map, __u32, struct counters, 1, 0);
+
+/* Events to user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} event_ring SEC(".maps");
+
+/* Knobs. Times are nanoseconds. */
+const volatile __u64 timeout_tcp_open = 86400 * SECOND;
+const volatile __u64 timeout_tcp_half = 60 * SECOND;
+const volatile __u64 timeout_tcp_closing = 60 * SECOND;
+const volatile __u64 timeout_udp = 120 * SECOND;
+const volatile __u64 timeout_other = 60 * SECOND;
+const volatile __u64 timeout_tombstone = 120 * SECOND;
+const volatile __u64 timeout_fragment = 30 * SECOND;
+const volatile __u64 drop_window = 1 * SECOND;
+const volatile __u64 drop_rate = 2000; /* drop events per interface and second */
+const volatile __u32 proxy_mark = 0x4d000000;
+const volatile __u32 proxy_mark_mask = 0xff000000;
+
+#endif

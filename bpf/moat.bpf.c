@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; and the sweep that user space runs.
+ * No policy logic here: these programs look up what TypeScript compiled. Every exit has a verdict and a reason.
+ */
+#include "deliver.h"
+#include "neighbour.h"
+#include "related.h"
+
+char license_text[] SEC("license") = "Dual BSD/GPL";
+
+/* Types that no map names, kept in BTF for the generated layouts. */
+struct {
+	struct event event;
+	enum drop_reason reason;
+	enum table_action action;
+	enum leg_verdict verdict;
+	enum leg_index leg;
+	enum hook hook;
+	enum event_kind kind;
+	enum tcp_stage stage;
+	enum entry_flag entry;
+	enum endpoint_flag endpoint;
+} abi_anchor;
+
+static __always_inline struct context *start(struct __sk_buff *skb, __u32 hook)
+{
+	__u32 zero = 0;
+	struct context *c = bpf_map_lookup_elem(&context_map, &zero);
+	struct state *state = node_state();
+
+	if (!c || !state)
+		return 0;
+	c->now = bpf_ktime_get_coarse_ns();
+	c->epoch = *(volatile __u64 *)&state->epoch;
+	asm volatile("" ::: "memory");
+	c->hook = hook;
+	c->ifindex = skb->ifindex;
+	c->rule[0] = c->rule[1] = 0;
+	c->denied_leg = 0;
+	c->own_node = 0;
+	c->source.ifindex = c->destination.ifindex = 0;
+	clear_packet(&c->packet, ETH_HLEN);
+	return c;
+}
+
+static __always_inline int is_closed(void)
+{
+	struct state *state = node_state();
+
+	return !state || *(volatile __u64 *)&state->closed;
+}
+
+/* Multicast and broadcast have no endpoint to be judged for. */
+static __always_inline int is_group(const struct context *c)
+{
+	const struct addr *to = &c->packet.destination;
+
+	if (c->hook == HOOK_FROM_POD && (c->ethernet[0] & 1))
+		return 1;
+	return to->family == 6 ? (to->w[0] & 0xff) == 0xff : (to->w[0] & 0xff) >= 224;
+}
+
+/* From a pod: only its own addresses. To a pod: only to its own, and whether its own node speaks. */
+static __always_inline int check_ends(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+{
+	if (find_endpoint(&c->packet.source, &c->source) || find_endpoint(&c->packet.destination, &c->destination))
+		return REASON_TABLE_ERROR;
+	if (c->hook == HOOK_FROM_POD) {
+		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, mac))
+			return REASON_SPOOFED_SOURCE;
+		return REASON_NONE;
+	}
+	if (c->destination.ifindex != c->ifindex)
+		return REASON_NO_ENDPOINT;
+	c->own_node = skb->ingress_ifindex == 0 && is_node_address(&c->packet.source) &&
+		      (skb->mark & proxy_mark_mask) != proxy_mark;
+	return REASON_NONE;
+}
+
+static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+{
+	int reason = parse_packet(skb, c);
+
+	if (reason)
+		return reason;
+	if (c->packet.flags & PACKET_NEIGHBOUR)
+		return judge_neighbour(skb, c, mac);
+	if (is_group(c))
+		return REASON_MULTICAST;
+	reason = check_ends(skb, c, mac);
+	if (reason)
+		return reason;
+	/* A pod to its own address. */
+	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex)
+		return is_ready(&c->source) ? REASON_NONE : REASON_NO_ENDPOINT;
+	if (c->packet.flags & PACKET_ICMP_ERROR)
+		return judge_icmp_error(skb, c);
+	if (c->packet.flags & PACKET_FRAGMENT_LATER)
+		recall_fragment(c);
+	reason = judge_packet(skb, c);
+	if (!reason && (c->packet.flags & PACKET_FRAGMENT_FIRST))
+		remember_fragment(c);
+	return reason;
+}
+
+static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
+{
+	__u8 mac[6] = {};
+
+	if (is_closed())
+		return REASON_TABLE_ERROR;
+	if (!find_mac(c->ifindex, mac))
+		return REASON_NO_ENDPOINT;
+	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))
+		return REASON_ETHERTYPE;
+	c->ethertype = be16(c->ethernet + 12);
+	if (c->ethertype == ETH_P_ARP)
+		return judge_arp(skb, c, mac);
+	if (c->ethertype != ETH_P_IP && c->ethertype != ETH_P_IPV6)
+		return REASON_ETHERTYPE;
+	return judge_ip(skb, c, mac);
+}
+
+static __always_inline int run(struct __sk_buff *skb, __u32 hook)
+{
+	struct context *c = start(skb, hook);
+	int reason;
+
+	if (!c)
+		return TCX_DROP;
+	reason = judge_frame(skb, c);
+	if (reason) {
+		drop_packet(c, reason);
+		return TCX_DROP;
+	}
+	return deliver(skb, c);
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_FROM_POD);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_TO_POD);
+}

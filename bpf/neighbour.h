@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* ARP, NDP and MLD: what a pod may say of itself, and nothing of anybody else. */
+#ifndef MOAT_NEIGHBOUR_H
+#define MOAT_NEIGHBOUR_H
+
+#include "endpoint.h"
+#include "parse.h"
+
+#define NDP_SOLICIT_ROUTER 133
+#define NDP_SOLICIT 135
+#define NDP_ADVERTISE 136
+
+/* True where the address is a ready endpoint of this interface. */
+static __always_inline int is_own(struct context *c, const struct addr *address)
+{
+	if (find_endpoint(address, &c->source))
+		return 0;
+	return c->source.ifindex == c->ifindex && (c->source.flags & ENDPOINT_READY);
+}
+
+/* The pod's frame: sender's MAC and IP must be its own. */
+static __always_inline int judge_arp(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+{
+	struct packet *p = &c->packet;
+	__u8 *arp = c->bytes;
+
+	clear_packet(p, ETH_HLEN);
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, arp, 28))
+		return REASON_MALFORMED;
+	if (be16(arp) != 1 || be16(arp + 2) != ETH_P_IP || arp[4] != 6 || arp[5] != 4)
+		return REASON_MALFORMED;
+	p->source.family = p->destination.family = 4;
+	p->source.w[0] = wire32(arp + 14);
+	p->destination.w[0] = wire32(arp + 24);
+	if (c->hook == HOOK_TO_POD)
+		return REASON_NONE;
+	if (!mac_equal(arp + 8, mac) || !mac_equal(c->ethernet + 6, mac))
+		return REASON_SPOOFED_NEIGHBOUR;
+	/* 0.0.0.0 asks whether an address is taken (RFC 5227); it claims nothing. */
+	if (p->source.w[0] == 0 && be16(arp + 6) == 1)
+		return REASON_NONE;
+	return is_own(c, &p->source) ? REASON_NONE : REASON_SPOOFED_NEIGHBOUR;
+}
+
+static __always_inline int is_zero(const struct addr *a)
+{
+	return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]);
+}
+
+/* fe80::/64 with the interface identifier that the MAC gives (RFC 4291, appendix A). */
+static __always_inline int is_own_link_local(const struct addr *a, const __u8 *mac)
+{
+	__u32 high = (__u32)(mac[0] ^ 2) << 24 | (__u32)mac[1] << 16 | (__u32)mac[2] << 8 | 0xff;
+	__u32 low = 0xfe000000u | (__u32)mac[3] << 16 | (__u32)mac[4] << 8 | mac[5];
+
+	return a->w[0] == bpf_htonl(0xfe800000u) && a->w[1] == 0 && a->w[2] == bpf_htonl(high) &&
+	       a->w[3] == bpf_htonl(low);
+}
+
+/* Link-layer address options must name the pod's own MAC. */
+static __always_inline int judge_options(struct __sk_buff *skb, struct context *c, __u32 at, const __u8 *mac)
+{
+	for (int i = 0; i < 4; i++) {
+		__u8 *option = c->bytes;
+
+		if (at >= c->packet.end)
+			return REASON_NONE;
+		if (at + 8 > c->packet.end || bpf_skb_load_bytes(skb, at, option, 8) || option[1] == 0)
+			return REASON_MALFORMED;
+		if ((option[0] == 1 || option[0] == 2) && (option[1] != 1 || !mac_equal(option + 2, mac)))
+			return REASON_SPOOFED_NEIGHBOUR;
+		at += option[1] * 8;
+	}
+	return REASON_SPOOFED_NEIGHBOUR;
+}
+
+static __always_inline int judge_advertised(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+{
+	struct addr *target = &c->masked;
+
+	if (c->packet.transport + 24 > c->packet.end || bpf_skb_load_bytes(skb, c->packet.transport + 8, c->bytes, 16))
+		return REASON_MALFORMED;
+	__builtin_memset(target, 0, sizeof(*target));
+	target->family = 6;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		target->w[i] = wire32(c->bytes + 4 * i);
+	if (is_own_link_local(target, mac) || is_own(c, target))
+		return REASON_NONE;
+	return REASON_SPOOFED_NEIGHBOUR;
+}
+
+/* NDP and MLD stand before any tier. */
+static __always_inline int judge_neighbour(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+{
+	struct packet *p = &c->packet;
+	__u8 type = p->destination_port >> 8;
+	int mld = type < NDP_SOLICIT_ROUTER || type == 143, reason;
+
+	if (p->ttl != (mld ? 1 : 255) || (p->flags & (PACKET_FRAGMENT_FIRST | PACKET_FRAGMENT_LATER)))
+		return REASON_SPOOFED_NEIGHBOUR;
+	if (c->hook == HOOK_TO_POD)
+		return REASON_NONE;
+	if (!mac_equal(c->ethernet + 6, mac))
+		return REASON_SPOOFED_NEIGHBOUR;
+	/* A pod is no router: it asks nobody for members, advertises no routes, redirects nobody. */
+	if (type == 130 || type == 134 || type == 137)
+		return REASON_SPOOFED_NEIGHBOUR;
+	if (!is_own_link_local(&p->source, mac) && !(is_zero(&p->source) && type != NDP_ADVERTISE) &&
+	    !is_own(c, &p->source))
+		return REASON_SPOOFED_NEIGHBOUR;
+	if (mld)
+		return REASON_NONE;
+	if (type == NDP_ADVERTISE) {
+		reason = judge_advertised(skb, c, mac);
+		if (reason)
+			return reason;
+	}
+	return judge_options(skb, c, p->transport + (type == NDP_SOLICIT_ROUTER ? 8 : 24), mac);
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* ICMP errors by the packet they are about, and fragments by the first of their datagram. */
+#ifndef MOAT_RELATED_H
+#define MOAT_RELATED_H
+
+#include "flow.h"
+
+/* The flow of the inner packet, seen as if its receiver answered: alive, its owners the same, its verdicts current. */
+static __always_inline int inner_flow_stands(struct context *c, __u32 from_initiator)
+{
+	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
+	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
+	const struct addr *from = from_initiator ? &c->inner.destination : &c->inner.source;
+	const struct addr *to = from_initiator ? &c->inner.source : &c->inner.destination;
+
+	if (is_expired(c) || is_inherited(c, LEG_EGRESS, initiator) || is_inherited(c, LEG_INGRESS, responder))
+		return 0;
+	if (c->entry.flags & ENTRY_HOST)
+		return 1;
+	return leg_is_current(c, LEG_EGRESS, initiator, to) && leg_is_current(c, LEG_INGRESS, responder, from);
+}
+
+/* An error passes where the flow it is about is alive and allowed; it refreshes nothing. */
+static __always_inline int judge_icmp_error(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *outer = &c->packet, *inner = &c->inner;
+	__u32 from_initiator;
+
+	if (parse_inner(skb, c))
+		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
+	if (!addr_equal(&inner->source, &outer->destination))
+		return REASON_ICMP_UNRELATED;
+	/* A pod speaks only of packets that were sent to itself. */
+	if (c->hook == HOOK_FROM_POD && !addr_equal(&inner->destination, &outer->source))
+		return REASON_ICMP_UNRELATED;
+	/* The endpoints of the inner flow: at the error's source there may be a router. */
+	if (find_endpoint(&inner->source, &c->destination) || find_endpoint(&inner->destination, &c->source))
+		return REASON_TABLE_ERROR;
+	make_key(c, inner);
+	if (!find_entry(c) || (c->entry.flags & ENTRY_TOMBSTONE))
+		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
+	from_initiator = c->side != c->entry.initiator;
+	return inner_flow_stands(c, from_initiator) ? REASON_NONE : REASON_ICMP_UNRELATED;
+}
+
+static __always_inline void fragment_key(struct context *c)
+{
+	c->fragment.source = c->packet.source;
+	c->fragment.destination = c->packet.destination;
+	c->fragment.id = c->packet.fragment_id;
+	c->fragment.protocol = c->packet.protocol;
+}
+
+static __always_inline __u32 fragment_tag(struct context *c)
+{
+	return mix(mix(mix(addr_tag(&c->fragment.source), addr_tag(&c->fragment.destination)), c->fragment.id),
+		   c->fragment.protocol);
+}
+
+/* Gives a later fragment the ports of its first one. */
+static __always_inline void recall_fragment(struct context *c)
+{
+	struct fragment_value *known;
+	__u64 word;
+
+	fragment_key(c);
+	known = bpf_map_lookup_elem(&fragment_map, &c->fragment);
+	if (!known || c->now - known->time > timeout_fragment)
+		return;
+	word = *(volatile __u64 *)&known->ports;
+	if (word >> 32 != fragment_tag(c))
+		return;
+	c->packet.source_port = word >> 16;
+	c->packet.destination_port = word;
+	c->packet.flags &= ~PACKET_PORTS_UNKNOWN;
+	if (!is_icmp(&c->packet))
+		return;
+	c->packet.echo_id = c->packet.source_port;
+	c->packet.source_port = 0;
+	if (c->packet.destination_port >> 8 == (c->packet.source.family == 6 ? 128 : 8))
+		c->packet.flags |= PACKET_ECHO_REQUEST;
+	if (c->packet.destination_port >> 8 == (c->packet.source.family == 6 ? 129 : 0))
+		c->packet.flags |= PACKET_ECHO_REPLY;
+}
+
+/* Only a first fragment that passed speaks for the rest of its datagram. */
+static __always_inline void remember_fragment(struct context *c)
+{
+	struct fragment_value value;
+	__u16 first = is_icmp(&c->packet) ? c->packet.echo_id : c->packet.source_port;
+
+	fragment_key(c);
+	value.ports = (__u64)fragment_tag(c) << 32 | (__u32)first << 16 | c->packet.destination_port;
+	value.time = c->now;
+	bpf_map_update_elem(&fragment_map, &c->fragment, &value, BPF_ANY);
+}
+
+#endif

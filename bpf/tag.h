@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Tags of keys. A look-up in a hash under update can return another key's value; the tag beside the value tells.
+ * src/datapath/ebpf/encode/tag.ts computes the same numbers.
+ */
+#ifndef MOAT_TAG_H
+#define MOAT_TAG_H
+
+#include "abi.h"
+
+static __always_inline __u32 mix(__u32 hash, __u32 word)
+{
+	hash = (hash ^ word) * 0x85ebca6bu;
+	return hash ^ (hash >> 15);
+}
+
+static __always_inline __u32 addr_tag(const struct addr *a)
+{
+	__u32 hash = mix(0x9e3779b1u, a->family);
+
+	hash = mix(hash, a->w[0]);
+	if (a->family != 4) {
+		hash = mix(hash, a->w[1]);
+		hash = mix(hash, a->w[2]);
+		hash = mix(hash, a->w[3]);
+	}
+	return hash;
+}
+
+static __always_inline __u32 class_tag(__u32 layer, __u32 identity)
+{
+	return mix(mix(0x7f4a7c15u, layer), identity);
+}
+
+static __always_inline __u32 ct_tag(const struct ct_key *key)
+{
+	const __u32 *words = (const __u32 *)key;
+	__u32 hash = 0xc2b2ae35u;
+
+#pragma unroll
+	for (int i = 0; i < (int)(sizeof(*key) / 4); i++)
+		hash = mix(hash, words[i]);
+	return hash;
+}
+
+static __always_inline int addr_equal(const struct addr *a, const struct addr *b)
+{
+	return a->family == b->family && a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] &&
+	       a->w[3] == b->w[3];
+}
+
+/* One 8-byte load of a map value. */
+static __always_inline struct tagged read_tagged(const struct tagged *from)
+{
+	union {
+		__u64 word;
+		struct tagged tagged;
+	} both;
+
+	both.word = *(const volatile __u64 *)from;
+	return both.tagged;
+}
+
+#endif
