@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * Every layout and number that the kernel programs share with user space. src/datapath/ebpf/abi.gen.ts is generated
- * from this file's BTF by tools/gen-abi.ts; nothing of it is ever copied by hand.
- */
+/* Every layout and number that the kernel programs share with user space. src/datapath/ebpf/abi.gen.ts is
+ * generated from this file's BTF by tools/gen-abi.ts; nothing of it is ever copied by hand. */
 #ifndef MOAT_ABI_H
 #define MOAT_ABI_H
 
@@ -51,7 +49,7 @@ enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP };
 enum tcp_stage { TCP_STAGE_NONE, TCP_SYN_SENT, TCP_SYN_ACKED, TCP_OPEN, TCP_CLOSING };
 
 enum entry_flag {
-	ENTRY_HOST = 1,	     /* opened by the pod's own node: the ingress leg was not judged */
+	ENTRY_HOST = 1,      /* opened by the pod's own node: the ingress leg was not judged */
 	ENTRY_TOMBSTONE = 2, /* cut by a recheck: denies until it expires */
 	ENTRY_PROXIED = 4,   /* place kept for L7 */
 	ENTRY_FIN_INITIATOR = 8,
@@ -60,10 +58,11 @@ enum entry_flag {
 };
 
 enum endpoint_flag {
-	ENDPOINT_READY = 1,    /* a policy set is known; without it everything is denied */
-	ENDPOINT_REDIRECT = 2, /* its veth may be skipped: ours, unbridged, no foreign program, default qdisc */
-	ENDPOINT_ADOPT = 4,    /* flows older than Moat are adopted until adopt_until */
-	ENDPOINT_BANK = 8,     /* which of the two banks of address maps its policy sets speak of */
+	ENDPOINT_READY = 1, /* a policy set is known; without it everything is denied */
+	ENDPOINT_REDIRECT =
+	    2,              /* its veth may be skipped: ours, unbridged, no foreign program, default qdisc */
+	ENDPOINT_ADOPT = 4, /* flows older than Moat are adopted until adopt_until */
+	ENDPOINT_BANK = 8,  /* which of the two banks of address maps its policy sets speak of */
 };
 
 /* IPv4 stands in w[0]. Words are as on the wire. */
@@ -88,7 +87,8 @@ struct class_key {
 	__u32 identity;
 };
 
-/* Hash values are one 8-byte word: what is meant, and a tag of the key it is meant for (datapath.md, section 3). */
+/* Hash values are one 8-byte word: what is meant, and a tag of the key it is meant for (datapath.md, section
+ * 3). */
 struct tagged {
 	__u32 value;
 	__u32 tag;
@@ -109,7 +109,8 @@ struct endpoint {
 	__u8 host_mac[6];
 };
 
-/* One interval's start; it ends where the next begins. In a table's header `start` is the number of records. */
+/* One interval's start; it ends where the next begins. In a table's header `start` is the number of records.
+ */
 struct arena_record {
 	__u32 start;
 	__u32 action;
@@ -130,9 +131,9 @@ struct set_slot {
 
 /* The node's own numbers; mapped by user space. */
 struct state {
-	__u64 epoch;   /* the one monotonic counter */
-	__u64 closed;  /* not 0: an update failed half-way, everything is denied */
-	__u64 high;    /* highest rule, layer or identity number ever used */
+	__u64 epoch;  /* the one monotonic counter */
+	__u64 closed; /* not 0: an update failed half-way, everything is denied */
+	__u64 high;   /* highest rule, layer or identity number ever used */
 	__u64 generation;
 	__u64 abi_version;
 	__u64 bank;
@@ -154,7 +155,8 @@ struct ct_leg {
 };
 
 struct ct_value {
-	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the reader */
+	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
+		       reader */
 	__u64 last_seen;
 	__u64 packets[2]; /* from the initiator, from the responder */
 	__u64 bytes[2];

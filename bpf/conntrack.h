@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * Connections. One key for both directions; established TCP in a hash that never evicts, the rest in an LRU. Verdicts
- * and epochs change only by writing a whole element; through a pointer only counters and last_seen are written.
- */
+/* Connections. One key for both directions; established TCP in a hash that never evicts, the rest in an LRU.
+ * Verdicts and epochs change only by writing a whole element; through a pointer only counters and last_seen
+ * are written. */
 #ifndef MOAT_CONNTRACK_H
 #define MOAT_CONNTRACK_H
 
@@ -39,7 +38,8 @@ static __always_inline void make_key(struct context *c, const struct packet *p)
 	c->side = side;
 	c->key.family = p->source.family;
 	c->key.protocol = p->protocol;
-	/* Requests of the other side under the same id are another flow, so that nobody opens one by a reply. */
+	/* Requests of the other side under the same id are another flow, so that nobody opens one by a reply.
+	 */
 	if (p->flags & PACKET_ECHO_REQUEST)
 		c->key.sub = 1 + side;
 	else if (p->flags & PACKET_ECHO_REPLY)
@@ -62,7 +62,8 @@ static __always_inline int copy_entry(struct context *c, struct ct_value *live)
 	c->entry = *live;
 	asm volatile("" ::: "memory");
 	return c->entry.head == c->entry.tail && (__u32)c->entry.head == c->key_tag &&
-	       *(volatile __u64 *)&live->head == c->entry.head && *(volatile __u64 *)&live->tail == c->entry.head;
+	       *(volatile __u64 *)&live->head == c->entry.head &&
+	       *(volatile __u64 *)&live->tail == c->entry.head;
 }
 
 static __always_inline struct ct_value *find_entry(struct context *c)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * What is known of the packet being judged. It lives in a per-CPU map, not on the stack: tc programs run with bottom
- * halves off, so no two of them are ever half-way on one CPU.
- */
+/* What is known of the packet being judged. It lives in a per-CPU map, not on the stack: tc programs run with
+ * bottom halves off, so no two of them are ever half-way on one CPU. */
 #ifndef MOAT_CONTEXT_H
 #define MOAT_CONTEXT_H
 
@@ -25,7 +23,7 @@ struct packet {
 	__u32 transport;
 	__u32 end; /* offset after the last byte of the IP packet */
 	__u32 fragment_id;
-	__u16 source_port;	/* ICMP echo: its id */
+	__u16 source_port;      /* ICMP echo: its id */
 	__u16 destination_port; /* ICMP: type << 8 | code */
 	__u16 echo_id;
 	__u8 protocol;
@@ -51,7 +49,7 @@ struct context {
 	struct ct_key key;
 	struct ct_value entry;
 	__u32 key_tag;
-	__u32 side; /* of the packet's source in the key */
+	__u32 side;  /* of the packet's source in the key */
 	__u32 found; /* enum found */
 	/* The judgement, in the initiator's direction */
 	__u32 position;

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * How an allowed packet goes on: straight into the neighbour pod, or by the stack. Skipping the stack must look like
- * routing to the receiver: MACs are rewritten and the TTL is lowered; a TTL that would run out takes the stack, which
- * answers for it, and so does a packet larger than the neighbour's MTU.
- */
+/* How an allowed packet goes on: straight into the neighbour pod, or by the stack. Skipping the stack must
+ * look like routing to the receiver: MACs are rewritten and the TTL is lowered; a TTL that would run out
+ * takes the stack, which answers for it, and so does a packet larger than the neighbour's MTU. */
 #ifndef MOAT_DELIVER_H
 #define MOAT_DELIVER_H
 

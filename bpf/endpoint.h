@@ -7,8 +7,8 @@
 #include "context.h"
 
 /*
- * The endpoint of a local address; `ifindex` 0 where the address is not local. Returns a reason only where tables
- * contradict themselves twice: a recycled hash element shows another key's tag.
+ * The endpoint of a local address; `ifindex` 0 where the address is not local. Returns a reason only where
+ * tables contradict themselves twice: a recycled hash element shows another key's tag.
  */
 static __always_inline int find_endpoint(const struct addr *address, struct endpoint *into)
 {

@@ -45,7 +45,8 @@ static __always_inline void report_flow(struct context *c, __u32 kind, __u32 fro
 	bpf_ringbuf_submit(event, 0);
 }
 
-static __always_inline void report_drop(const struct drop_key *key, const struct drop_value *value, __u32 count)
+static __always_inline void report_drop(const struct drop_key *key, const struct drop_value *value,
+					__u32 count)
 {
 	struct event *event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
 

@@ -120,7 +120,8 @@ static __always_inline int advance_tcp(struct context *c, __u32 from_initiator)
 
 	if (stage == TCP_CLOSING)
 		return 0;
-	if (stage == TCP_SYN_SENT && !from_initiator && (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+	if (stage == TCP_SYN_SENT && !from_initiator &&
+	    (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		c->entry.tcp = TCP_SYN_ACKED;
 		changed = 1;
 	} else if (stage == TCP_SYN_ACKED && from_initiator && (flags & (TCP_SYN | TCP_ACK)) == TCP_ACK) {
@@ -155,7 +156,8 @@ static __always_inline int legs_are_current(const struct context *c, __u32 from_
 	const struct addr *from = from_initiator ? &c->packet.source : &c->packet.destination;
 	const struct addr *to = from_initiator ? &c->packet.destination : &c->packet.source;
 
-	return leg_is_current(c, LEG_EGRESS, initiator, to) && leg_is_current(c, LEG_INGRESS, responder, from);
+	return leg_is_current(c, LEG_EGRESS, initiator, to) &&
+	       leg_is_current(c, LEG_INGRESS, responder, from);
 }
 
 static __always_inline int is_dead(const struct context *c, __u32 from_initiator)
@@ -163,9 +165,11 @@ static __always_inline int is_dead(const struct context *c, __u32 from_initiator
 	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
 	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
 
-	if (is_expired(c) || is_inherited(c, LEG_EGRESS, initiator) || is_inherited(c, LEG_INGRESS, responder))
+	if (is_expired(c) || is_inherited(c, LEG_EGRESS, initiator) ||
+	    is_inherited(c, LEG_INGRESS, responder))
 		return 1;
-	/* What the node itself opened passes only while it still comes from the node itself, and the other way round. */
+	/* What the node itself opened passes only while it still comes from the node itself, and the other
+	 * way round. */
 	return c->hook == HOOK_TO_POD && from_initiator && !c->own_node != !(c->entry.flags & ENTRY_HOST);
 }
 
@@ -181,7 +185,8 @@ static __always_inline void name_rules(struct context *c)
 /* A cut TCP connection stays cut; any other flow lives again if newer policy allows it. */
 static __always_inline int judge_tombstone(struct context *c, __u32 from_initiator)
 {
-	if (c->key.protocol == IPPROTO_TCP || legs_are_current(c, from_initiator) || judge_flow(c, from_initiator)) {
+	if (c->key.protocol == IPPROTO_TCP || legs_are_current(c, from_initiator) ||
+	    judge_flow(c, from_initiator)) {
 		name_rules(c);
 		return REASON_DENIED_EARLIER;
 	}
@@ -235,7 +240,8 @@ static __always_inline int continue_flow(struct __sk_buff *skb, struct context *
 	return write_entry(c);
 }
 
-/* Later fragments whose first one was not seen: no entry is read or made; every port must have one verdict. */
+/* Later fragments whose first one was not seen: no entry is read or made; every port must have one verdict.
+ */
 static __always_inline int judge_portless(struct context *c)
 {
 	c->position = (__u32)c->packet.protocol << 16;
@@ -250,7 +256,8 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c
 	struct ct_value *live;
 	__u32 from_initiator;
 
-	if ((c->source.ifindex && !is_ready(&c->source)) || (c->destination.ifindex && !is_ready(&c->destination)))
+	if ((c->source.ifindex && !is_ready(&c->source)) ||
+	    (c->destination.ifindex && !is_ready(&c->destination)))
 		return REASON_NO_ENDPOINT;
 	if (p->flags & PACKET_PORTS_UNKNOWN)
 		return judge_portless(c);
@@ -262,7 +269,8 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c
 	if (!live || is_dead(c, from_initiator))
 		return open_flow(skb, c, 0);
 	if (is_syn(p)) {
-		/* On a closing or cut connection a SYN is a new one; from the responder it is never this one. */
+		/* On a closing or cut connection a SYN is a new one; from the responder it is never this one.
+		 */
 		if (c->entry.tcp == TCP_CLOSING || (c->entry.flags & ENTRY_TOMBSTONE))
 			return open_flow(skb, c, 0);
 		if (!from_initiator)

@@ -11,13 +11,13 @@
 #define SECOND 1000000000ull
 
 /* Sizes are the defaults; user space may change them before load. */
-#define MAP(kind, name_, key_, value_, size_, flags_)                                                                  \
-	struct {                                                                                                       \
-		__uint(type, kind);                                                                                    \
-		__uint(max_entries, size_);                                                                            \
-		__uint(map_flags, flags_);                                                                             \
-		__type(key, key_);                                                                                     \
-		__type(value, value_);                                                                                 \
+#define MAP(kind, name_, key_, value_, size_, flags_)                                                        \
+	struct {                                                                                             \
+		__uint(type, kind);                                                                          \
+		__uint(max_entries, size_);                                                                  \
+		__uint(map_flags, flags_);                                                                   \
+		__type(key, key_);                                                                           \
+		__type(value, value_);                                                                       \
 	} name_ SEC(".maps")
 
 /* Local addresses → slot of their endpoint record. */

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/*
- * The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; and the sweep that user space runs.
- * No policy logic here: these programs look up what TypeScript compiled. Every exit has a verdict and a reason.
- */
+/* The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; and the sweep that user
+ * space runs. No policy logic here: these programs look up what TypeScript compiled. Every exit has a verdict
+ * and a reason. */
 #include "deliver.h"
 #include "neighbour.h"
 #include "related.h"
@@ -64,7 +63,8 @@ static __always_inline int is_group(const struct context *c)
 /* From a pod: only its own addresses. To a pod: only to its own, and whether its own node speaks. */
 static __always_inline int check_ends(struct __sk_buff *skb, struct context *c, const __u8 *mac)
 {
-	if (find_endpoint(&c->packet.source, &c->source) || find_endpoint(&c->packet.destination, &c->destination))
+	if (find_endpoint(&c->packet.source, &c->source) ||
+	    find_endpoint(&c->packet.destination, &c->destination))
 		return REASON_TABLE_ERROR;
 	if (c->hook == HOOK_FROM_POD) {
 		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, mac))

@@ -78,7 +78,8 @@ static __always_inline int judge_advertised(struct __sk_buff *skb, struct contex
 {
 	struct addr *target = &c->masked;
 
-	if (c->packet.transport + 24 > c->packet.end || bpf_skb_load_bytes(skb, c->packet.transport + 8, c->bytes, 16))
+	if (c->packet.transport + 24 > c->packet.end ||
+	    bpf_skb_load_bytes(skb, c->packet.transport + 8, c->bytes, 16))
 		return REASON_MALFORMED;
 	__builtin_memset(target, 0, sizeof(*target));
 	target->family = 6;

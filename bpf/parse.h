@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * Frame → struct packet. Every length is checked against the packet's own end; what is not understood has a reason.
- * One path for both families: only the network header's parser differs.
- */
+/* Frame → struct packet. Every length is checked against the packet's own end; what is not understood has a
+ * reason. One path for both families: only the network header's parser differs. */
 #ifndef MOAT_PARSE_H
 #define MOAT_PARSE_H
 
@@ -204,16 +202,20 @@ static __always_inline void parse_icmp(struct packet *p, const __u8 *header)
 		p->echo_id = be16(header + 4);
 	if (icmp_error(p->source.family, type))
 		p->flags |= PACKET_ICMP_ERROR;
-	/* RFC 4861: neighbour messages are valid only with a hop limit no router has lowered. MLD: 130-132, 143. */
+	/* RFC 4861: neighbour messages are valid only with a hop limit no router has lowered. MLD: 130-132,
+	 * 143. */
 	if (v6 && ((type >= 133 && type <= 137) || (type >= 130 && type <= 132) || type == 143))
 		p->flags |= PACKET_NEIGHBOUR;
 }
 
-/* Ports. `least` is how much of the transport header must be there; of an ICMP error's inner packet, 8 bytes. */
-static __always_inline int parse_transport(struct __sk_buff *skb, struct context *c, struct packet *p, __u32 inner)
+/* Ports. `least` is how much of the transport header must be there; of an ICMP error's inner packet, 8 bytes.
+ */
+static __always_inline int parse_transport(struct __sk_buff *skb, struct context *c, struct packet *p,
+					   __u32 inner)
 {
 	__u8 *header = c->bytes;
-	__u32 least = 0, short_reason = p->flags & PACKET_FRAGMENT_FIRST ? REASON_FRAGMENT_TINY : REASON_MALFORMED;
+	__u32 least = 0,
+	      short_reason = p->flags & PACKET_FRAGMENT_FIRST ? REASON_FRAGMENT_TINY : REASON_MALFORMED;
 
 	if (p->flags & PACKET_FRAGMENT_LATER) {
 		p->flags |= PACKET_PORTS_UNKNOWN;

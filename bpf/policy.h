@@ -5,7 +5,8 @@
 
 #include "endpoint.h"
 
-/* One leg's question. `first`..`last` is one position, or a protocol's whole range where the ports are not known. */
+/* One leg's question. `first`..`last` is one position, or a protocol's whole range where the ports are not
+ * known. */
 struct question {
 	__u32 set;
 	__u32 identity;
@@ -15,13 +16,14 @@ struct question {
 };
 
 /*
- * Index of the record that decides position..last in the table at this offset; 0 = not decided there. A record that
- * covers only a part of position..last is returned too: see covers().
+ * Index of the record that decides position..last in the table at this offset; 0 = not decided there. A
+ * record that covers only a part of position..last is returned too: see covers().
  */
 __attribute__((noinline)) int arena_search(__u32 offset, __u32 position)
 {
 	struct arena_record *record = bpf_map_lookup_elem(&arena, &offset);
-	__u32 low = 0, high; /* the answer is the last record in [low, high) that starts at or before position */
+	__u32 low = 0,
+	      high; /* the answer is the last record in [low, high) that starts at or before position */
 
 	if (!record || offset == 0)
 		return 0;
@@ -44,7 +46,8 @@ __attribute__((noinline)) int arena_search(__u32 offset, __u32 position)
 	return low ? offset + low : 0;
 }
 
-/* True where the record at index also holds `last`: the table's next record starts after it, or there is none. */
+/* True where the record at index also holds `last`: the table's next record starts after it, or there is
+ * none. */
 static __always_inline int covers(__u32 offset, __u32 index, __u32 last)
 {
 	struct arena_record *header = bpf_map_lookup_elem(&arena, &offset), *next;
@@ -58,7 +61,8 @@ static __always_inline int covers(__u32 offset, __u32 index, __u32 last)
 	return next && next->start > last;
 }
 
-/* Arena offset of the class (layer, identity); 0 = none. *torn is set where the element was recycled twice. */
+/* Arena offset of the class (layer, identity); 0 = none. *torn is set where the element was recycled twice.
+ */
 static __always_inline __u32 find_class(__u32 layer, __u32 identity, int *torn)
 {
 	struct class_key key = {.layer = layer, .identity = identity};
@@ -89,7 +93,8 @@ static __always_inline int ask_table(__u32 offset, const struct question *q, str
 		return REASON_NONE;
 	index = arena_search(offset, q->first);
 	if (q->first != q->last) {
-		/* Before the first record nothing is decided: then the first record must start after `last`. */
+		/* Before the first record nothing is decided: then the first record must start after `last`.
+		 */
 		if (!covers(offset, index ? index : offset, q->last))
 			return REASON_FRAGMENT_UNKNOWN;
 	}
@@ -141,7 +146,8 @@ __attribute__((noinline)) int judge(struct question *q)
 		reason = ask_table(find_class(set->layers[i].layer, identity, &torn), q, &class);
 		if (reason || torn)
 			return torn ? REASON_TABLE_ERROR : reason;
-		if (class.action != ACTION_UNDECIDED && (base.action == ACTION_UNDECIDED || class.order < base.order))
+		if (class.action != ACTION_UNDECIDED &&
+		    (base.action == ACTION_UNDECIDED || class.order < base.order))
 			base = class;
 		if (base.action == ACTION_UNDECIDED || base.action == ACTION_PASS)
 			continue;
@@ -161,7 +167,8 @@ static __always_inline void mask_word(__u32 *word, int bits)
 		*word &= bpf_htonl(0xffffffffu << (32 - bits));
 }
 
-/* A prefix tree's value belongs to the prefix of `address` with the length that it names, or it was recycled. */
+/* A prefix tree's value belongs to the prefix of `address` with the length that it names, or it was recycled.
+ */
 static __always_inline int prefix_tag_fits(struct context *c, const struct addr *address, __u32 tag)
 {
 	int length = tag >> 24;
@@ -178,17 +185,20 @@ static __always_inline struct tagged *find_prefix(struct context *c, const struc
 	if (address->family == 4) {
 		c->prefix4.length = 32;
 		c->prefix4.w[0] = address->w[0];
-		return bank ? bpf_map_lookup_elem(&prefix4_b, &c->prefix4) : bpf_map_lookup_elem(&prefix4_a, &c->prefix4);
+		return bank ? bpf_map_lookup_elem(&prefix4_b, &c->prefix4)
+			    : bpf_map_lookup_elem(&prefix4_a, &c->prefix4);
 	}
 	c->prefix6.length = 128;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		c->prefix6.w[i] = address->w[i];
-	return bank ? bpf_map_lookup_elem(&prefix6_b, &c->prefix6) : bpf_map_lookup_elem(&prefix6_a, &c->prefix6);
+	return bank ? bpf_map_lookup_elem(&prefix6_b, &c->prefix6)
+		    : bpf_map_lookup_elem(&prefix6_a, &c->prefix6);
 }
 
 /* The identity of an address, in the bank that the judging endpoint's sets speak of. Returns a reason. */
-static __always_inline int find_identity(struct context *c, const struct addr *address, __u32 bank, __u32 *identity)
+static __always_inline int find_identity(struct context *c, const struct addr *address, __u32 bank,
+					 __u32 *identity)
 {
 	__u32 tag = addr_tag(address);
 
@@ -196,7 +206,8 @@ static __always_inline int find_identity(struct context *c, const struct addr *a
 	for (int attempt = 0; attempt < 2; attempt++) {
 		struct tagged *word, found;
 
-		word = bank ? bpf_map_lookup_elem(&address_map_b, address) : bpf_map_lookup_elem(&address_map_a, address);
+		word = bank ? bpf_map_lookup_elem(&address_map_b, address)
+			    : bpf_map_lookup_elem(&address_map_a, address);
 		if (word) {
 			found = read_tagged(word);
 			*identity = found.value;

@@ -5,7 +5,8 @@
 
 #include "flow.h"
 
-/* The flow of the inner packet, seen as if its receiver answered: alive, its owners the same, its verdicts current. */
+/* The flow of the inner packet, seen as if its receiver answered: alive, its owners the same, its verdicts
+ * current. */
 static __always_inline int inner_flow_stands(struct context *c, __u32 from_initiator)
 {
 	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
@@ -13,11 +14,13 @@ static __always_inline int inner_flow_stands(struct context *c, __u32 from_initi
 	const struct addr *from = from_initiator ? &c->inner.destination : &c->inner.source;
 	const struct addr *to = from_initiator ? &c->inner.source : &c->inner.destination;
 
-	if (is_expired(c) || is_inherited(c, LEG_EGRESS, initiator) || is_inherited(c, LEG_INGRESS, responder))
+	if (is_expired(c) || is_inherited(c, LEG_EGRESS, initiator) ||
+	    is_inherited(c, LEG_INGRESS, responder))
 		return 0;
 	if (c->entry.flags & ENTRY_HOST)
 		return 1;
-	return leg_is_current(c, LEG_EGRESS, initiator, to) && leg_is_current(c, LEG_INGRESS, responder, from);
+	return leg_is_current(c, LEG_EGRESS, initiator, to) &&
+	       leg_is_current(c, LEG_INGRESS, responder, from);
 }
 
 /* An error passes where the flow it is about is alive and allowed; it refreshes nothing. */
@@ -53,8 +56,9 @@ static __always_inline void fragment_key(struct context *c)
 
 static __always_inline __u32 fragment_tag(struct context *c)
 {
-	return mix(mix(mix(addr_tag(&c->fragment.source), addr_tag(&c->fragment.destination)), c->fragment.id),
-		   c->fragment.protocol);
+	return mix(
+	    mix(mix(addr_tag(&c->fragment.source), addr_tag(&c->fragment.destination)), c->fragment.id),
+	    c->fragment.protocol);
 }
 
 /* Gives a later fragment the ports of its first one. */

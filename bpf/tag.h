@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * Tags of keys. A look-up in a hash under update can return another key's value; the tag beside the value tells.
- * src/datapath/ebpf/encode/tag.ts computes the same numbers.
- */
+/* Tags of keys. A look-up in a hash under update can return another key's value; the tag beside the value
+ * tells. src/datapath/ebpf/encode/tag.ts computes the same numbers. */
 #ifndef MOAT_TAG_H
 #define MOAT_TAG_H
 

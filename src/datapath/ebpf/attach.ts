@@ -1,0 +1,95 @@
+// Hooks on interfaces: tcx links, first in the chain, pinned so that they outlive the process.
+import { unlinkSync } from 'node:fs';
+import type { TcxPlace } from '#kernel/bpf.ts';
+import {
+  attachTcx,
+  closeObject,
+  getPinned,
+  linkTarget,
+  pinObject,
+  programId,
+  queryTcx,
+  updateLink,
+} from '#kernel/bpf.ts';
+
+/** The two programs: for what a pod sends (ingress of the host's side), and what it is sent. */
+export type HookPrograms = { readonly from: number; readonly to: number };
+
+/** Whether a hook still stands, and first. */
+export type HookHealth = 'first' | 'behind' | 'absent';
+
+const PLACES: readonly (readonly ['from' | 'to', TcxPlace])[] = [
+  ['to', 'egress'],
+  ['from', 'ingress'],
+];
+
+export class Hooks {
+  readonly #programs: HookPrograms;
+  readonly #directory: string;
+  readonly #links = new Map<string, number>();
+
+  constructor(programs: HookPrograms, directory: string) {
+    this.#programs = programs;
+    this.#directory = directory;
+  }
+
+  /** Puts both hooks on an interface, or gives those that an earlier process left there this one's programs. */
+  attach(interfaceIndex: number): void {
+    for (const [side, place] of PLACES) {
+      const path = this.#path(interfaceIndex, side);
+      if (this.#links.has(path)) continue;
+      this.#links.set(
+        path,
+        this.#takeOver(path, interfaceIndex, side) ?? this.#create(path, interfaceIndex, [side, place]),
+      );
+    }
+  }
+
+  detach(interfaceIndex: number): void {
+    for (const [side] of PLACES) {
+      const path = this.#path(interfaceIndex, side);
+      const link = this.#links.get(path);
+      if (link === undefined) continue;
+      this.#links.delete(path);
+      unlinkSync(path);
+      closeObject(link);
+    }
+  }
+
+  /** Where the hooks of an interface stand among the programs there; the worse of the two. */
+  health(interfaceIndex: number): HookHealth {
+    const found = PLACES.map(([side, place]): HookHealth => {
+      const at = queryTcx(interfaceIndex, place).indexOf(programId(this.#programs[side]));
+      return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
+    });
+    return found.find((each) => each === 'absent') ?? found.find((each) => each === 'behind') ?? 'first';
+  }
+
+  close(): void {
+    for (const link of this.#links.values()) closeObject(link);
+    this.#links.clear();
+  }
+
+  #takeOver(path: string, interfaceIndex: number, side: 'from' | 'to'): number | null {
+    const link = getPinned(path);
+    if (link === null) return null;
+    if (linkTarget(link).interfaceIndex === interfaceIndex) {
+      updateLink(link, this.#programs[side]);
+      return link;
+    }
+    // The interface that it was on is gone; another has its number now.
+    closeObject(link);
+    unlinkSync(path);
+    return null;
+  }
+
+  #create(path: string, interfaceIndex: number, [side, place]: readonly ['from' | 'to', TcxPlace]): number {
+    const link = attachTcx(this.#programs[side], interfaceIndex, place);
+    pinObject(link, path);
+    return link;
+  }
+
+  #path(interfaceIndex: number, side: 'from' | 'to'): string {
+    return `${this.#directory}/link_${interfaceIndex}_${side}_pod`;
+  }
+}

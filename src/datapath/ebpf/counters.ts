@@ -1,0 +1,35 @@
+// The kernel programs' counters, summed over the CPUs.
+
+import { COUNTERS } from '#datapath/ebpf/encode/abi.gen.ts';
+import { DROP_REASONS, type DropReason } from '#datapath/port.ts';
+import { lookupElement } from '#kernel/bpf.ts';
+import { possibleCpus } from '#kernel/cpus.ts';
+
+/** Packets and events since the maps were made. */
+export type Counters = {
+  readonly drops: ReadonlyMap<DropReason, bigint>;
+  readonly fromPod: bigint;
+  readonly toPod: bigint;
+  /** Of those from pods: straight into the neighbour's interface. */
+  readonly redirected: bigint;
+  /** Events that found no room. */
+  readonly lost: bigint;
+};
+
+export function readCounters(map: { readonly fd: number }): Counters {
+  const cpus = possibleCpus();
+  const values = Buffer.alloc(COUNTERS.size * cpus);
+  lookupElement(map.fd, Buffer.alloc(4), values);
+  const sum = (offset: number): bigint => {
+    let total = 0n;
+    for (let cpu = 0; cpu < cpus; cpu++) total += values.readBigUInt64LE(cpu * COUNTERS.size + offset);
+    return total;
+  };
+  return {
+    drops: new Map(DROP_REASONS.map((reason, index) => [reason, sum(COUNTERS.drops + 8 * index)])),
+    fromPod: sum(COUNTERS.passed),
+    toPod: sum(COUNTERS.passed + 8),
+    redirected: sum(COUNTERS.redirected),
+    lost: sum(COUNTERS.lost),
+  };
+}

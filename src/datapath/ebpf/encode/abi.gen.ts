@@ -1,0 +1,255 @@
+// Generated from bpf/abi.h by tools/gen-abi.ts. Do not edit: offsets and sizes are bytes.
+
+/** struct addr */
+export const ADDR = {
+  size: 20,
+  w: 0,
+  family: 16,
+} as const;
+
+/** struct prefix4_key */
+export const PREFIX4_KEY = {
+  size: 8,
+  length: 0,
+  w: 4,
+} as const;
+
+/** struct prefix6_key */
+export const PREFIX6_KEY = {
+  size: 20,
+  length: 0,
+  w: 4,
+} as const;
+
+/** struct class_key */
+export const CLASS_KEY = {
+  size: 8,
+  layer: 0,
+  identity: 4,
+} as const;
+
+/** struct tagged */
+export const TAGGED = {
+  size: 8,
+  value: 0,
+  tag: 4,
+} as const;
+
+/** struct endpoint */
+export const ENDPOINT = {
+  size: 72,
+  epoch: 0,
+  adoptUntil: 8,
+  self: 16,
+  ifindex: 36,
+  generation: 40,
+  egressSet: 44,
+  ingressSet: 48,
+  flags: 52,
+  mtu: 56,
+  podMac: 60,
+  hostMac: 66,
+} as const;
+
+/** struct arena_record */
+export const ARENA_RECORD = {
+  size: 16,
+  start: 0,
+  action: 4,
+  rule: 8,
+  order: 12,
+} as const;
+
+/** struct set_layer */
+export const SET_LAYER = {
+  size: 8,
+  layer: 0,
+  base: 4,
+} as const;
+
+/** struct set_slot */
+export const SET_SLOT = {
+  size: 40,
+  count: 0,
+  layers: 8,
+} as const;
+
+/** struct state */
+export const STATE = {
+  size: 48,
+  epoch: 0,
+  closed: 8,
+  high: 16,
+  generation: 24,
+  abiVersion: 32,
+  bank: 40,
+} as const;
+
+/** struct ct_key */
+export const CT_KEY = {
+  size: 40,
+  family: 0,
+  protocol: 1,
+  sub: 2,
+  port: 4,
+  address: 8,
+} as const;
+
+/** struct ct_leg */
+export const CT_LEG = {
+  size: 16,
+  epoch: 0,
+  generation: 8,
+  rule: 12,
+} as const;
+
+/** struct ct_value */
+export const CT_VALUE = {
+  size: 128,
+  head: 0,
+  lastSeen: 8,
+  packets: 16,
+  bytes: 32,
+  leg: 48,
+  verdict: 80,
+  initiator: 82,
+  flags: 83,
+  tcp: 84,
+  originalPort: 86,
+  position: 88,
+  original: 96,
+  created: 112,
+  tail: 120,
+} as const;
+
+/** struct event */
+export const EVENT = {
+  size: 80,
+  time: 0,
+  source: 8,
+  destination: 28,
+  ifindex: 48,
+  egressRule: 52,
+  ingressRule: 56,
+  count: 60,
+  sourcePort: 64,
+  destinationPort: 66,
+  kind: 68,
+  hook: 69,
+  reason: 70,
+  leg: 71,
+  protocol: 72,
+} as const;
+
+/** struct counters */
+export const COUNTERS = {
+  size: 192,
+  drops: 0,
+  passed: 152,
+  redirected: 168,
+  lost: 176,
+  expired: 184,
+} as const;
+
+/** enum drop_reason */
+export const DROP_REASON = {
+  NONE: 0,
+  POLICY: 1,
+  PEER_UNKNOWN: 2,
+  NO_ENDPOINT: 3,
+  NO_IDENTITY: 4,
+  TABLE_ERROR: 5,
+  MALFORMED: 6,
+  ETHERTYPE: 7,
+  EXTENSION_HEADER: 8,
+  V4_MAPPED: 9,
+  SPOOFED_SOURCE: 10,
+  SPOOFED_NEIGHBOUR: 11,
+  MULTICAST: 12,
+  FRAGMENT_UNKNOWN: 13,
+  FRAGMENT_TINY: 14,
+  MID_FLOW: 15,
+  CONNTRACK_FULL: 16,
+  ICMP_UNRELATED: 17,
+  DENIED_EARLIER: 18,
+  COUNT: 19,
+} as const;
+
+/** enum table_action */
+export const TABLE_ACTION = {
+  DENY: 0,
+  ALLOW: 1,
+  REJECT: 2,
+  PASS: 3,
+  UNDECIDED: 4,
+} as const;
+
+/** enum leg_verdict */
+export const LEG_VERDICT = {
+  NONE: 0,
+  DENY: 1,
+  ALLOW: 2,
+} as const;
+
+/** enum leg_index */
+export const LEG_INDEX = {
+  EGRESS: 0,
+  INGRESS: 1,
+  COUNT: 2,
+} as const;
+
+/** enum hook */
+export const HOOK = {
+  FROM_POD: 0,
+  TO_POD: 1,
+  COUNT: 2,
+} as const;
+
+/** enum event_kind */
+export const EVENT_KIND = {
+  NEW: 0,
+  CLOSE: 1,
+  DROP: 2,
+} as const;
+
+/** enum tcp_stage */
+export const TCP_STAGE = {
+  STAGE_NONE: 0,
+  SYN_SENT: 1,
+  SYN_ACKED: 2,
+  OPEN: 3,
+  CLOSING: 4,
+} as const;
+
+/** enum entry_flag */
+export const ENTRY_FLAG = {
+  HOST: 1,
+  TOMBSTONE: 2,
+  PROXIED: 4,
+  FIN_INITIATOR: 8,
+  FIN_RESPONDER: 16,
+  REPLIED: 32,
+} as const;
+
+/** enum endpoint_flag */
+export const ENDPOINT_FLAG = {
+  READY: 1,
+  REDIRECT: 2,
+  ADOPT: 4,
+  BANK: 8,
+} as const;
+
+/** Knobs, in the object's read-only data. */
+export const KNOBS = {
+  timeoutTcpOpen: { offset: 0, size: 8 },
+  timeoutTcpHalf: { offset: 8, size: 8 },
+  timeoutTcpClosing: { offset: 16, size: 8 },
+  timeoutUdp: { offset: 24, size: 8 },
+  timeoutOther: { offset: 32, size: 8 },
+  timeoutTombstone: { offset: 40, size: 8 },
+  timeoutFragment: { offset: 48, size: 8 },
+  dropWindow: { offset: 56, size: 8 },
+  dropRate: { offset: 64, size: 8 },
+  proxyMark: { offset: 72, size: 4 },
+  proxyMarkMask: { offset: 76, size: 4 },
+} as const;

@@ -1,0 +1,147 @@
+// Keys and values as bytes, in the layouts that the compiler chose (abi.gen.ts).
+import type { Address } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
+import { ADDR, ARENA_RECORD, CLASS_KEY, ENDPOINT, PREFIX4_KEY, PREFIX6_KEY, SET_LAYER, SET_SLOT } from './abi.gen.ts';
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function writeAddress(into: DataView, offset: number, address: Address): void {
+  for (const [index, word] of address.words.entries()) into.setUint32(offset + ADDR.w + 4 * index, word);
+  into.setUint8(offset + ADDR.family, address.family);
+}
+
+/** struct addr. */
+export function addressBytes(address: Address): Uint8Array {
+  const bytes = new Uint8Array(ADDR.size);
+  writeAddress(view(bytes), 0, address);
+  return bytes;
+}
+
+/** The address in a struct addr at an offset; null where there is none. */
+export function readAddress(from: DataView, offset: number): Address | null {
+  const family = from.getUint8(offset + ADDR.family);
+  if (family !== 4 && family !== 6) return null;
+  const count = family === 4 ? 1 : 4;
+  const words = Array.from({ length: count }, (_, index) => from.getUint32(offset + ADDR.w + 4 * index));
+  return { family, words };
+}
+
+/** struct prefix4_key or prefix6_key. */
+export function prefixBytes(cidr: Cidr): Uint8Array {
+  const layout = cidr.address.family === 4 ? PREFIX4_KEY : PREFIX6_KEY;
+  const bytes = new Uint8Array(layout.size);
+  const into = view(bytes);
+  into.setUint32(layout.length, cidr.length, true);
+  for (const [index, word] of cidr.address.words.entries()) into.setUint32(layout.w + 4 * index, word);
+  return bytes;
+}
+
+/** struct class_key, in the kernel's numbers. */
+export function classBytes(layer: number, identity: number): Uint8Array {
+  const bytes = new Uint8Array(CLASS_KEY.size);
+  view(bytes).setUint32(CLASS_KEY.layer, layer, true);
+  view(bytes).setUint32(CLASS_KEY.identity, identity, true);
+  return bytes;
+}
+
+/** A 4-byte key. */
+export function u32Bytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  view(bytes).setUint32(0, value, true);
+  return bytes;
+}
+
+/** struct tagged as one word. */
+export function taggedWord(value: number, tag: number): bigint {
+  return (BigInt(tag) << 32n) | BigInt(value);
+}
+
+/** One 8-byte value. */
+export function u64Bytes(value: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  view(bytes).setBigUint64(0, value, true);
+  return bytes;
+}
+
+/** The value of iface_map: MAC, and the interface's low bits as the tag. */
+export function ifaceWord(interfaceIndex: number, mac: Uint8Array): bigint {
+  let word = BigInt(interfaceIndex & 0xffff) << 48n;
+  for (const [index, octet] of mac.entries()) if (index < 6) word |= BigInt(octet) << BigInt(8 * index);
+  return word;
+}
+
+/** One struct arena_record. */
+export type ArenaRecord = {
+  readonly start: number;
+  readonly action: number;
+  readonly rule: number;
+  readonly order: number;
+};
+
+/** Records one after the other. */
+export function arenaBytes(records: readonly ArenaRecord[]): Uint8Array {
+  const bytes = new Uint8Array(records.length * ARENA_RECORD.size);
+  const into = view(bytes);
+  for (const [index, record] of records.entries()) {
+    const at = index * ARENA_RECORD.size;
+    into.setUint32(at + ARENA_RECORD.start, record.start, true);
+    into.setUint32(at + ARENA_RECORD.action, record.action, true);
+    into.setUint32(at + ARENA_RECORD.rule, record.rule, true);
+    into.setUint32(at + ARENA_RECORD.order, record.order, true);
+  }
+  return bytes;
+}
+
+/** One layer of a struct set_slot: the kernel's number, and the arena offset of its base table (0 = none). */
+export type SlotLayer = { readonly layer: number; readonly base: number };
+
+/** How many layers a set may have. */
+export const MAX_LAYERS: number = (SET_SLOT.size - SET_SLOT.layers) / SET_LAYER.size;
+
+/** struct set_slot. */
+export function setBytes(layers: readonly SlotLayer[]): Uint8Array {
+  const bytes = new Uint8Array(SET_SLOT.size);
+  const into = view(bytes);
+  into.setUint32(SET_SLOT.count, layers.length, true);
+  for (const [index, each] of layers.entries()) {
+    const at = SET_SLOT.layers + index * SET_LAYER.size;
+    into.setUint32(at + SET_LAYER.layer, each.layer, true);
+    into.setUint32(at + SET_LAYER.base, each.base, true);
+  }
+  return bytes;
+}
+
+/** What a struct endpoint says. */
+export type EndpointRecord = {
+  readonly self: Address;
+  readonly interfaceIndex: number;
+  readonly generation: number;
+  readonly epoch: bigint;
+  readonly adoptUntil: bigint;
+  readonly egressSet: number;
+  readonly ingressSet: number;
+  readonly flags: number;
+  readonly mtu: number;
+  readonly podMac: Uint8Array;
+  readonly hostMac: Uint8Array;
+};
+
+/** struct endpoint. */
+export function endpointBytes(record: EndpointRecord): Uint8Array {
+  const bytes = new Uint8Array(ENDPOINT.size);
+  const into = view(bytes);
+  into.setBigUint64(ENDPOINT.epoch, record.epoch, true);
+  into.setBigUint64(ENDPOINT.adoptUntil, record.adoptUntil, true);
+  writeAddress(into, ENDPOINT.self, record.self);
+  into.setUint32(ENDPOINT.ifindex, record.interfaceIndex, true);
+  into.setUint32(ENDPOINT.generation, record.generation, true);
+  into.setUint32(ENDPOINT.egressSet, record.egressSet, true);
+  into.setUint32(ENDPOINT.ingressSet, record.ingressSet, true);
+  into.setUint32(ENDPOINT.flags, record.flags, true);
+  into.setUint32(ENDPOINT.mtu, record.mtu, true);
+  bytes.set(record.podMac.subarray(0, 6), ENDPOINT.podMac);
+  bytes.set(record.hostMac.subarray(0, 6), ENDPOINT.hostMac);
+  return bytes;
+}

@@ -1,0 +1,225 @@
+// Steps of a Plan → writes to the kernel's tables, in an order that is safe for packets under way. Pure.
+import type { IdentityNumber, LayerNumber, Step } from '#compile/plan.ts';
+import type { Address } from '#net/address.ts';
+import { formatAddress } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
+import { addressBytes, prefixBytes, taggedWord, u64Bytes } from './bytes.ts';
+import { Endpoints, type Link } from './endpoints.ts';
+import type { HashName, Sink, Sizes } from './sink.ts';
+import { Limbo } from './space.ts';
+import { type Ground, PolicyTables, StepOrderError } from './tables.ts';
+import { addressTag, prefixTag } from './tag.ts';
+
+const IDENTITY_UNKNOWN = 0x8000_0000;
+/** Numbers are reserved in blocks, so that a crash never leaves one in use above `high`. */
+const BLOCK = 1 << 16;
+
+/** Where an encoder starts: on empty tables all are zero. */
+export type Start = {
+  readonly node: string;
+  readonly sizes: Sizes;
+  readonly epoch: bigint;
+  readonly generation: number;
+  /** Added to rule, layer and identity numbers: those up to it may still be in the kernel. */
+  readonly base: number;
+  readonly bank: 0 | 1;
+  /** Holds up the caller for two grace periods. */
+  readonly wait: () => void;
+};
+
+/** What of these steps is on its way out: packets under way may still ask for it. */
+type Dying = { readonly layers: ReadonlySet<LayerNumber>; readonly identities: ReadonlySet<IdentityNumber> };
+
+export class Encoder {
+  readonly limbo: Limbo;
+  readonly #ground: Ground;
+  readonly #sink: Sink;
+  readonly #start: Start;
+  readonly #tables: PolicyTables;
+  readonly #endpoints: Endpoints;
+  readonly #unknown = new Map<IdentityNumber, boolean>();
+  #nodeAddresses: readonly Address[] = [];
+  #epoch: bigint;
+  #bump = false;
+  #generation: number;
+  #high: number;
+
+  constructor(sink: Sink, start: Start) {
+    this.#sink = sink;
+    this.#start = start;
+    this.#epoch = start.epoch;
+    this.#generation = start.generation;
+    this.#high = start.base;
+    this.limbo = new Limbo(start.wait);
+    this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base };
+    this.#tables = new PolicyTables(this.#ground);
+    const clock = { nextEpoch: () => this.#nextEpoch(), nextGeneration: () => this.#nextGeneration() };
+    this.#endpoints = new Endpoints(this.#ground, this.#tables, clock, start.bank);
+  }
+
+  /** Writes what the steps say; the epoch counter last. */
+  apply(steps: readonly Step[]): void {
+    const dying = findDying(steps);
+    for (const step of steps) this.#step(step, dying);
+    this.#settleEpoch();
+  }
+
+  attach(link: Link): void {
+    this.#endpoints.attach(link);
+    this.#settleEpoch();
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#endpoints.detach(interfaceIndex);
+    this.#settleEpoch();
+  }
+
+  /** The Plan's number of a rule that the kernel names; null for none and for an earlier agent's. */
+  ruleOf(kernelRule: number): number | null {
+    const rule = kernelRule - 1 - this.#start.base;
+    return rule < 0 ? null : rule;
+  }
+
+  #step(step: Step, dying: Dying): void {
+    switch (step.kind) {
+      case 'rule':
+        this.#reserve(step.rule);
+        break;
+      case 'table':
+        this.#tables.table(step.table, step.value);
+        break;
+      case 'layer':
+        this.#reserve(step.layer);
+        this.#tables.layer(step.layer, step.value);
+        break;
+      case 'class':
+        this.#class(step, dying);
+        break;
+      case 'set':
+        this.#tables.set(step.set, step.value);
+        break;
+      default:
+        this.#addressStep(step);
+    }
+  }
+
+  /** Steps about addresses: who they are, and what is judged for them. */
+  #addressStep(step: Exclude<Step, { kind: 'rule' | 'table' | 'layer' | 'class' | 'set' }>): void {
+    switch (step.kind) {
+      case 'identity':
+        this.#identity(step.identity, step.value);
+        break;
+      case 'address':
+        this.#put('address', addressBytes(step.address), this.#mapped(step.value, addressTag(step.address)));
+        break;
+      case 'prefix':
+        this.#prefix(step.cidr, step.value);
+        break;
+      case 'endpoint':
+        this.#endpoint(step);
+        break;
+      case 'node':
+        this.#node(step.node, step.value ?? []);
+        break;
+      case 'epoch':
+        this.#judgeAgain(step);
+        break;
+    }
+  }
+
+  #class(step: Extract<Step, { kind: 'class' }>, dying: Dying): void {
+    const dies = dying.layers.has(step.layer) || dying.identities.has(step.identity);
+    this.#tables.class([step.layer, step.identity], step.value, dies ? 'dying' : 'stays');
+  }
+
+  #identity(number: IdentityNumber, value: { readonly unknown: boolean } | null): void {
+    this.#reserve(number);
+    if (value === null) this.#unknown.delete(number);
+    else if ((this.#unknown.get(number) ?? value.unknown) !== value.unknown) {
+      throw new StepOrderError(`identity ${number} changes whether it is unknown: it needs a new number`);
+    } else this.#unknown.set(number, value.unknown);
+  }
+
+  #prefix(cidr: Cidr, value: IdentityNumber | null): void {
+    const table = cidr.address.family === 4 ? 'prefix4' : 'prefix6';
+    this.#put(table, prefixBytes(cidr), this.#mapped(value, prefixTag(cidr)));
+  }
+
+  #mapped(identity: IdentityNumber | null, tag: number): Uint8Array | null {
+    if (identity === null) return null;
+    const unknown = this.#unknown.get(identity);
+    if (unknown === undefined) throw new StepOrderError(`identity ${identity} is used before it is published`);
+    const number = identity + this.#start.base + (unknown ? IDENTITY_UNKNOWN : 0);
+    return u64Bytes(taggedWord(number, tag));
+  }
+
+  #put(table: HashName, key: Uint8Array, value: Uint8Array | null): void {
+    if (value === null) this.#sink.remove(table, key);
+    else this.#sink.put(table, key, value);
+  }
+
+  #endpoint(step: Extract<Step, { kind: 'endpoint' }>): void {
+    const foreign = step.value !== null && step.value.node !== this.#start.node;
+    this.#endpoints.plan(step.address, foreign ? null : step.value);
+  }
+
+  #node(name: string, addresses: readonly Address[]): void {
+    if (name !== this.#start.node) return;
+    const keys = new Set(addresses.map(formatAddress));
+    for (const address of addresses) {
+      this.#sink.put('node_map', addressBytes(address), u64Bytes(taggedWord(1, addressTag(address))));
+    }
+    for (const old of this.#nodeAddresses) {
+      if (!keys.has(formatAddress(old))) this.#sink.remove('node_map', addressBytes(old));
+    }
+    this.#nodeAddresses = addresses;
+  }
+
+  #judgeAgain(step: Extract<Step, { kind: 'epoch' }>): void {
+    const epoch = this.#nextEpoch();
+    // A set that is gone has no flows left.
+    const sets = step.sets.filter((set) => this.#tables.hasSet(set));
+    for (const set of sets) this.#sink.word('set_epoch', this.#tables.setIndex(set), epoch);
+    for (const peer of step.peers) {
+      this.#sink.word('peer_epoch', addressTag(peer) % this.#start.sizes.peerEpochs, epoch);
+    }
+  }
+
+  /** The epoch that this call will end with. */
+  #nextEpoch(): bigint {
+    this.#bump = true;
+    return this.#epoch + 1n;
+  }
+
+  #settleEpoch(): void {
+    if (!this.#bump) return;
+    this.#bump = false;
+    this.#epoch += 1n;
+    this.#sink.state('epoch', this.#epoch);
+  }
+
+  #nextGeneration(): number {
+    this.#generation += 1;
+    this.#sink.state('generation', BigInt(this.#generation));
+    return this.#generation;
+  }
+
+  /** Written before the number is used: a later agent starts above it. */
+  #reserve(number: number): void {
+    const kernel = number + this.#start.base + 1;
+    if (kernel >= IDENTITY_UNKNOWN) throw new StepOrderError(`number ${number} is beyond what the kernel's keys hold`);
+    if (kernel <= this.#high) return;
+    this.#high = kernel + BLOCK;
+    this.#sink.state('high', BigInt(this.#high));
+  }
+}
+
+function findDying(steps: readonly Step[]): Dying {
+  const layers = new Set<LayerNumber>();
+  const identities = new Set<IdentityNumber>();
+  for (const step of steps) {
+    if (step.kind === 'layer' && step.value === null) layers.add(step.layer);
+    if (step.kind === 'identity' && step.value === null) identities.add(step.identity);
+  }
+  return { layers, identities };
+}

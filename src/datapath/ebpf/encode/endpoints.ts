@@ -1,0 +1,165 @@
+// Local endpoints: an address is one only once its interface (attach) and its policy (an endpoint step) are both known.
+import type { PlanEndpoint } from '#compile/plan.ts';
+import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
+import { ENDPOINT_FLAG } from './abi.gen.ts';
+import { addressBytes, endpointBytes, ifaceWord, taggedWord, u32Bytes, u64Bytes } from './bytes.ts';
+import { Space } from './space.ts';
+import type { Ground, PolicyTables } from './tables.ts';
+import { addressTag } from './tag.ts';
+
+/** What the edge knows of an interface. */
+export type Link = {
+  readonly interfaceIndex: number;
+  readonly mac: Uint8Array;
+  readonly hostMac: Uint8Array;
+  readonly mtu: number;
+  /** Packets may skip the host's side of it (datapath.md §2, "Both ends at once"). */
+  readonly redirect: boolean;
+  /** Flows older than Moat are adopted until then (monotonic clock, nanoseconds); 0n = none. */
+  readonly adoptUntil: bigint;
+  readonly addresses: readonly Address[];
+};
+
+type Known = {
+  readonly address: Address;
+  link: Link | null;
+  plan: PlanEndpoint | null;
+  slot: number;
+  generation: number;
+  epoch: bigint;
+};
+
+/** Numbers that only grow. */
+export type Clock = { readonly nextEpoch: () => bigint; readonly nextGeneration: () => number };
+
+export class Endpoints {
+  readonly #ground: Ground;
+  readonly #tables: PolicyTables;
+  readonly #clock: Clock;
+  readonly #slots: Space;
+  readonly #known = new Map<AddressKey, Known>();
+  /** ENDPOINT_FLAG.BANK where the address maps of this process are the second bank. */
+  readonly #bank: number;
+
+  constructor(ground: Ground, tables: PolicyTables, clock: Clock, bank: 0 | 1) {
+    this.#ground = ground;
+    this.#tables = tables;
+    this.#clock = clock;
+    this.#slots = new Space('endpoint_slots', ground.sizes.endpointSlots, ground.limbo);
+    this.#bank = bank === 1 ? ENDPOINT_FLAG.BANK : 0;
+  }
+
+  /** An interface and its addresses. Attaching it again refreshes what is known of it. */
+  attach(link: Link): void {
+    const before = this.#ofInterface(link.interfaceIndex);
+    const keys = new Set(link.addresses.map(formatAddress));
+    for (const known of before) if (!keys.has(formatAddress(known.address))) this.#unlink(known);
+    for (const address of link.addresses) this.#claim(address, link);
+    this.#publishInterface(link.interfaceIndex);
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#ground.sink.remove('iface_map', u32Bytes(interfaceIndex));
+    for (const known of this.#ofInterface(interfaceIndex)) this.#unlink(known);
+  }
+
+  /** The policy of an address; null = gone. A different pod is a new owner: it inherits no flow. */
+  plan(address: Address, plan: PlanEndpoint | null): void {
+    const known = this.#entry(address);
+    if (known.plan !== null && plan !== null && known.plan.pod !== plan.pod) {
+      known.generation = this.#clock.nextGeneration();
+    }
+    const moved = known.plan?.egress !== plan?.egress || known.plan?.ingress !== plan?.ingress;
+    known.plan = plan;
+    if (moved) known.epoch = this.#clock.nextEpoch();
+    if (known.link !== null) {
+      this.#publish(known, known.link);
+      this.#publishInterface(known.link.interfaceIndex);
+    }
+    this.#forgetUnused(known);
+  }
+
+  /** Endpoints whose policy is known, by interface: for health. */
+  isReady(interfaceIndex: number): boolean {
+    return this.#ofInterface(interfaceIndex).some((known) => known.plan !== null);
+  }
+
+  #entry(address: Address): Known {
+    const key = formatAddress(address);
+    const found = this.#known.get(key);
+    if (found !== undefined) return found;
+    const fresh: Known = { address, link: null, plan: null, slot: 0, generation: 0, epoch: 0n };
+    this.#known.set(key, fresh);
+    return fresh;
+  }
+
+  #claim(address: Address, link: Link): void {
+    const known = this.#entry(address);
+    const same = known.link?.interfaceIndex === link.interfaceIndex && equalBytes(known.link.mac, link.mac);
+    if (!same) known.generation = this.#clock.nextGeneration();
+    known.link = link;
+    this.#publish(known, link);
+  }
+
+  #publish(known: Known, link: Link): void {
+    const { sink } = this.#ground;
+    const before = known.slot;
+    known.slot = this.#slots.allocate(1);
+    sink.record('endpoint_slots', known.slot, this.#record(known, link));
+    const word = taggedWord(known.slot, addressTag(known.address));
+    sink.put('endpoint_map', addressBytes(known.address), u64Bytes(word));
+    this.#releaseSlot(before);
+  }
+
+  #record(known: Known, link: Link): Uint8Array {
+    const { plan } = known;
+    const ready = plan === null ? 0 : ENDPOINT_FLAG.READY;
+    const redirect = link.redirect ? ENDPOINT_FLAG.REDIRECT : 0;
+    const adopt = link.adoptUntil > 0n ? ENDPOINT_FLAG.ADOPT : 0;
+    return endpointBytes({
+      self: known.address,
+      interfaceIndex: link.interfaceIndex,
+      generation: known.generation,
+      epoch: known.epoch,
+      adoptUntil: link.adoptUntil,
+      egressSet: plan === null ? 0 : this.#tables.setIndex(plan.egress),
+      ingressSet: plan === null ? 0 : this.#tables.setIndex(plan.ingress),
+      flags: ready | redirect | adopt | this.#bank,
+      mtu: link.mtu,
+      podMac: link.mac,
+      hostMac: link.hostMac,
+    });
+  }
+
+  /** The interface lets something through only while one of its addresses has a policy. */
+  #publishInterface(interfaceIndex: number): void {
+    const ready = this.#ofInterface(interfaceIndex).find((known) => known.plan !== null);
+    const key = u32Bytes(interfaceIndex);
+    if (ready?.link) this.#ground.sink.put('iface_map', key, u64Bytes(ifaceWord(interfaceIndex, ready.link.mac)));
+    else this.#ground.sink.remove('iface_map', key);
+  }
+
+  #unlink(known: Known): void {
+    this.#ground.sink.remove('endpoint_map', addressBytes(known.address));
+    this.#releaseSlot(known.slot);
+    known.slot = 0;
+    known.link = null;
+    this.#forgetUnused(known);
+  }
+
+  #releaseSlot(slot: number): void {
+    if (slot !== 0) this.#ground.limbo.later(() => this.#slots.release(slot, 1));
+  }
+
+  #forgetUnused(known: Known): void {
+    if (known.link === null && known.plan === null) this.#known.delete(formatAddress(known.address));
+  }
+
+  #ofInterface(interfaceIndex: number): readonly Known[] {
+    return [...this.#known.values()].filter((known) => known.link?.interfaceIndex === interfaceIndex);
+  }
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((octet, index) => octet === b[index]);
+}

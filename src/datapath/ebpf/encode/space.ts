@@ -1,0 +1,127 @@
+// Room in the kernel's arrays: what is freed waits in limbo until no program can still be reading it.
+
+/** Things to do once no packet of now is still being judged, in batches. */
+export class Limbo {
+  readonly #wait: () => void;
+  readonly #taken = new Set<readonly (() => void)[]>();
+  #waiting: (() => void)[] = [];
+
+  /** `wait` holds up the caller for two grace periods: for when there is no room left to go on with. */
+  constructor(wait: () => void) {
+    this.#wait = wait;
+  }
+
+  /** `action` runs two grace periods after the batch it is in was taken. */
+  later(action: () => void): void {
+    this.#waiting.push(action);
+  }
+
+  get isEmpty(): boolean {
+    return this.#waiting.length === 0;
+  }
+
+  /** The batch so far. Whoever takes it gives it to `finish` after two grace periods. */
+  take(): readonly (() => void)[] {
+    const batch = this.#waiting;
+    this.#waiting = [];
+    this.#taken.add(batch);
+    return batch;
+  }
+
+  /** Runs a batch whose time has come; once, however often it is asked for. */
+  finish(batch: readonly (() => void)[]): void {
+    if (!this.#taken.delete(batch)) return;
+    for (const action of batch) action();
+  }
+
+  /** Waits here and now, then runs everything that was waiting. */
+  drain(): void {
+    const batches = [...this.#taken, this.take()];
+    this.#wait();
+    for (const batch of batches) this.finish(batch);
+  }
+}
+
+/** No room left in one of the kernel's tables; the size to raise is `table`'s. */
+export class TableFullError extends Error {
+  readonly table: string;
+
+  constructor(table: string, size: number) {
+    super(`${table} is full (${size} entries)`);
+    this.name = 'TableFullError';
+    this.table = table;
+  }
+}
+
+/** Runs of elements of one array, of any length, in size classes. Element 0 is never given out. */
+export class Space {
+  readonly #name: string;
+  readonly #size: number;
+  readonly #limbo: Limbo;
+  readonly #free = new Map<number, number[]>();
+  #next = 1;
+
+  constructor(name: string, size: number, limbo: Limbo) {
+    this.#name = name;
+    this.#size = size;
+    this.#limbo = limbo;
+  }
+
+  /** The first element of a run of at least `length`. Throws TableFullError. */
+  allocate(length: number): number {
+    const rounded = sizeClass(length);
+    const found = this.#find(rounded);
+    if (found !== null) return found;
+    this.#limbo.drain();
+    const freed = this.#find(rounded);
+    if (freed === null) throw new TableFullError(this.#name, this.#size);
+    return freed;
+  }
+
+  #find(rounded: number): number | null {
+    const reused = this.#free.get(rounded)?.pop();
+    if (reused !== undefined) return reused;
+    if (this.#next + rounded > this.#size) return this.#split(rounded);
+    this.#next += rounded;
+    return this.#next - rounded;
+  }
+
+  /** Gives back what `allocate(length)` gave; no program may read it any more. */
+  release(offset: number, length: number): void {
+    const rounded = sizeClass(length);
+    const runs = this.#free.get(rounded);
+    if (runs === undefined) this.#free.set(rounded, [offset]);
+    else runs.push(offset);
+  }
+
+  /** Nothing fresh is left: a larger free run is cut in two. */
+  #split(rounded: number): number | null {
+    for (const [size, runs] of [...this.#free].sort(([a], [b]) => a - b)) {
+      const offset = size > rounded ? runs.pop() : undefined;
+      if (offset === undefined) continue;
+      let rest = offset + rounded;
+      for (let left = size - rounded; left > 0; ) {
+        const part = largestClass(left);
+        this.release(rest, part);
+        rest += part;
+        left -= part;
+      }
+      return offset;
+    }
+    return null;
+  }
+}
+
+/** Sizes are 1, 2, 3, 4, 6, 8, 12, 16, 24 …: at most a third is wasted. */
+function sizeClass(length: number): number {
+  let power = 1;
+  while (power < length) power *= 2;
+  const between = (power / 4) * 3;
+  return between >= length && Number.isInteger(between) ? between : power;
+}
+
+function largestClass(length: number): number {
+  let power = 1;
+  while (power * 2 <= length) power *= 2;
+  return Number.isInteger(power / 2) && (power / 2) * 3 <= length ? (power / 2) * 3 : power;
+}

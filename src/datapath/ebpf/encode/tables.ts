@@ -1,0 +1,194 @@
+// Port tables, layers, classes and policy sets: from the Plan's numbers to places in the kernel's arrays.
+import type { IdentityNumber, LayerNumber, PolicySet, PortTable, SetNumber, TableNumber } from '#compile/plan.ts';
+import { TABLE_ACTION } from './abi.gen.ts';
+import { type ArenaRecord, arenaBytes, classBytes, MAX_LAYERS, setBytes, taggedWord, u64Bytes } from './bytes.ts';
+import type { Sink, Sizes } from './sink.ts';
+import { type Limbo, Space } from './space.ts';
+import { classTag } from './tag.ts';
+
+const ACTIONS = {
+  deny: TABLE_ACTION.DENY,
+  allow: TABLE_ACTION.ALLOW,
+  reject: TABLE_ACTION.REJECT,
+  pass: TABLE_ACTION.PASS,
+} as const;
+
+type PlacedTable = { readonly offset: number; readonly length: number };
+type KnownLayer = { base: TableNumber | null; readonly classes: Map<IdentityNumber, TableNumber> };
+type KnownSet = { readonly index: number; layers: readonly LayerNumber[]; slot: number };
+
+/** A step that speaks of a number never published: the steps were not in order, or two of them contradict. */
+export class StepOrderError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'StepOrderError';
+  }
+}
+
+/** What all the tables share. `base` is added to the Plan's numbers (an earlier agent's may still be in the kernel). */
+export type Ground = { readonly sink: Sink; readonly limbo: Limbo; readonly sizes: Sizes; readonly base: number };
+
+/** The records of a table: each interval's start, and a start of "undecided" where a gap follows. */
+export function tableRecords(table: PortTable, base: number): readonly ArenaRecord[] {
+  const records: ArenaRecord[] = [];
+  let end = -1;
+  for (const each of table) {
+    if (each.first <= end || each.last < each.first) throw new StepOrderError('a table has overlapping intervals');
+    if (end >= 0 && each.first > end + 1) records.push(undecidedFrom(end + 1));
+    records.push({ start: each.first, action: ACTIONS[each.action], rule: each.rule + base + 1, order: each.order });
+    end = each.last;
+  }
+  if (end >= 0 && end < 0xff_ffff) records.push(undecidedFrom(end + 1));
+  return [{ start: records.length, action: 0, rule: 0, order: 0 }, ...records];
+}
+
+function undecidedFrom(start: number): ArenaRecord {
+  return { start, action: TABLE_ACTION.UNDECIDED, rule: 0, order: 0xffff_ffff };
+}
+
+export class PolicyTables {
+  readonly #ground: Ground;
+  readonly #arena: Space;
+  readonly #slots: Space;
+  readonly #indexes: Space;
+  readonly #tables = new Map<TableNumber, PlacedTable>();
+  readonly #layers = new Map<LayerNumber, KnownLayer>();
+  readonly #sets = new Map<SetNumber, KnownSet>();
+
+  constructor(ground: Ground) {
+    this.#ground = ground;
+    this.#arena = new Space('arena', ground.sizes.arena, ground.limbo);
+    this.#slots = new Space('set_slots', ground.sizes.setSlots, ground.limbo);
+    this.#indexes = new Space('set_map', ground.sizes.sets, ground.limbo);
+  }
+
+  hasSet(set: SetNumber): boolean {
+    return this.#sets.has(set);
+  }
+
+  /** The kernel's index of a set. */
+  setIndex(set: SetNumber): number {
+    return this.#known(this.#sets, set, 'set').index;
+  }
+
+  table(number: TableNumber, value: PortTable | null): void {
+    const before = this.#tables.get(number);
+    if (value !== null) {
+      const records = tableRecords(value, this.#ground.base);
+      const offset = this.#arena.allocate(records.length);
+      this.#ground.sink.record('arena', offset, arenaBytes(records));
+      this.#tables.set(number, { offset, length: records.length });
+      if (before !== undefined) this.#repoint(number);
+    } else {
+      this.#tables.delete(number);
+    }
+    if (before !== undefined) this.#ground.limbo.later(() => this.#arena.release(before.offset, before.length));
+  }
+
+  layer(number: LayerNumber, value: { readonly base: TableNumber | null } | null): void {
+    const known = this.#layers.get(number);
+    if (value === null) {
+      for (const identity of known?.classes.keys() ?? []) this.#removeClass(number, identity);
+      this.#layers.delete(number);
+      return;
+    }
+    if (known === undefined) this.#layers.set(number, { base: value.base, classes: new Map() });
+    else if (known.base !== value.base) {
+      known.base = value.base;
+      this.#republishSets((set) => set.layers.includes(number));
+    }
+  }
+
+  /** `dying`: the identity or layer goes with these steps, so packets under way may still ask for the class. */
+  class(key: readonly [LayerNumber, IdentityNumber], table: TableNumber | null, dying: 'dying' | 'stays'): void {
+    const [layer, identity] = key;
+    const known = this.#known(this.#layers, layer, 'layer');
+    if (table !== null) {
+      known.classes.set(identity, table);
+      this.#putClass(layer, identity, table);
+      return;
+    }
+    known.classes.delete(identity);
+    if (dying === 'dying') this.#removeClass(layer, identity);
+    else this.#ground.sink.remove('class_map', this.#classKey(layer, identity));
+  }
+
+  set(number: SetNumber, value: PolicySet | null): void {
+    const known = this.#sets.get(number);
+    if (value === null) {
+      if (known !== undefined) this.#removeSet(number, known);
+      return;
+    }
+    if (value.layers.length > MAX_LAYERS) {
+      throw new StepOrderError(
+        `set ${number} has ${value.layers.length} layers, the kernel's tables hold ${MAX_LAYERS}`,
+      );
+    }
+    const set = known ?? { index: this.#indexes.allocate(1), layers: value.layers, slot: 0 };
+    set.layers = value.layers;
+    this.#sets.set(number, set);
+    this.#publishSet(set);
+  }
+
+  #putClass(layer: LayerNumber, identity: IdentityNumber, table: TableNumber): void {
+    const { base, sink } = this.#ground;
+    const { offset } = this.#known(this.#tables, table, 'table');
+    const value = u64Bytes(taggedWord(offset, classTag(layer + base, identity + base)));
+    sink.put('class_map', this.#classKey(layer, identity), value);
+  }
+
+  #classKey(layer: LayerNumber, identity: IdentityNumber): Uint8Array {
+    return classBytes(layer + this.#ground.base, identity + this.#ground.base);
+  }
+
+  #removeClass(layer: LayerNumber, identity: IdentityNumber): void {
+    const { limbo, sink } = this.#ground;
+    limbo.later(() => sink.remove('class_map', this.#classKey(layer, identity)));
+  }
+
+  #removeSet(number: SetNumber, set: KnownSet): void {
+    const { limbo, sink } = this.#ground;
+    this.#sets.delete(number);
+    limbo.later(() => {
+      sink.word('set_map', set.index, 0n);
+      // The slot may be read until the word is gone for everybody: one round more.
+      limbo.later(() => {
+        this.#slots.release(set.slot, 1);
+        this.#indexes.release(set.index, 1);
+      });
+    });
+  }
+
+  #publishSet(set: KnownSet): void {
+    const { base, limbo, sink } = this.#ground;
+    const before = set.slot;
+    set.slot = this.#slots.allocate(1);
+    const layers = set.layers.map((layer) => {
+      const table = this.#known(this.#layers, layer, 'layer').base;
+      return { layer: layer + base, base: table === null ? 0 : this.#known(this.#tables, table, 'table').offset };
+    });
+    sink.record('set_slots', set.slot, setBytes(layers));
+    sink.word('set_map', set.index, taggedWord(set.slot, set.index + 1));
+    if (before !== 0) limbo.later(() => this.#slots.release(before, 1));
+  }
+
+  #republishSets(chosen: (set: KnownSet) => boolean): void {
+    for (const set of this.#sets.values()) if (chosen(set)) this.#publishSet(set);
+  }
+
+  /** A table number got new content: everything that points to the old place turns to the new one. */
+  #repoint(table: TableNumber): void {
+    const layers = new Set<LayerNumber>();
+    for (const [layer, known] of this.#layers) {
+      if (known.base === table) layers.add(layer);
+      for (const [identity, each] of known.classes) if (each === table) this.#putClass(layer, identity, table);
+    }
+    if (layers.size > 0) this.#republishSets((set) => set.layers.some((layer) => layers.has(layer)));
+  }
+
+  #known<K extends number, V>(table: ReadonlyMap<K, V>, key: K, what: string): V {
+    const found = table.get(key);
+    if (found === undefined) throw new StepOrderError(`${what} ${key} is used before it is published`);
+    return found;
+  }
+}

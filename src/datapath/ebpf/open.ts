@@ -1,0 +1,220 @@
+// Opens the eBPF datapath of one node: loads the programs, pins everything, and implements the port on it.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Step } from '#compile/plan.ts';
+import { KNOBS } from '#datapath/ebpf/encode/abi.gen.ts';
+import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
+import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
+import { pinDirectory, removePins } from '#kernel/bpffs.ts';
+import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
+import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
+import { Hooks } from './attach.ts';
+import { type Counters, readCounters } from './counters.ts';
+import { decodeEvent } from './events.ts';
+import { readInterface } from './links.ts';
+import { KernelTables } from './writer.ts';
+
+const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
+const PROGRAMS = ['from_pod', 'to_pod'] as const;
+
+/** Names of knobs (bpf/maps.h). Times are nanoseconds. */
+export type Knob = keyof typeof KNOBS;
+
+export type OpenOptions = {
+  /** Tells sandboxes and test runs on one machine apart. */
+  readonly instance: string;
+  readonly node: string;
+  /** Entries per map, by the map's name; what is not named has bpf/maps.h's size. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  readonly knobs?: Readonly<Partial<Record<Knob, bigint>>>;
+  /** Another object than the project's build. */
+  readonly object?: string;
+};
+
+/** The datapath could not be opened, or failed while it was being changed: then everything is denied. */
+export class DatapathError extends Error {
+  constructor(message: string, cause: unknown) {
+    super(message, { cause });
+    this.name = 'DatapathError';
+  }
+}
+
+/** Takes this node's hooks, programs and maps away; what its pods send and get then passes unjudged. */
+export function unpinDatapath(instance: string, node: string): void {
+  removePins(instance, node);
+}
+
+/**
+ * Loads and pins. The calling thread must be in the node's network namespace, with the host's mounts.
+ * Throws BpffsError, or DatapathError with the kernel's reason.
+ */
+export function openDatapath(options: OpenOptions): EbpfDatapath {
+  const directory = pinDirectory(options.instance, options.node);
+  const path = options.object ?? OBJECT;
+  if (!existsSync(path)) throw new DatapathError(`${path} is missing: build it with tools/build-bpf.sh`, null);
+  try {
+    const object = loadObject({
+      path,
+      programs: PROGRAMS,
+      sizes: new Map(Object.entries(options.sizes ?? {})),
+      pinPath: (map) => (isShared(map) ? `${directory}/${map}` : null),
+      knobs: (rodata) => setKnobs(rodata, options.knobs ?? {}),
+    });
+    return new EbpfDatapath(object, directory, options.node);
+  } catch (cause) {
+    const log = cause instanceof ObjectError && cause.log !== '' ? `: ${cause.log.split('\n').at(-1)}` : '';
+    throw new DatapathError(`the kernel programs can't be loaded${log}`, cause);
+  }
+}
+
+/** Maps that outlive the process; read-only data and the like belong to one load. */
+function isShared(map: string): boolean {
+  return !map.includes('.') && map !== 'context_map';
+}
+
+function setKnobs(rodata: Uint8Array, knobs: Readonly<Partial<Record<Knob, bigint>>>): void {
+  const into = new DataView(rodata.buffer, rodata.byteOffset, rodata.byteLength);
+  for (const [name, value] of Object.entries(knobs)) {
+    const { offset, size } = KNOBS[name as Knob];
+    if (size === 8) into.setBigUint64(offset, value, true);
+    else into.setUint32(offset, Number(value), true);
+  }
+}
+
+export class EbpfDatapath implements Datapath {
+  readonly #object: LoadedObject;
+  readonly #tables: KernelTables;
+  readonly #encoder: Encoder;
+  readonly #hooks: Hooks;
+  readonly #ring: Ring;
+  readonly #links = new Map<number, EndpointLink>();
+  #lost = 0n;
+  #reclaiming: Promise<void> | null = null;
+  #closed = false;
+
+  constructor(object: LoadedObject, directory: string, node: string) {
+    this.#object = object;
+    this.#tables = new KernelTables(object.maps, 0);
+    this.#encoder = new Encoder(this.#tables, {
+      node,
+      sizes: this.#tables.sizes,
+      epoch: this.#tables.readState('epoch'),
+      generation: Number(this.#tables.readState('generation')),
+      base: Number(this.#tables.readState('high')),
+      bank: 0,
+      wait: () => {
+        gracePeriodNow();
+        gracePeriodNow();
+      },
+    });
+    this.#hooks = new Hooks({ from: this.program('from_pod'), to: this.program('to_pod') }, directory);
+    const ring = this.#map('event_ring');
+    this.#ring = new Ring(ring.fd, ring.maxEntries);
+  }
+
+  /** Becomes readable when events wait. */
+  get eventFd(): number {
+    return this.#map('event_ring').fd;
+  }
+
+  apply(steps: readonly Step[]): void {
+    this.#change(() => this.#encoder.apply(steps));
+  }
+
+  attach(link: EndpointLink): void {
+    const facts = readInterface(link.interfaceIndex);
+    this.#change(() => {
+      this.#encoder.attach({
+        ...link,
+        hostMac: facts.mac,
+        mtu: facts.mtu,
+        redirect: facts.plain,
+        adoptUntil: 0n,
+      });
+      this.#hooks.attach(link.interfaceIndex);
+    });
+    this.#links.set(link.interfaceIndex, link);
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#change(() => {
+      this.#encoder.detach(interfaceIndex);
+      this.#hooks.detach(interfaceIndex);
+    });
+    this.#links.delete(interfaceIndex);
+  }
+
+  poll(): { readonly events: readonly DatapathEvent[]; readonly lost: number } {
+    const events: DatapathEvent[] = [];
+    this.#ring.drain((record) => events.push(decodeEvent(record, (rule) => this.#encoder.ruleOf(rule))));
+    const { lost } = this.counters();
+    const since = lost - this.#lost;
+    this.#lost = lost;
+    return { events, lost: Number(since) };
+  }
+
+  /** What the kernel programs counted since they were first loaded. */
+  counters(): Counters {
+    return readCounters(this.#map('counter_map'));
+  }
+
+  /** Leaves hooks and maps to the kernel, which goes on enforcing. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#hooks.close();
+    this.#ring.close();
+    this.#tables.close();
+    this.#object.close();
+  }
+
+  /** Descriptor of a kernel program, for test runs. */
+  program(name: (typeof PROGRAMS)[number]): number {
+    const fd = this.#object.programs.get(name);
+    if (fd === undefined) throw new Error(`the kernel object has no program ${name}`);
+    return fd;
+  }
+
+  /** Takes the hooks off every interface of this process: for tests of what is no longer enforced then. */
+  detachAll(): void {
+    for (const index of [...this.#links.keys()]) this.detach(index);
+  }
+
+  #map(name: string): { readonly fd: number; readonly maxEntries: number } {
+    const map = this.#object.maps.get(name);
+    if (map === undefined) throw new Error(`the kernel object has no map ${name}`);
+    return map;
+  }
+
+  /** A change that fails half-way leaves tables that nobody vouches for: everything is denied from then on. */
+  #change(work: () => void): void {
+    try {
+      work();
+      this.#tables.flush();
+    } catch (cause) {
+      this.#tables.discard();
+      this.#tables.state('closed', 1n);
+      throw new DatapathError('the tables could not be changed; every packet is denied now', cause);
+    }
+    this.#reclaim();
+  }
+
+  /** What was freed is used again after two grace periods, on another thread's time. */
+  #reclaim(): void {
+    if (this.#reclaiming !== null || this.#encoder.limbo.isEmpty) return;
+    this.#reclaiming = this.#reclaimBatches().finally(() => {
+      this.#reclaiming = null;
+    });
+  }
+
+  async #reclaimBatches(): Promise<void> {
+    while (!this.#closed && !this.#encoder.limbo.isEmpty) {
+      const batch = this.#encoder.limbo.take();
+      await gracePeriod();
+      await gracePeriod();
+      if (this.#closed) return;
+      this.#encoder.limbo.finish(batch);
+      this.#tables.flush();
+    }
+  }
+}

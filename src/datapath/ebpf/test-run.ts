@@ -1,0 +1,61 @@
+// Frames through the kernel programs without a wire (BPF_PROG_TEST_RUN): for the conformance suite and measurements.
+import type { DatapathEvent } from '#datapath/port.ts';
+import { testRun } from '#kernel/bpf.ts';
+import type { EbpfDatapath } from './open.ts';
+
+const TCX_NEXT = -1;
+const TCX_DROP = 2;
+const TCX_REDIRECT = 7;
+
+/** A frame, and where it is met. */
+export type Injection = {
+  /** With its Ethernet header; at least 34 bytes (IPv4) or 54 (IPv6): the kernel refuses shorter ones here. */
+  readonly frame: Uint8Array;
+  readonly hook: 'from-pod' | 'to-pod';
+  readonly interfaceIndex: number;
+  /** Made by the node itself: a probe, not forwarded traffic. */
+  readonly fromOwnNode?: boolean;
+  readonly mark?: number;
+};
+
+/** What the hook did. `events`: all that it reported for this frame. */
+export type Injected = {
+  readonly verdict: 'pass' | 'drop' | 'redirect';
+  readonly events: readonly DatapathEvent[];
+  /** The frame as it goes on. */
+  readonly frame: Uint8Array;
+};
+
+/** An interface that is not the node itself: where forwarded packets seem to come from. */
+const ELSEWHERE = 0x7fff_ffff;
+
+/** Runs a hook on one frame. The interface must be in the namespace that this thread is in. */
+export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
+  const { hook, interfaceIndex } = injection;
+  datapath.poll();
+  const result = testRun(datapath.program(hook === 'from-pod' ? 'from_pod' : 'to_pod'), {
+    frame: injection.frame,
+    interfaceIndex,
+    ingressIndex: hook === 'from-pod' ? interfaceIndex : injection.fromOwnNode ? 0 : ELSEWHERE,
+    mark: injection.mark ?? 0,
+  });
+  return { verdict: verdictOf(result.returned), events: datapath.poll().events, frame: result.frame };
+}
+
+/** Nanoseconds of one run, as the mean of `repeat`: the same frame again and again. */
+export function measure(datapath: EbpfDatapath, injection: Injection, repeat: number): number {
+  const { hook, interfaceIndex } = injection;
+  return testRun(datapath.program(hook === 'from-pod' ? 'from_pod' : 'to_pod'), {
+    frame: injection.frame,
+    interfaceIndex,
+    ingressIndex: interfaceIndex,
+    repeat,
+  }).nanoseconds;
+}
+
+function verdictOf(returned: number): Injected['verdict'] {
+  if (returned === TCX_NEXT) return 'pass';
+  if (returned === TCX_DROP) return 'drop';
+  if (returned === TCX_REDIRECT) return 'redirect';
+  throw new Error(`a hook returned ${returned}, which is no verdict`);
+}

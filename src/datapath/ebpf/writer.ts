@@ -1,0 +1,122 @@
+// Writes encoded entries to the kernel: hash tables by batches of system calls, arrays through shared memory.
+
+import { STATE } from '#datapath/ebpf/encode/abi.gen.ts';
+import type { HashName, RecordName, Sink, Sizes, WordName } from '#datapath/ebpf/encode/sink.ts';
+import { deleteElement, updateBatch } from '#kernel/bpf.ts';
+import { mapArray, type SharedMemory } from '#kernel/memory.ts';
+import type { LoadedMap } from '#kernel/object.ts';
+
+const BATCH = 4096;
+const MAPPED = ['arena', 'set_slots', 'endpoint_slots', 'set_map', 'set_epoch', 'peer_epoch', 'state_map'] as const;
+
+type MappedName = (typeof MAPPED)[number];
+type Array8 = { readonly memory: SharedMemory; readonly bytes: Uint8Array; readonly words: BigUint64Array };
+
+/** Which of the two banks of address maps a process fills. */
+export type Bank = 0 | 1;
+
+export class KernelTables implements Sink {
+  readonly #maps: ReadonlyMap<string, LoadedMap>;
+  readonly #bank: Bank;
+  readonly #arrays = new Map<MappedName, Array8>();
+  #pending: { readonly map: LoadedMap; readonly keys: Uint8Array[]; readonly values: Uint8Array[] } | null = null;
+
+  constructor(maps: ReadonlyMap<string, LoadedMap>, bank: Bank) {
+    this.#maps = maps;
+    this.#bank = bank;
+    for (const name of MAPPED) {
+      const map = this.#map(name);
+      const memory = mapArray(map.fd, map.valueSize, map.maxEntries);
+      const bytes = new Uint8Array(memory.bytes);
+      this.#arrays.set(name, { memory, bytes, words: new BigUint64Array(memory.bytes) });
+    }
+  }
+
+  get sizes(): Sizes {
+    return {
+      arena: this.#map('arena').maxEntries,
+      sets: this.#map('set_map').maxEntries,
+      setSlots: this.#map('set_slots').maxEntries,
+      endpointSlots: this.#map('endpoint_slots').maxEntries,
+      peerEpochs: this.#map('peer_epoch').maxEntries,
+    };
+  }
+
+  put(table: HashName, key: Uint8Array, value: Uint8Array): void {
+    const map = this.#map(this.#kernelName(table));
+    if (this.#pending !== null && (this.#pending.map !== map || this.#pending.keys.length >= BATCH)) this.flush();
+    this.#pending ??= { map, keys: [], values: [] };
+    this.#pending.keys.push(key);
+    this.#pending.values.push(value);
+  }
+
+  remove(table: HashName, key: Uint8Array): void {
+    this.flush();
+    deleteElement(this.#map(this.#kernelName(table)).fd, key);
+  }
+
+  /** Nothing points to these records yet, so they may go ahead of entries that still wait in the batch. */
+  record(table: RecordName, index: number, bytes: Uint8Array): void {
+    const { valueSize, maxEntries } = this.#map(table);
+    if (index * valueSize + bytes.length > maxEntries * valueSize) throw new RangeError(`${table}[${index}]`);
+    this.#array(table).bytes.set(bytes, index * valueSize);
+  }
+
+  word(table: WordName, index: number, value: bigint): void {
+    this.flush();
+    if (index >= this.#map(table).maxEntries) throw new RangeError(`${table}[${index}]`);
+    Atomics.store(this.#array(table).words, index, value);
+  }
+
+  state(field: 'epoch' | 'closed' | 'high' | 'generation' | 'bank' | 'abiVersion', value: bigint): void {
+    this.flush();
+    Atomics.store(this.#array('state_map').words, STATE[field] / 8, value);
+  }
+
+  readState(field: 'epoch' | 'closed' | 'high' | 'generation' | 'bank' | 'abiVersion'): bigint {
+    return Atomics.load(this.#array('state_map').words, STATE[field] / 8);
+  }
+
+  /** Writes what waits. */
+  flush(): void {
+    const pending = this.#pending;
+    if (pending === null) return;
+    this.#pending = null;
+    updateBatch(pending.map.fd, joined(pending.keys), joined(pending.values), pending.keys.length);
+  }
+
+  /** Forgets what waits: for after a failure. */
+  discard(): void {
+    this.#pending = null;
+  }
+
+  close(): void {
+    for (const { memory } of this.#arrays.values()) memory.close();
+    this.#arrays.clear();
+  }
+
+  #kernelName(table: HashName): string {
+    if (table === 'address') return this.#bank === 0 ? 'address_map_a' : 'address_map_b';
+    if (table === 'prefix4' || table === 'prefix6') return `${table}_${this.#bank === 0 ? 'a' : 'b'}`;
+    return table;
+  }
+
+  #map(name: string): LoadedMap {
+    const map = this.#maps.get(name);
+    if (map === undefined) throw new Error(`the kernel object has no map ${name}`);
+    return map;
+  }
+
+  #array(name: MappedName): Array8 {
+    const array = this.#arrays.get(name);
+    if (array === undefined) throw new Error('the datapath is closed');
+    return array;
+  }
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const size = parts[0]?.length ?? 0;
+  const bytes = Buffer.allocUnsafeSlow(size * parts.length);
+  for (const [index, part] of parts.entries()) bytes.set(part, index * size);
+  return bytes;
+}

@@ -1,0 +1,208 @@
+// The bpf(2) system call: maps, programs, links and pins by file descriptor. Layouts are those of <linux/bpf.h>.
+import { endianness } from 'node:os';
+import koffi from 'koffi';
+import { SystemCallError } from './sockets.ts';
+
+// Map contents are laid out as the kernel programs see them.
+if (endianness() !== 'LE') throw new Error('Moat runs on little-endian machines only');
+
+const SYS_BPF = process.arch === 'x64' ? 321 : 280;
+const libc = koffi.load('libc.so.6');
+const syscall = libc.func('long syscall(long number, int command, void *attributes, uint32_t size)');
+const closeFd = libc.func('int close(int fd)');
+
+const COMMANDS = {
+  BPF_MAP_LOOKUP_ELEM: 1,
+  BPF_MAP_UPDATE_ELEM: 2,
+  BPF_MAP_DELETE_ELEM: 3,
+  BPF_MAP_GET_NEXT_KEY: 4,
+  BPF_OBJ_PIN: 6,
+  BPF_OBJ_GET: 7,
+  BPF_PROG_TEST_RUN: 10,
+  BPF_PROG_GET_FD_BY_ID: 13,
+  BPF_OBJ_GET_INFO_BY_FD: 15,
+  BPF_PROG_QUERY: 16,
+  BPF_MAP_LOOKUP_BATCH: 24,
+  BPF_MAP_UPDATE_BATCH: 26,
+  BPF_MAP_DELETE_BATCH: 27,
+  BPF_LINK_CREATE: 28,
+  BPF_LINK_UPDATE: 29,
+} as const;
+
+type Command = keyof typeof COMMANDS;
+
+/** A union bpf_attr being filled; keeps what it points to alive until the call is done. */
+class Attributes {
+  readonly bytes: Buffer = Buffer.alloc(128);
+  readonly #kept: Uint8Array[] = [];
+
+  u32(offset: number, value: number): this {
+    this.bytes.writeUInt32LE(value, offset);
+    return this;
+  }
+
+  u64(offset: number, value: bigint): this {
+    this.bytes.writeBigUInt64LE(value, offset);
+    return this;
+  }
+
+  pointer(offset: number, to: Uint8Array | null): this {
+    if (to === null || to.length === 0) return this;
+    this.#kept.push(to);
+    return this.u64(offset, koffi.address(to));
+  }
+}
+
+/** Calls bpf(2). Returns its result, or the errno's name where it is one of `expected`. */
+function bpf(command: Command, attributes: Attributes, ...expected: readonly string[]): number | string {
+  const result = syscall(SYS_BPF, COMMANDS[command], attributes.bytes, attributes.bytes.length) as number;
+  if (result >= 0) return result;
+  const error = new SystemCallError(command, koffi.errno());
+  if (expected.includes(error.code)) return error.code;
+  throw error;
+}
+
+function element(map: number, key: Uint8Array, value: Uint8Array | null): Attributes {
+  return new Attributes().u32(0, map).pointer(8, key).pointer(16, value);
+}
+
+/** Writes one element. */
+export function updateElement(map: number, key: Uint8Array, value: Uint8Array): void {
+  bpf('BPF_MAP_UPDATE_ELEM', element(map, key, value));
+}
+
+/** Deletes one element; false where it was not there. */
+export function deleteElement(map: number, key: Uint8Array): boolean {
+  return bpf('BPF_MAP_DELETE_ELEM', element(map, key, null), 'ENOENT') !== 'ENOENT';
+}
+
+/** Reads one element into `value`, which must have the map's value size (per-CPU maps: 8-byte steps × CPUs). */
+export function lookupElement(map: number, key: Uint8Array, value: Uint8Array): boolean {
+  return bpf('BPF_MAP_LOOKUP_ELEM', element(map, key, value), 'ENOENT') !== 'ENOENT';
+}
+
+/** The key after `key` (null = the first), or null at the end. Deletion meanwhile may start over from the first. */
+export function nextKey(map: number, key: Uint8Array | null, size: number): Uint8Array | null {
+  const next = Buffer.alloc(size);
+  const attributes = new Attributes().u32(0, map).pointer(8, key).pointer(16, next);
+  return bpf('BPF_MAP_GET_NEXT_KEY', attributes, 'ENOENT') === 'ENOENT' ? null : next;
+}
+
+/** All keys of a map, as they stand. */
+export function allKeys(map: number, size: number): readonly Uint8Array[] {
+  const keys: Uint8Array[] = [];
+  for (let key = nextKey(map, null, size); key !== null; key = nextKey(map, key, size)) keys.push(key);
+  return keys;
+}
+
+/** Writes many elements: keys and values one after the other. */
+export function updateBatch(map: number, keys: Uint8Array, values: Uint8Array, count: number): void {
+  if (count === 0) return;
+  bpf('BPF_MAP_UPDATE_BATCH', new Attributes().pointer(16, keys).pointer(24, values).u32(32, count).u32(36, map));
+}
+
+/** Gives a map, program or link a name in the bpffs. */
+export function pinObject(fd: number, path: string): void {
+  bpf('BPF_OBJ_PIN', new Attributes().pointer(0, cString(path)).u32(8, fd));
+}
+
+/** Opens a pinned map, program or link; null where nothing is pinned there. */
+export function getPinned(path: string): number | null {
+  const fd = bpf('BPF_OBJ_GET', new Attributes().pointer(0, cString(path)), 'ENOENT');
+  return typeof fd === 'number' ? fd : null;
+}
+
+/** Where a program stands on an interface. */
+export type TcxPlace = 'ingress' | 'egress';
+
+const TCX = { ingress: 46, egress: 47 } as const;
+const BPF_F_BEFORE = 8;
+
+/** Attaches a program by a tcx link, ahead of every other program there. Linux 6.6. */
+export function attachTcx(program: number, interfaceIndex: number, place: TcxPlace): number {
+  const attributes = new Attributes().u32(0, program).u32(4, interfaceIndex).u32(8, TCX[place]).u32(12, BPF_F_BEFORE);
+  return Number(bpf('BPF_LINK_CREATE', attributes));
+}
+
+/** Swaps a link's program: at no moment is there none. */
+export function updateLink(link: number, program: number): void {
+  bpf('BPF_LINK_UPDATE', new Attributes().u32(0, link).u32(4, program));
+}
+
+/** Ids of the programs at a place of an interface, first to last. */
+export function queryTcx(interfaceIndex: number, place: TcxPlace): readonly number[] {
+  const ids = Buffer.alloc(64 * 4);
+  const attributes = new Attributes().u32(0, interfaceIndex).u32(4, TCX[place]).pointer(16, ids).u32(24, 64);
+  bpf('BPF_PROG_QUERY', attributes);
+  return Array.from({ length: attributes.bytes.readUInt32LE(24) }, (_, index) => ids.readUInt32LE(index * 4));
+}
+
+function objectInfo(fd: number): Buffer {
+  const info = Buffer.alloc(256);
+  bpf('BPF_OBJ_GET_INFO_BY_FD', new Attributes().u32(0, fd).u32(4, info.length).pointer(8, info));
+  return info;
+}
+
+/** The kernel's id of a program. */
+export function programId(fd: number): number {
+  return objectInfo(fd).readUInt32LE(4);
+}
+
+/** What a link is on: its program's id and, for tcx, its interface (0 = the interface is gone). */
+export function linkTarget(fd: number): { readonly program: number; readonly interfaceIndex: number } {
+  const info = objectInfo(fd);
+  return { program: info.readUInt32LE(8), interfaceIndex: info.readUInt32LE(16) };
+}
+
+/** One frame for a program, and the fields of its struct __sk_buff. */
+export type TestRun = {
+  readonly frame: Uint8Array;
+  readonly interfaceIndex: number;
+  /** 0: made by the node itself. */
+  readonly ingressIndex: number;
+  readonly mark?: number;
+  readonly repeat?: number;
+};
+
+/** The program's return value, the frame after it, and nanoseconds per run. */
+export type TestResult = { readonly returned: number; readonly frame: Uint8Array; readonly nanoseconds: number };
+
+const SKB_SIZE = 192;
+
+/** Runs a tc program on a frame. The interface must be in the namespace that this thread is in. */
+export function testRun(program: number, run: TestRun): TestResult {
+  const output = Buffer.alloc(run.frame.length + 256);
+  const skb = Buffer.alloc(SKB_SIZE);
+  skb.writeUInt32LE(run.mark ?? 0, 8);
+  skb.writeUInt32LE(run.ingressIndex, 36);
+  skb.writeUInt32LE(run.interfaceIndex, 40);
+  const attributes = new Attributes()
+    .u32(0, program)
+    .u32(8, run.frame.length)
+    .u32(12, output.length)
+    .pointer(16, run.frame)
+    .pointer(24, output)
+    .u32(32, run.repeat ?? 1)
+    .u32(40, SKB_SIZE)
+    .pointer(48, skb);
+  bpf('BPF_PROG_TEST_RUN', attributes);
+  const { bytes } = attributes;
+  const frame = output.subarray(0, bytes.readUInt32LE(12));
+  return { returned: bytes.readInt32LE(4), frame, nanoseconds: bytes.readUInt32LE(36) };
+}
+
+/** Runs a program of type syscall once; returns its return value. */
+export function runSyscall(program: number): number {
+  const attributes = new Attributes().u32(0, program);
+  bpf('BPF_PROG_TEST_RUN', attributes);
+  return attributes.bytes.readInt32LE(4);
+}
+
+/** Closes a descriptor of this file. */
+export function closeObject(fd: number): void {
+  if ((closeFd(fd) as number) < 0) throw new SystemCallError('close', koffi.errno());
+}
+
+function cString(text: string): Buffer {
+  return Buffer.from(`${text}\0`);
+}

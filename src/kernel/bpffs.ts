@@ -1,0 +1,83 @@
+// The BPF file system that pins live in: it must be the host's own, or pins vanish with the process that made them.
+import { mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import koffi from 'koffi';
+import { SystemCallError } from './sockets.ts';
+
+const BPFFS = '/sys/fs/bpf';
+const BPF_FS_MAGIC = 0xcafe4a11;
+const libc = koffi.load('libc.so.6');
+const mount = libc.func('int mount(const char *source, const char *target, const char *kind, ulong flags, void *data)');
+
+/** There is no bpffs that outlives this process. One message, fit for people. */
+export class BpffsError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'BpffsError';
+  }
+}
+
+/**
+ * The directory of a node's pins, made if need be, readable by root alone. Throws BpffsError where /sys/fs/bpf is no
+ * bpffs, or is one that only this mount namespace sees (a pin there is gone with the namespace, and traffic passes).
+ */
+export function pinDirectory(instance: string, node: string): string {
+  checkHostBpffs();
+  const path = `${BPFFS}/moat/${safeName(instance)}/${safeName(node)}`;
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+/** Removes a node's pins: maps, programs and links go with their last holder. */
+export function removePins(instance: string, node: string): void {
+  checkHostBpffs();
+  const directory = `${BPFFS}/moat/${safeName(instance)}`;
+  rmSync(`${directory}/${safeName(node)}`, { recursive: true, force: true });
+}
+
+/** Mounts the bpffs where the machine has none yet. Only in the host's own mount namespace. */
+export function mountBpffs(): void {
+  if (isBpffs()) return;
+  if (!isHostPath('/')) throw new BpffsError(`${BPFFS} is not a BPF file system; mount it on the host`);
+  if ((mount('bpf', BPFFS, 'bpf', 0, 'mode=0700') as number) < 0) {
+    const cause = new SystemCallError('mount', koffi.errno());
+    throw new BpffsError(`the BPF file system can't be mounted on ${BPFFS}`, { cause });
+  }
+}
+
+function checkHostBpffs(): void {
+  if (!isBpffs()) {
+    throw new BpffsError(`${BPFFS} is not a BPF file system: run \`mount -t bpf bpf ${BPFFS}\` on the host`);
+  }
+  if (!isHostPath(BPFFS)) {
+    throw new BpffsError(
+      `${BPFFS} is private to this mount namespace: bind the host's own (\`nsenter --net\` keeps it)`,
+    );
+  }
+}
+
+function isBpffs(): boolean {
+  return statfsSync(BPFFS).type === BPF_FS_MAGIC;
+}
+
+/** True where process 1 has this path's file system mounted too, at whatever path. */
+function isHostPath(path: string): boolean {
+  const mine = mountsOf('self').findLast((mount) => mount.path === path);
+  return mine !== undefined && mountsOf('1').some((mount) => mount.device === mine.device);
+}
+
+type Mount = { readonly device: string; readonly path: string };
+
+/** proc_pid_mountinfo(5): the third field is the device, the fifth the mount point. Later mounts cover earlier ones. */
+function mountsOf(process: string): readonly Mount[] {
+  const lines = readFileSync(`/proc/${process}/mountinfo`, 'utf8').trimEnd().split('\n');
+  return lines.map((line) => {
+    const fields = line.split(' ');
+    return { device: fields[2] ?? '', path: fields[4] ?? '' };
+  });
+}
+
+/** Pin names: what the bpffs takes (no dots), and never a path. */
+function safeName(name: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(name)) throw new BpffsError(`"${name}" can't be part of a pin's path`);
+  return name.replaceAll('.', '_');
+}
