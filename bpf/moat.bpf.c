@@ -80,10 +80,8 @@ static __always_inline int check_ends(struct __sk_buff *skb, struct context *c, 
 
 static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c, const __u8 *mac)
 {
-	int reason = parse_packet(skb, c);
+	int reason;
 
-	if (reason)
-		return reason;
 	if (c->packet.flags & PACKET_NEIGHBOUR)
 		return judge_neighbour(skb, c, mac);
 	if (is_group(c))
@@ -107,19 +105,20 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c, co
 static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 {
 	__u8 mac[6] = {};
+	int known = find_mac(c->ifindex, mac), reason;
 
-	if (is_closed())
-		return REASON_TABLE_ERROR;
-	if (!find_mac(c->ifindex, mac))
-		return REASON_NO_ENDPOINT;
 	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))
 		return REASON_ETHERTYPE;
 	c->ethertype = be16(c->ethernet + 12);
 	if (c->ethertype == ETH_P_ARP)
-		return judge_arp(skb, c, mac);
+		return known ? judge_arp(skb, c, mac) : REASON_NO_ENDPOINT;
 	if (c->ethertype != ETH_P_IP && c->ethertype != ETH_P_IPV6)
 		return REASON_ETHERTYPE;
-	return judge_ip(skb, c, mac);
+	/* Parsed even where it is denied anyway: the event names the packet. */
+	reason = parse_packet(skb, c);
+	if (!known)
+		return REASON_NO_ENDPOINT;
+	return reason ? reason : judge_ip(skb, c, mac);
 }
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook)
@@ -130,6 +129,8 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	if (!c)
 		return TCX_DROP;
 	reason = judge_frame(skb, c);
+	if (is_closed())
+		reason = REASON_TABLE_ERROR;
 	if (reason) {
 		drop_packet(c, reason);
 		return TCX_DROP;
