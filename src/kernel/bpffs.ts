@@ -1,5 +1,5 @@
 // The BPF file system that pins live in: it must be the host's own, or pins vanish with the process that made them.
-import { mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
 import koffi from 'koffi';
 import { SystemCallError } from './sockets.ts';
 
@@ -32,6 +32,14 @@ export function removePins(instance: string, node: string): void {
   checkHostBpffs();
   const directory = `${BPFFS}/moat/${safeName(instance)}`;
   rmSync(`${directory}/${safeName(node)}`, { recursive: true, force: true });
+}
+
+/** Removes the pins of all nodes of an instance; returns whether there were any. Hooks without a pin or a holder end. */
+export function removeInstancePins(instance: string): boolean {
+  const directory = `${BPFFS}/moat/${safeName(instance)}`;
+  if (!isBpffs() || !existsSync(directory)) return false;
+  rmSync(directory, { recursive: true, force: true });
+  return true;
 }
 
 /** Mounts the bpffs where the machine has none yet. Only in the host's own mount namespace. */

@@ -1,6 +1,7 @@
 // Sockets and network namespaces by plain system calls: Node's own sockets can't be opened inside another namespace.
 import { closeSync, openSync } from 'node:fs';
-import { getSystemErrorMessage, getSystemErrorName } from 'node:util';
+import { constants } from 'node:os';
+import { getSystemErrorMessage } from 'node:util';
 import koffi from 'koffi';
 import type { Address } from '#net/address.ts';
 import type { Protocol } from '#net/protocol.ts';
@@ -243,8 +244,15 @@ function check(name: string, result: unknown): number {
   throw new SystemCallError(name, koffi.errno());
 }
 
+/** util.getSystemErrorName knows no EINPROGRESS. Of two names of one number the first stays: EAGAIN, not EWOULDBLOCK. */
+const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno)
+    .reverse()
+    .map(([name, errno]) => [errno, name]),
+);
+
 function errnoName(errno: number): string {
-  return getSystemErrorName(-errno);
+  return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
 }
 
 /** struct sockaddr_in or sockaddr_in6. */

@@ -1,8 +1,9 @@
 // One agent as a process: started, connected to, started again with growing pauses when it dies.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { AgentProcessOptions } from '#agent/process-options.ts';
 import type { FlowEvent } from '#agent/protocol.ts';
 import type { Semantics } from '#policy/world.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
@@ -108,7 +109,7 @@ export class AgentProcess {
 
   #spawn(): void {
     const { instance, node, paths, semantics } = this.#setup;
-    const options = {
+    const options: AgentProcessOptions = {
       ...{ instance, node: node.name, netns: netnsPath(node.netns), semantics },
       ...{ clusterSocket: paths.cluster, agentSocket: paths.agent(node.name) },
     };
@@ -135,8 +136,8 @@ export class AgentProcess {
       }
       await pause(15);
     }
-    const message = `the agent of node ${node.name} did not start`;
-    throw new SandboxError('agent-start', message, `its last words are in ${this.#logPath()}`);
+    const message = `the agent of node ${node.name} did not start: ${this.#lastWords()}`;
+    throw new SandboxError('agent-start', message, 'see what it says; the kernel programs may be missing or refused');
   }
 
   #listener(): Parameters<typeof connectAgent>[1] {
@@ -179,6 +180,12 @@ export class AgentProcess {
     } catch (error) {
       if (!this.#stopping) this.#hooks.notice(`agent of ${name}: ${errorText(error)}`);
     }
+  }
+
+  /** The error that its log ends with: the log itself goes with the sandbox. */
+  #lastWords(): string {
+    const lines = readFileSync(this.#logPath(), 'utf8').split('\n');
+    return lines.findLast((line) => /Error/.test(line))?.trim() ?? 'it said nothing';
   }
 
   #logPath(): string {

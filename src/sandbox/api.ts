@@ -43,6 +43,19 @@ export type SandboxProbe = {
   /** Outside addresses, probed as sources and as destinations. */
   readonly externals?: readonly Address[];
   readonly progress?: (done: number, total: number) => void;
+  /** How long each attempt waits for evidence, in milliseconds; as many attempts as entries. */
+  readonly attemptsMs?: readonly number[];
+};
+
+/** A connection to keep open and watch. */
+export type StreamAsk = {
+  /** `namespace/pod`. */
+  readonly from: string;
+  readonly to: string;
+  /** TCP or UDP. */
+  readonly port: ProbePort;
+  /** Pause between packets; 1 where it is not said. */
+  readonly intervalMs?: number;
 };
 
 export type SandboxStatus = {

@@ -45,7 +45,7 @@ export async function downSandbox(name: string): Promise<Downed> {
   const known = existsSync(statePaths(name).folder);
   const leftovers = await removeLeftovers(name);
   release(name);
-  const nothing = !known && leftovers.namespaces.length + leftovers.processes.length === 0;
+  const nothing = !known && !leftovers.pins && leftovers.namespaces.length + leftovers.processes.length === 0;
   return nothing ? { kind: 'absent' } : { kind: 'leftovers', ...leftovers };
 }
 

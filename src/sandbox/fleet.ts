@@ -1,6 +1,7 @@
 // Nodes and pods of a sandbox, as they are now; brought from one world to the next.
 
 import type { AttachRequest, FlowEvent } from '#agent/protocol.ts';
+import { unpinDatapath } from '#datapath/ebpf/open.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { isEndpoint, type Pod, type PodKey, type Semantics, type World } from '#policy/world.ts';
 import { AgentProcess } from './agent-process.ts';
@@ -83,6 +84,11 @@ export class Fleet {
     await this.#setup.network.raisePods(pods);
   }
 
+  /** Takes the hooks off every pod that is up. */
+  async detachHooks(): Promise<void> {
+    for (const pod of this.#pods.values()) await this.#agentOf(pod.node.name).client.detach([pod.interfaceIndex]);
+  }
+
   /** Ends every agent. Namespaces are removed by the network, pins by whoever made them. */
   async stop(): Promise<void> {
     await Promise.all([...this.#nodes.values()].map((node) => node.agent.stop()));
@@ -117,6 +123,7 @@ export class Fleet {
   async #removeNode(node: FleetNode): Promise<void> {
     await node.agent.stop();
     await this.#setup.network.removeNode(node.netns);
+    unpinDatapath(this.#setup.instance, node.netns.name);
     this.#nodes.delete(node.netns.name);
   }
 

@@ -1,6 +1,7 @@
 // Who holds a sandbox: one live process a name. What a dead one left behind is found and removed.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { removeInstancePins } from '#kernel/bpffs.ts';
 import { SandboxError } from './error.ts';
 import { checkInstanceName, runFolder, type StatePaths, statePaths } from './names.ts';
 import { SandboxNetwork } from './network.ts';
@@ -9,7 +10,11 @@ import { SandboxNetwork } from './network.ts';
 export type Owner = { readonly pid: number; readonly startedTicks: string };
 
 /** What was removed after a crash. */
-export type Leftovers = { readonly namespaces: readonly string[]; readonly processes: readonly number[] };
+export type Leftovers = {
+  readonly namespaces: readonly string[];
+  readonly processes: readonly number[];
+  readonly pins: boolean;
+};
 
 /** Takes the name for this process. Throws where a live process has it. Call `removeLeftovers` next. */
 export function claim(instance: string): StatePaths {
@@ -39,13 +44,15 @@ export function listInstances(): readonly string[] {
   return existsSync(runFolder()) ? readdirSync(runFolder()) : [];
 }
 
-/** Removes agents and namespaces of an instance, whoever made them. */
+/** Removes agents, namespaces and pins of an instance, whoever made them. */
 export async function removeLeftovers(instance: string): Promise<Leftovers> {
   const processes = findAgents(instance);
   for (const pid of processes) process.kill(pid, 'SIGKILL');
   while (findAgents(instance).length > 0) await pause(5);
   const namespaces = await new SandboxNetwork(instance).destroy();
-  return { namespaces, processes };
+  // Last: while an interface lives, its hooks keep it closed.
+  const pins = removeInstancePins(instance);
+  return { namespaces, processes, pins };
 }
 
 /** Gives the name back: the state folder goes, with everything in it. */

@@ -11,10 +11,12 @@
 import { isInvalid, loadManifests } from '#cluster/load.ts';
 import { buildWorld } from '#cluster/world/build.ts';
 import { objectKey } from '#cluster/world/inventory.ts';
+import { probePairs } from '#datapath/reference/simulate.ts';
+import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
-import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus } from './api.ts';
+import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus, StreamAsk } from './api.ts';
 import { describeChanges } from './changes.ts';
 import { ClusterServer } from './cluster-server.ts';
 import { ControlServer } from './control.ts';
@@ -25,6 +27,7 @@ import { SandboxNetwork } from './network.ts';
 import { claim, release, removeLeftovers } from './owner.ts';
 import { type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
 import type { PacketEnd } from './probe-tasks.ts';
+import { PacketStream } from './stream.ts';
 
 /** Brings a sandbox up, after removing what a crashed one of the same name left. Throws SandboxError. */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
@@ -78,11 +81,13 @@ export class Sandbox {
 
   /** Called once, by startSandbox. */
   async start(objects: readonly SourceObject[]): Promise<void> {
-    const { namespaces, processes } = await removeLeftovers(this.name);
-    if (namespaces.length + processes.length > 0) {
-      const text = `removed what an earlier sandbox left: ${namespaces.length} namespaces, ${processes.length} agents`;
+    const { namespaces, processes, pins } = await removeLeftovers(this.name);
+    if (namespaces.length + processes.length > 0 || pins) {
+      const what = `${namespaces.length} namespaces, ${processes.length} agents${pins ? ', pins' : ''}`;
+      const text = `removed what an earlier sandbox left: ${what}`;
       this.#tell({ kind: 'notice', text });
     }
+    mountBpffs();
     await this.#network.createWorld();
     await this.#cluster.listen();
     await this.#inTurn(() => this.#become(objects));
@@ -91,6 +96,11 @@ export class Sandbox {
 
   get world(): World {
     return this.#cluster.world;
+  }
+
+  /** The objects that the world is made of. */
+  get objects(): readonly SourceObject[] {
+    return [...this.#objects.values()];
   }
 
   /** Adds or replaces objects from manifests. Invalid input is refused whole, unless the sandbox is lenient. */
@@ -131,6 +141,24 @@ export class Sandbox {
     }
   }
 
+  /** Opens a connection that speaks all the time. Close it when done. Throws where it is not allowed. */
+  async openStream(ask: StreamAsk): Promise<PacketStream> {
+    const ends = this.#podEnds();
+    const from = ends.find((end) => end.name === ask.from);
+    const to = ends.find((end) => end.name === ask.to);
+    const probe = from && to ? probePairs({ sources: [from], destinations: [to], ports: [ask.port] })[0] : undefined;
+    if (from === undefined || to === undefined || probe === undefined) {
+      const message = `there is no way from ${ask.from} to ${ask.to}`;
+      throw new SandboxError('no-pod', message, "name two running pods as NAMESPACE/POD; 'status' lists them");
+    }
+    const sourcePort = this.#ports.take(formatAddress(probe.flow.from));
+    const { flow } = probe;
+    const { intervalMs = 1 } = ask;
+    const stream = new PacketStream({ fromNetns: from.netns, toNetns: to.netns, flow, sourcePort, intervalMs });
+    await stream.start();
+    return stream;
+  }
+
   async status(): Promise<SandboxStatus> {
     const nodes = [...this.#fleet.nodes].map(async ([name, node]) => {
       const addresses = node.netns.addresses.map(formatAddress);
@@ -150,6 +178,11 @@ export class Sandbox {
   onEvent(listener: (event: SandboxEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** Takes the hooks off every pod, so that nothing is judged any more: how a test shows that they are what denies. */
+  async detachHooks(): Promise<void> {
+    await this.#fleet.detachHooks();
   }
 
   /** Ends everything: agents, namespaces, pins, sockets, the state folder. */

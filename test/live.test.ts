@@ -1,0 +1,80 @@
+// Changes while packets flow: how fast an edit is felt, and what happens to connections that are open.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { UDP } from '#net/protocol.ts';
+import { clusterOf, podText, policyText, rowOf, TCP_80 } from '#test/support/cluster.ts';
+import { needsRoot } from '#test/support/needs.ts';
+
+const PODS = podText('web', { node: 'one' }) + podText('db', { node: 'two' }) + podText('near', { node: 'one' });
+const OPEN = policyText('db', 'podSelector: {matchLabels: {app: db}}\ningress:\n- {}');
+const CLOSED = policyText('db', 'podSelector: {matchLabels: {app: db}}\npolicyTypes: [Ingress]');
+const UDP_90 = { protocol: UDP, port: 90 };
+
+test('needs root: a change is felt within milliseconds, both ways, by packets at 1 kHz', needsRoot, async (t) => {
+  const { sandbox, write } = await clusterOf(t, { 'pods.yaml': PODS, 'policy.yaml': OPEN });
+  const stream = await sandbox.openStream({ from: 'shop/web', to: 'shop/db', port: UDP_90 });
+  t.after(() => stream.close());
+  const latencies: number[] = [];
+  for (let round = 0; round < 3; round++) {
+    for (const [text, next] of [
+      [CLOSED, 'firstSilent'],
+      [OPEN, 'firstAnswered'],
+    ] as const) {
+      const path = write('policy.yaml', text);
+      const writtenMs = performance.now();
+      const [, seenMs] = await Promise.all([sandbox.apply([path]), stream[next](writtenMs, 3000)]);
+      assert.ok(seenMs !== null, `${next} was never seen (${JSON.stringify(stream.counts)})`);
+      latencies.push(seenMs - writtenMs);
+    }
+  }
+  t.diagnostic(`write to first packet judged by it, ms: ${latencies.map((ms) => ms.toFixed(1)).join(' ')}`);
+  assert.ok(Math.max(...latencies) < 500, `${latencies}`);
+});
+
+test('needs root: an open connection is cut by an edit, and stays cut when it is taken back', needsRoot, async (t) => {
+  const { sandbox, write } = await clusterOf(t, { 'pods.yaml': PODS, 'policy.yaml': OPEN });
+  const cases = [
+    { from: 'shop/web', to: 'shop/db' },
+    { from: 'shop/db', to: 'shop/web' },
+  ];
+  for (const pair of cases) {
+    const stream = await sandbox.openStream({ ...pair, port: TCP_80, intervalMs: 5 });
+    const both = CLOSED.replace('[Ingress]', '[Ingress, Egress]');
+    const startMs = performance.now();
+    await sandbox.apply([write('policy.yaml', both)]);
+    assert.ok((await stream.firstSilent(startMs, 2000)) !== null, `${pair.from}: cut`);
+    const backMs = performance.now();
+    await sandbox.apply([write('policy.yaml', OPEN)]);
+    assert.equal(await stream.firstAnswered(backMs, 1500), null, `${pair.from}: stays cut`);
+    await stream.close();
+    const { rows, errors } = await sandbox.probe({ ports: [TCP_80] });
+    assert.deepEqual(errors, []);
+    assert.ok(
+      rows.every((row) => row.verdict === 'allow'),
+      'new connections pass again',
+    );
+  }
+});
+
+test('needs root: pods come, change their labels and go while the sandbox is up', needsRoot, async (t) => {
+  const { sandbox, write } = await clusterOf(t, { 'pods.yaml': PODS });
+  const policy = policyText(
+    'db',
+    'podSelector: {matchLabels: {app: db}}\ningress: [{from: [{podSelector: {matchLabels: {role: client}}}]}]',
+  );
+  const verdict = async (from: string): Promise<string> => {
+    const result = await sandbox.probe({ ports: [TCP_80] });
+    assert.deepEqual(result.errors, []);
+    return rowOf(result, from, 'shop/db').verdict;
+  };
+  await sandbox.apply([write('policy.yaml', policy)]);
+  assert.equal(await verdict('shop/web'), 'deny');
+  await sandbox.apply([write('new.yaml', podText('late', { node: 'one', labels: { role: 'client' } }))]);
+  assert.equal(await verdict('shop/late'), 'allow');
+  await sandbox.apply([write('new.yaml', podText('late', { node: 'one', labels: { role: 'other' } }))]);
+  assert.equal(await verdict('shop/late'), 'deny');
+  const objects = sandbox.objects.filter((object) => object.name !== 'late');
+  await sandbox.setObjects(objects);
+  const { pods } = await sandbox.status();
+  assert.deepEqual(pods.map((pod) => pod.name).sort(), ['shop/db', 'shop/near', 'shop/web']);
+});
