@@ -5,7 +5,10 @@ import { renderDiagnostic } from '#policy/render.ts';
 import { CommandError } from './errors.ts';
 import type { InputOptions } from './options.ts';
 
-/** Reads what `-f` names. Every diagnostic goes to stderr; an error among them ends the command, unless `--lenient`. */
+/**
+ * Reads what `-f` names. Every diagnostic goes to stderr; an error among them ends the command, unless
+ * `--lenient`, and so does input that holds nothing at all.
+ */
 export function readInput(options: InputOptions & { readonly output: string }): Loaded {
   const loaded = loadManifests(options.filename);
   printDiagnostics(loaded.diagnostics, options.output);
@@ -13,6 +16,7 @@ export function readInput(options: InputOptions & { readonly output: string }): 
     const count = loaded.diagnostics.filter(({ severity }) => severity === 'error').length;
     throw new CommandError(options.output === 'json' ? '' : `${count} ${count === 1 ? 'error' : 'errors'}, no result`);
   }
+  if (loaded.objects.length === 0) throw new CommandError(`there is no object in ${options.filename.join(', ')}`);
   return loaded;
 }
 

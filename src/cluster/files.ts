@@ -1,5 +1,5 @@
 // Paths → texts: files, directories (all manifests below them), and `-` for standard input. The only place that reads.
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
@@ -40,7 +40,29 @@ function readPath(state: State, path: string): void {
 function readStdin(state: State): void {
   if (state.seen.has(STDIN)) return;
   state.seen.add(STDIN);
-  attempt(state, 'standard input', () => state.files.push({ name: '<stdin>', text: readFileSync(0, 'utf8') }));
+  attempt(state, 'standard input', () => state.files.push({ name: '<stdin>', text: readStandardInput() }));
+}
+
+/** To its end. A pipe that another program made may answer "not yet" (EAGAIN): wait and ask again. */
+function readStandardInput(): string {
+  const chunks: Buffer[] = [];
+  const buffer = Buffer.alloc(65_536);
+  for (;;) {
+    const count = readSome(buffer);
+    if (count === 0) return Buffer.concat(chunks).toString('utf8');
+    if (count === null) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    else chunks.push(Buffer.from(buffer.subarray(0, count)));
+  }
+}
+
+/** Null: nothing there yet. */
+function readSome(buffer: Buffer): number | null {
+  try {
+    return readSync(0, buffer);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return null;
+    throw error;
+  }
 }
 
 /** Visits a file, or each manifest below a directory in the order of their names. */
