@@ -42,16 +42,32 @@ export const CHANGE_CASES: readonly Case[] = [
     },
   },
   {
-    name: 'not even a SYN from the other side gets past a cut connection',
+    name: 'no packet takes the tombstone of a cut connection away: not FIN, not RST, not a SYN that is denied',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      establish(rig, ['a', 'b'], ask);
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.policy('b', 'egress', [DEFAULT]);
+      rig.drop('from a', data(ask), 'policy ingress default');
+      rig.drop('from a', tcp({ ...ask, flags: 'FA' }), 'denied-earlier');
+      rig.drop('from b', tcp({ ...back(ask), flags: 'FA' }), 'denied-earlier');
+      rig.drop('from b', tcp({ ...back(ask), flags: 'R' }), 'denied-earlier');
+      rig.drop('from a', syn(ask), 'policy ingress default');
+      rig.drop('from b', syn(back(ask)), 'policy egress default');
+      rig.drop('from b', data(back(ask)), 'denied-earlier ingress default');
+    },
+  },
+  {
+    name: 'a cut TCP connection stays cut when the rules allow it again: it takes a new one',
     run: (rig, at) => {
       const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
       establish(rig, ['a', 'b'], ask);
       rig.policy('b', 'ingress', [DEFAULT]);
       rig.drop('from a', data(ask), 'policy ingress default');
-      rig.drop('from b', syn(back(ask)), 'denied-earlier');
-      rig.drop('from a', tcp({ ...ask, flags: 'FA' }), 'denied-earlier');
-      rig.drop('from b', tcp({ ...back(ask), flags: 'R' }), 'denied-earlier');
-      rig.drop('from b', syn(back(ask)), 'denied-earlier');
+      rig.policy('b', 'ingress', ['allow a', DEFAULT]);
+      rig.drop('from a', data(ask), 'denied-earlier');
+      rig.drop('from b', data(back(ask)), 'denied-earlier');
+      establish(rig, ['a', 'b'], ask);
     },
   },
   {
@@ -75,7 +91,7 @@ export const CHANGE_CASES: readonly Case[] = [
     },
   },
   {
-    name: 'a cut flow is judged again when the rules change again',
+    name: 'a cut UDP flow lives again when the rules allow it again',
     run: (rig, at) => {
       const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
       rig.pass('from a', udp(ask));
@@ -113,8 +129,22 @@ export const CHANGE_CASES: readonly Case[] = [
       rig.attach('b');
       rig.admit('b', 'next-owner');
       rig.drop('to b', udp(ask), 'policy ingress default');
-      rig.drop('to b', udp(back(own)), 'policy egress default');
-      rig.drop('from b', udp(back(ask)), 'denied-earlier ingress default');
+      rig.drop('to b', udp(back(own)), 'policy ingress default');
+      rig.drop('from b', udp(back(ask)), 'policy egress default');
+      rig.drop('from b', udp(own), 'policy egress default');
+    },
+  },
+  {
+    name: 'the next owner of an address is in no TCP connection of the last one, though its rules are the same',
+    run: (rig, at) => {
+      const ask = { from: at.remote, to: at.b, sport: 40000, dport: 80 };
+      establishFromAfar(rig, 'b', ask);
+      rig.expel('b');
+      rig.detach('b');
+      rig.attach('b');
+      rig.admit('b', 'next-owner');
+      rig.drop('to b', data(ask), 'mid-flow');
+      rig.drop('from b', data(back(ask)), 'mid-flow');
     },
   },
   {

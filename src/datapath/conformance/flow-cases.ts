@@ -68,6 +68,25 @@ export const FLOW_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a SYN from the side that was asked is judged in its own direction, whatever stands open',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      rig.policy('a', 'ingress', [DEFAULT]);
+      rig.pass('from a', tcp(ask));
+      rig.drop('from b', tcp(back(ask)), 'policy ingress default');
+      establish(rig, ['a', 'b'], ask);
+      rig.drop('from b', tcp(back(ask)), 'policy ingress default');
+      rig.pass('from b', tcp({ ...back(ask), flags: 'PA' }));
+    },
+  },
+  {
+    name: 'a segment that opens and ends at once is malformed',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      for (const flags of ['SF', 'SR', 'SFA', 'SRA']) rig.drop('from a', tcp({ ...ask, flags }), 'malformed');
+    },
+  },
+  {
     name: 'UDP replies pass for the ports that asked, and for no others',
     run: (rig, at) => {
       const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
@@ -99,7 +118,7 @@ export const FLOW_CASES: readonly Case[] = [
       rig.policy('b', 'ingress', [`allow a ${ping.name}/${ping.request}`, DEFAULT]);
       for (const place of way('a', 'b')) rig.pass(place, echo({ from: at.a, to: at.b, id: 7 }));
       for (const place of way('b', 'a')) rig.pass(place, echo({ from: at.b, to: at.a, id: 7, reply: true }));
-      rig.drop('from b', echo({ from: at.b, to: at.a, id: 8, reply: true }), 'policy ingress default');
+      rig.drop('from b', echo({ from: at.b, to: at.a, id: 8, reply: true }), 'mid-flow');
     },
   },
   {
@@ -114,10 +133,10 @@ export const FLOW_CASES: readonly Case[] = [
     },
   },
   {
-    name: 'an echo reply that nobody asked for opens nothing for a request',
+    name: 'an echo reply that nobody asked for is dropped, and opens nothing for a request',
     run: (rig, at) => {
       rig.policy('b', 'egress', [DEFAULT]);
-      rig.pass('from a', echo({ from: at.a, to: at.b, id: 7, reply: true }));
+      rig.drop('from a', echo({ from: at.a, to: at.b, id: 7, reply: true }), 'mid-flow');
       rig.drop('from b', echo({ from: at.b, to: at.a, id: 7 }), 'policy egress default');
     },
   },

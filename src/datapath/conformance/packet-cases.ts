@@ -109,6 +109,33 @@ export const PACKET_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'an IPv4 source route is malformed: it leads to somebody who was not judged',
+    family: 4,
+    run: (rig, at) => {
+      for (const route of [131, 137]) {
+        for (const options of [
+          [route, 7, 4, 192, 0, 2, 1, 0],
+          [1, route, 7, 4, 192, 0, 2, 1],
+          [68, 4, 5, 0, route, 3, 4, 0],
+        ]) {
+          rig.drop('from a', tcp({ ...ends(at), ...ports, options: Uint8Array.from(options) }), 'malformed');
+        }
+      }
+      rig.drop('from a', tcp({ ...ends(at), ...ports, options: Uint8Array.of(7, 0, 0, 0) }), 'malformed');
+    },
+  },
+  {
+    name: 'authentication headers are a protocol like any other: what they hold is not looked at',
+    family: 6,
+    run: (rig, at) => {
+      const headers = [{ header: 51, body: Uint8Array.of(2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9) }];
+      rig.policy('b', 'ingress', ['allow a tcp', DEFAULT]);
+      rig.drop('from a', tcp({ ...ends(at), ...ports, headers }), 'policy ingress default');
+      rig.policy('b', 'ingress', ['allow a 51', DEFAULT]);
+      rig.pass('from a', tcp({ ...ends(at), ...ports, headers }));
+    },
+  },
+  {
     name: 'IPv6 extension headers do not hide the port',
     family: 6,
     run: (rig, at) => {
@@ -119,7 +146,6 @@ export const PACKET_CASES: readonly Case[] = [
         [padding(0), padding(60), padding(60)],
         [{ header: 43, body: Uint8Array.of(0, 4, 0, 0, 0, 0, 0) }],
         [{ header: 60, body: Uint8Array.of(2, 1, 20, ...new Uint8Array(20)) }],
-        [{ header: 51, body: Uint8Array.of(2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9) }],
       ];
       for (const headers of chains) {
         rig.pass('from a', tcp({ ...ends(at), ...ports, headers }));
@@ -134,7 +160,8 @@ export const PACKET_CASES: readonly Case[] = [
       const chain = (length: number) => Array.from({ length }, () => padding(60));
       rig.pass('from a', tcp({ ...ends(at), ...ports, headers: chain(6) }));
       for (const headers of [
-        chain(9),
+        chain(7),
+        [{ header: 135, body: Uint8Array.of(0, 0, 0, 0, 0, 0, 0) }],
         // Segments left: the packet goes on to somebody who was not judged.
         [{ header: 43, body: Uint8Array.of(2, 0, 1, ...new Uint8Array(20)) }],
         [{ header: 43, body: Uint8Array.of(2, 4, 1, ...new Uint8Array(20)) }],
@@ -147,9 +174,10 @@ export const PACKET_CASES: readonly Case[] = [
     name: 'an extension header that ends after the packet is malformed',
     family: 6,
     run: (rig, at) => {
-      for (const header of [0, 43, 51, 60]) {
+      for (const header of [0, 43, 60]) {
         const headers = [{ header, body: Uint8Array.of(255, 0, 0, 0, 0, 0, 0) }];
         rig.drop('from a', tcp({ ...ends(at), ...ports, headers }), 'malformed');
+        rig.drop('from a', ip({ ...ends(at), headers }, 59, new Uint8Array(8)), 'malformed');
       }
     },
   },

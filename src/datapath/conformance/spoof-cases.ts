@@ -1,12 +1,15 @@
 // A pod is the attacker: it speaks for itself alone, with its own MAC, its own addresses, its own neighbours' messages.
 import { arp, BROADCAST_MAC, concat, icmp, neighbour, tcp, udp } from '../packets.ts';
-import { type Case, way } from './case.ts';
+import type { Case } from './case.ts';
 import { macOfPod, type Names } from './rig.ts';
+import { DEFAULT } from './tables.ts';
 
 const ports = { sport: 40000, dport: 80 };
 const ALL_NODES = 'ff02::1';
 const ALL_ROUTERS = 'ff02::2';
-const LINK_LOCAL = 'fe80::5:1';
+/** Made from a's MAC (RFC 4291, appendix A), and made from nothing. */
+const LINK_LOCAL = 'fe80::ff:fe00:5001';
+const OTHER_LINK_LOCAL = 'fe80::1';
 const NOBODY = '::';
 
 /** An NDP message with a fixed part of zeros. */
@@ -51,7 +54,8 @@ export const SPOOF_CASES: readonly Case[] = [
     run: (rig, at) => {
       rig.drop('from a', udp({ from: at.a, to: multicast(at), ...ports }), 'multicast');
       if (at.family === 4) rig.drop('from a', udp({ from: at.a, to: '255.255.255.255', ...ports }), 'multicast');
-      rig.drop('from a', udp({ from: at.b, to: multicast(at), ...ports }), 'spoofed-source');
+      const group = BROADCAST_MAC;
+      rig.drop('from a', udp({ from: at.a, to: at.b, ...ports, destinationMac: group }), 'multicast');
     },
   },
   {
@@ -68,7 +72,7 @@ export const SPOOF_CASES: readonly Case[] = [
         }
         const foreign = { operation, senderMac: macOfPod('b'), sender: at.a, target: at.c };
         rig.drop('from a', arp(foreign), 'spoofed-neighbour');
-        rig.dropAsIs('from a', arp(foreign), 'spoofed-source');
+        rig.dropAsIs('from a', arp({ ...foreign, senderMac: own, sourceMac: macOfPod('b') }), 'spoofed-neighbour');
       }
     },
   },
@@ -123,24 +127,44 @@ export const SPOOF_CASES: readonly Case[] = [
       const foreign = { from: at.a, to: ALL_NODES, target: at.a, option: macOfPod('b') };
       rig.drop('from a', neighbour({ type: 'advertisement', ...foreign }), 'spoofed-neighbour');
       rig.drop('from a', neighbour({ type: 'solicitation', ...foreign }), 'spoofed-neighbour');
-      rig.drop('from a', neighbour({ type: 'solicitation', ...foreign, from: at.b, option }), 'spoofed-source');
+      for (const from of [at.b, OTHER_LINK_LOCAL, at.node]) {
+        rig.drop('from a', neighbour({ type: 'solicitation', ...foreign, from, option }), 'spoofed-neighbour');
+      }
+      const nobody = { type: 'advertisement', from: NOBODY, to: ALL_NODES, target: at.a } as const;
+      rig.drop('from a', neighbour(nobody), 'spoofed-neighbour');
+      rig.drop('from a', neighbour({ ...nobody, from: at.a, target: OTHER_LINK_LOCAL }), 'spoofed-neighbour');
       rig.drop('from a', discovery(134, 12, { from: LINK_LOCAL, to: ALL_NODES }), 'spoofed-neighbour');
       rig.drop('from a', discovery(137, 36, { from: LINK_LOCAL, to: at.b }), 'spoofed-neighbour');
     },
   },
   {
-    name: 'neighbour discovery that came over a router, or is not whole, is malformed',
+    name: 'neighbour discovery that came over a router is a forgery, one that is not whole is malformed',
     family: 6,
     run: (rig, at) => {
       const ask = { type: 'solicitation', from: at.a, to: ALL_NODES, target: at.b } as const;
-      rig.drop('from a', neighbour({ ...ask, hopLimit: 64 }), 'malformed');
-      rig.drop('to a', neighbour({ ...ask, from: at.outside, to: at.a, hopLimit: 254 }), 'malformed');
-      rig.drop('from a', discovery(135, 20, { from: at.a, to: ALL_NODES, code: 1 }), 'malformed');
+      rig.drop('from a', neighbour({ ...ask, hopLimit: 64 }), 'spoofed-neighbour');
+      rig.drop('to a', neighbour({ ...ask, from: at.outside, to: at.a, hopLimit: 254 }), 'spoofed-neighbour');
+      rig.drop('from a', neighbour({ ...ask, fragment: { id: 1, offset: 0, more: true } }), 'spoofed-neighbour');
       rig.drop('from a', discovery(135, 19, { from: at.a, to: ALL_NODES }), 'malformed');
+      rig.drop('from a', discovery(136, 19, { from: at.a, to: ALL_NODES }), 'malformed');
       // An option of length 0 never ends; one of length 8 ends after the packet.
       rig.drop('from a', discovery(135, 20 + 8, { from: at.a, to: ALL_NODES }), 'malformed');
       const option = neighbour({ ...ask, option: macOfPod('a') });
-      rig.drop('from a', option.with(14 + 40 + 24 + 1, 8), 'malformed');
+      rig.drop('from a', option.with(14 + 40 + 24, 14).with(14 + 40 + 24 + 1, 8), 'malformed');
+    },
+  },
+  {
+    name: 'neighbour discovery is not judged, so it does not leave the link',
+    family: 6,
+    run: (rig, at) => {
+      const option = macOfPod('a');
+      rig.policy('a', 'egress', [DEFAULT]);
+      for (const to of [at.outside, at.remote, at.unlearnt]) {
+        const leak = { from: at.a, to, target: at.a, option };
+        rig.drop('from a', neighbour({ type: 'solicitation', ...leak }), 'spoofed-neighbour');
+        rig.drop('from a', neighbour({ type: 'advertisement', ...leak }), 'spoofed-neighbour');
+      }
+      rig.pass('from a', neighbour({ type: 'solicitation', from: at.a, to: at.node, target: at.node, option }));
     },
   },
   {
@@ -153,9 +177,10 @@ export const SPOOF_CASES: readonly Case[] = [
       for (const type of [131, 132, 143]) {
         rig.pass('from a', listener(type, LINK_LOCAL));
         rig.pass('from a', listener(type, NOBODY));
-        rig.drop('from a', listener(type, at.b), 'spoofed-source');
+        rig.drop('from a', listener(type, at.b), 'spoofed-neighbour');
       }
-      rig.drop('from a', listener(130, at.a), 'multicast');
+      rig.drop('from a', listener(130, at.a), 'spoofed-neighbour');
+      rig.pass('to a', listener(130, OTHER_LINK_LOCAL));
     },
   },
   {
@@ -164,14 +189,6 @@ export const SPOOF_CASES: readonly Case[] = [
     run: (rig, at) => {
       rig.drop('from a', udp({ from: LINK_LOCAL, to: at.b, ...ports }), 'spoofed-source');
       rig.drop('from a', udp({ from: NOBODY, to: at.b, ...ports }), 'spoofed-source');
-    },
-  },
-  {
-    name: 'the MAC that a frame is for changes no verdict',
-    run: (rig, at) => {
-      for (const place of way('a', 'b')) {
-        rig.pass(place, tcp({ from: at.a, to: at.b, ...ports, destinationMac: BROADCAST_MAC }));
-      }
     },
   },
 ];

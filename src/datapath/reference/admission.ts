@@ -2,8 +2,8 @@
 
 import type { DropReason, EndpointLink } from '#datapath/port.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { sameBytes } from './bytes.ts';
-import type { NeighbourMessage, ParsedFrame, Transport, Tuple } from './packet.ts';
+import { readUint, sameBytes } from './bytes.ts';
+import type { NeighbourMessage, ParsedFrame, Transport } from './packet.ts';
 
 /** passes: not a matter of policy · judged: by its tuple · else the reason it is dropped for. */
 export type Admission =
@@ -11,62 +11,104 @@ export type Admission =
   | { readonly kind: 'judged' }
   | { readonly kind: 'drop'; readonly reason: DropReason };
 
+/** A pod's interface; `admitted` addresses have an endpoint record; `isHere`: the node's address, or a local pod's. */
+export type Place = EndpointLink & {
+  readonly admitted: readonly Address[];
+  readonly isHere: (address: Address) => boolean;
+};
+
 type Frame = Exclude<ParsedFrame, { kind: 'drop' }>;
+type Neighbourly = Extract<Transport, { kind: 'neighbour' | 'listener' }>;
 
 const PASSES: Admission = { kind: 'passes' };
 const JUDGED: Admission = { kind: 'judged' };
-const ROUTER_ADVERTISEMENT = 134;
+const FORGED: Admission = drop('spoofed-neighbour');
+const ARP_REQUEST = 1;
 const ADVERTISEMENT = 136;
-const REDIRECT = 137;
-const LISTENER_QUERY = 130;
+/** Listener query, router advertisement, redirect: a pod is no router. */
+const ROUTERS_ONLY: ReadonlySet<number> = new Set([130, 134, 137]);
+const MAX_OPTIONS = 4;
 
-/** The source check: MAC, then ARP, NDP and MLD by what they claim, then the IP source. */
-export function admitFromPod(link: EndpointLink, frame: Frame): Admission {
-  if (!sameBytes(frame.sourceMac, link.mac)) return drop('spoofed-source');
-  if (frame.kind === 'arp') {
-    const honest = sameBytes(frame.senderMac, link.mac) && (isZero(frame.sender) || owns(link, frame.sender));
-    return honest ? PASSES : drop('spoofed-neighbour');
+/** The source check: ARP, NDP and MLD by what they claim, then groups, then MAC and IP source. */
+export function admitFromPod(place: Place, frame: Frame): Admission {
+  if (frame.kind === 'arp') return admitArp(place, frame);
+  const { transport, macs } = frame;
+  const ownMac = sameBytes(macs.source, place.mac);
+  if (transport.kind === 'neighbour' || transport.kind === 'listener') {
+    return ownMac ? admitNeighbour(place, transport) : FORGED;
   }
-  const { transport } = frame;
-  if (transport.kind === 'neighbour') return admitNeighbour(link, transport.tuple, transport.message);
-  if (isListenerReport(transport)) return onLink(link, transport.tuple.source) ? PASSES : drop('spoofed-source');
-  if (!owns(link, transport.tuple.source)) return drop('spoofed-source');
-  return isMulticast(transport.tuple.destination) ? drop('multicast') : JUDGED;
+  const toGroup = ((macs.destination[0] ?? 0) & 1) === 1;
+  if (toGroup || isGroup(transport.tuple.destination)) return drop('multicast');
+  return ownMac && includes(place.addresses, transport.tuple.source) ? JUDGED : drop('spoofed-source');
 }
 
 /** What is sent to a pod must be for it. ARP, NDP and MLD come from its own gateway. */
 export function admitToPod(link: EndpointLink, frame: Frame): Admission {
-  if (frame.kind === 'arp' || frame.transport.kind === 'neighbour') return PASSES;
-  const { destination } = frame.transport.tuple;
-  if (frame.transport.kind === 'listener' && isMulticast(destination)) return PASSES;
-  if (isMulticast(destination)) return drop('multicast');
-  return owns(link, destination) ? JUDGED : drop('no-endpoint');
+  if (frame.kind === 'arp') return PASSES;
+  const { transport } = frame;
+  if (transport.kind === 'neighbour' || transport.kind === 'listener') return isHonest(transport) ? PASSES : FORGED;
+  if (isGroup(transport.tuple.destination)) return drop('multicast');
+  return includes(link.addresses, transport.tuple.destination) ? JUDGED : drop('no-endpoint');
 }
 
-function admitNeighbour(link: EndpointLink, tuple: Tuple, message: NeighbourMessage): Admission {
-  if (!onLink(link, tuple.source)) return drop('spoofed-source');
-  const { type, target } = message;
-  // Router advertisements and redirects are a router's; a pod is none.
-  if (type === ROUTER_ADVERTISEMENT || type === REDIRECT) return drop('spoofed-neighbour');
-  const claims = type === ADVERTISEMENT && target !== null && !owns(link, target) && !isLinkLocal(target);
-  const foreignMac = message.claimedMacs.some((mac) => !sameBytes(mac, link.mac));
-  return claims || foreignMac ? drop('spoofed-neighbour') : PASSES;
+function admitArp(place: Place, frame: Extract<Frame, { kind: 'arp' }>): Admission {
+  if (!sameBytes(frame.senderMac, place.mac) || !sameBytes(frame.macs.source, place.mac)) return FORGED;
+  // 0.0.0.0 asks whether an address is taken (RFC 5227); it claims nothing.
+  const claimsNothing = isZero(frame.sender) && frame.operation === ARP_REQUEST;
+  return claimsNothing || includes(place.admitted, frame.sender) ? PASSES : FORGED;
 }
 
-/** Reports and dones, not queries. */
-function isListenerReport(transport: Transport): boolean {
-  const { tuple } = transport;
-  return transport.kind === 'listener' && tuple.policyPort >> 8 !== LISTENER_QUERY && isMulticast(tuple.destination);
+function admitNeighbour(place: Place, transport: Neighbourly): Admission {
+  const { source, destination } = transport.tuple;
+  const type = transport.tuple.policyPort >> 8;
+  if (!isHonest(transport) || ROUTERS_ONLY.has(type) || !staysOnLink(place, destination)) return FORGED;
+  const speaksForItself = isOwn(place, source) || (isZero(source) && type !== ADVERTISEMENT);
+  if (!speaksForItself) return FORGED;
+  return transport.kind === 'neighbour' ? admitClaims(place, transport.message) : PASSES;
 }
 
-/** Sources that neighbour discovery may have: the pod's own, link-local, or none yet. */
-function onLink(link: EndpointLink, source: Address): boolean {
-  return owns(link, source) || isLinkLocal(source) || isZero(source);
+function admitClaims(place: Place, message: NeighbourMessage): Admission {
+  const claims = message.type === ADVERTISEMENT;
+  if (claims && (message.target === null || !isOwn(place, message.target))) return FORGED;
+  return admitOptions(place, message.options);
 }
 
-function owns(link: EndpointLink, address: Address): boolean {
+/** Link-layer address options (1, 2) must name the pod's own MAC. */
+function admitOptions(place: Place, options: Uint8Array): Admission {
+  for (let at = 0, count = 0; at < options.length; count++) {
+    const length = (readUint(options, at + 1, 1) ?? 0) * 8;
+    if (count === MAX_OPTIONS) return FORGED;
+    if (length === 0 || at + length > options.length) return drop('malformed');
+    const namesMac = options[at] === 1 || options[at] === 2;
+    if (namesMac && !sameBytes(options.subarray(at + 2, at + length), place.mac)) return FORGED;
+    at += length;
+  }
+  return PASSES;
+}
+
+function isHonest(transport: Neighbourly): boolean {
+  return transport.kind === 'neighbour' ? transport.message.honest : transport.honest;
+}
+
+/** Neighbour discovery is not judged, so it must not be a way out. */
+function staysOnLink(place: Place, destination: Address): boolean {
+  return isGroup(destination) || isLinkLocal(destination) || place.isHere(destination);
+}
+
+/** An address of the pod: one it was given, or the link-local one that its MAC gives (RFC 4291, appendix A). */
+function isOwn(place: Place, address: Address): boolean {
+  return includes(place.admitted, address) || formatAddress(address) === formatAddress(linkLocalOf(place.mac));
+}
+
+function linkLocalOf(mac: Uint8Array): Address {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac;
+  const high = ((a ^ 2) * 0x1000000 + b * 0x10000 + c * 0x100 + 0xff) >>> 0;
+  return { family: 6, words: [0xfe800000, 0, high, 0xfe000000 + d * 0x10000 + e * 0x100 + f] };
+}
+
+function includes(addresses: readonly Address[], address: Address): boolean {
   const key = formatAddress(address);
-  return link.addresses.some((own) => formatAddress(own) === key);
+  return addresses.some((own) => formatAddress(own) === key);
 }
 
 function isZero(address: Address): boolean {
@@ -78,10 +120,10 @@ function isLinkLocal(address: Address): boolean {
   return address.family === 6 && (address.words[0] ?? 0) >>> 22 === 0x3fa;
 }
 
-/** 224.0.0.0/4 and the limited broadcast; ff00::/8. */
-function isMulticast(address: Address): boolean {
-  const first = address.words[0] ?? 0;
-  return address.family === 6 ? first >>> 24 === 0xff : first >>> 28 === 0xe || first === 0xffffffff;
+/** Multicast, reserved and broadcast: 224.0.0.0 and up; ff00::/8. */
+function isGroup(address: Address): boolean {
+  const first = (address.words[0] ?? 0) >>> 24;
+  return address.family === 6 ? first === 0xff : first >= 224;
 }
 
 function drop(reason: DropReason): Admission {

@@ -3,10 +3,10 @@
 import type { RuleNumber } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
 import { formatAddress } from '#net/address.ts';
-import { TCP } from '#net/protocol.ts';
+import { TCP, UDP } from '#net/protocol.ts';
 import type { TcpFlags, Tuple } from './packet.ts';
 
-/** One end's verdict on a connection. Zero is `none`: never judged here. */
+/** One end's verdict on a connection. Zero is `none`: no end of ours. */
 export type Leg = {
   readonly verdict: 'none' | 'allow' | 'deny';
   /** The local endpoint it was judged for; an address's next owner has another. */
@@ -14,85 +14,79 @@ export type Leg = {
   /** The epoch read before the tables were. */
   readonly epoch: number;
   readonly rule: RuleNumber | null;
-  /** Allowed because the packet came from the endpoint's own node, not by policy. */
-  readonly host: boolean;
 };
 
-export const NO_LEG: Leg = { verdict: 'none', generation: 0, epoch: 0, rule: null, host: false };
+export const NO_LEG: Leg = { verdict: 'none', generation: 0, epoch: 0, rule: null };
 
-/**
- * none: not TCP · half-open: SYN seen · answered: SYN-ACK too · established · fin-request, fin-reply: one side is done,
- * the other may still send for long · closing: both sides are done, or a RST.
- */
-export type TcpState = 'none' | 'half-open' | 'answered' | 'established' | 'fin-request' | 'fin-reply' | 'closing';
+/** none: not TCP · half-open: SYN seen · answered: SYN-ACK too · established · closing: both sides are done, or a RST. */
+export type TcpState = 'none' | 'half-open' | 'answered' | 'established' | 'closing';
 
-/** States of connections that both sides agreed on and that may still carry data: never evicted. */
-const KEPT: ReadonlySet<TcpState> = new Set(['established', 'fin-request', 'fin-reply']);
+/** Which way a packet of an entry travels. */
+export type Travel = 'request' | 'reply';
 
 export type Entry = {
   /** The first packet's tuple: who asked whom, on which port. */
   readonly initiator: Tuple;
   readonly egress: Leg;
   readonly ingress: Leg;
+  /** Opened by the endpoint's own node: its ingress was not judged. */
+  readonly host: boolean;
+  /** Cut by a recheck: it denies until it expires. */
+  readonly tombstone: boolean;
   readonly state: TcpState;
+  /** The sides that have sent a FIN. */
+  readonly finished: ReadonlySet<Travel>;
   readonly lastSeenNs: bigint;
 };
-
-/** Which way a packet of an entry travels. */
-export type Travel = 'request' | 'reply';
 
 export type ConntrackLimits = {
   /** Established TCP: full means that new work is refused, never that a flow is evicted. */
   readonly established: number;
-  /** Half-open TCP and everything else: least recently used goes first. */
+  /** Half-open and closing TCP, everything else, tombstones: least recently written goes first. */
   readonly other: number;
 };
 
 const SECOND = 1_000_000_000n;
 
-/** How long an entry lives without a packet, by state. `tombstone` counts from the packet that was cut. */
-export const TIMEOUTS_NS: { readonly [state in TcpState | 'tombstone']: bigint } = {
-  none: 60n * SECOND,
-  'half-open': 60n * SECOND,
-  answered: 60n * SECOND,
-  established: 21_600n * SECOND,
-  'fin-request': 21_600n * SECOND,
-  'fin-reply': 21_600n * SECOND,
-  closing: 30n * SECOND,
+/** How long an entry lives without a packet. A tombstone counts from the packet that was cut. */
+const TIMEOUTS_NS: Readonly<Record<'established' | 'otherTcp' | 'udp' | 'other' | 'tombstone', bigint>> = {
+  established: 86_400n * SECOND,
+  otherTcp: 60n * SECOND,
+  udp: 120n * SECOND,
+  other: 60n * SECOND,
   tombstone: 120n * SECOND,
 };
 
-/** True where a leg denies: a recheck cut this connection. */
-export function isTombstone(entry: Entry): boolean {
-  return entry.egress.verdict === 'deny' || entry.ingress.verdict === 'deny';
+/** A fresh entry for the first packet of a connection. */
+export function newEntry(
+  first: Tuple,
+  legs: { egress: Leg; ingress: Leg },
+  at: { nowNs: bigint; host: boolean },
+): Entry {
+  const state = first.protocol === TCP ? 'half-open' : 'none';
+  const { nowNs: lastSeenNs, host } = at;
+  return { initiator: first, ...legs, host, tombstone: false, state, finished: new Set(), lastSeenNs };
 }
 
-/** True where the packet goes from the side that opened the connection. */
+/** Which way a packet of this entry goes: with or against the one that opened it. */
 export function travelOf(entry: Entry, tuple: Tuple): Travel {
-  const same =
-    formatAddress(entry.initiator.source) === formatAddress(tuple.source) &&
-    entry.initiator.sourcePort === tuple.sourcePort;
+  const { source, sourcePort } = entry.initiator;
+  const same = formatAddress(source) === formatAddress(tuple.source) && sourcePort === tuple.sourcePort;
   return same ? 'request' : 'reply';
 }
 
-/** The state after a TCP packet. Established needs both sides: a lone sender can't fill the table that never evicts. */
-export function nextState(state: TcpState, travel: Travel, flags: TcpFlags): TcpState {
-  if (state === 'none') return 'none';
-  if (flags.rst || state === 'closing') return 'closing';
-  if (flags.fin) return KEPT.has(state) ? afterFin(state, travel) : 'closing';
+/** The entry after a TCP packet. Established needs both sides: a lone sender can't fill the table that never evicts. */
+export function advance(entry: Entry, travel: Travel, flags: TcpFlags): Entry {
+  if (entry.state === 'none' || entry.state === 'closing') return entry;
+  const finished = flags.fin ? new Set([...entry.finished, travel]) : entry.finished;
+  if (flags.rst || finished.size === 2) return { ...entry, finished, state: 'closing' };
+  return { ...entry, finished, state: handshake(entry.state, travel, flags) };
+}
+
+function handshake(state: TcpState, travel: Travel, flags: TcpFlags): TcpState {
   if (state === 'half-open' && travel === 'reply' && flags.syn && flags.ack) return 'answered';
   if (state === 'answered' && travel === 'request' && flags.ack && !flags.syn) return 'established';
   return state;
-}
-
-function afterFin(state: TcpState, travel: Travel): TcpState {
-  const own = `fin-${travel}` as const;
-  return state === 'established' || state === own ? own : 'closing';
-}
-
-/** True where the connection is ending: a SYN on it opens a new one. */
-export function isEnding(entry: Entry): boolean {
-  return entry.state === 'closing' || entry.state === 'fin-request' || entry.state === 'fin-reply';
 }
 
 /** The table. Expiry is judged at look-up. */
@@ -109,15 +103,13 @@ export class Conntrack {
   find(tuple: Tuple, nowNs: bigint): Entry | null {
     const key = keyOf(tuple);
     const entry = this.#established.get(key) ?? this.#other.get(key);
-    if (entry === undefined) return null;
-    const timeout = TIMEOUTS_NS[isTombstone(entry) ? 'tombstone' : entry.state];
-    return nowNs - entry.lastSeenNs > timeout ? null : entry;
+    return entry === undefined || nowNs - entry.lastSeenNs > timeoutOf(entry) ? null : entry;
   }
 
-  /** Writes a whole entry. False where the table that never evicts has no room: the entry is as it was. */
+  /** Writes a whole entry. False where the table that never evicts has no room: everything is as it was. */
   store(entry: Entry, nowNs: bigint): boolean {
     const key = keyOf(entry.initiator);
-    if (KEPT.has(entry.state) && !isTombstone(entry)) return this.#storeEstablished(key, entry, nowNs);
+    if (entry.state === 'established' && !entry.tombstone) return this.#storeEstablished(key, entry, nowNs);
     this.#established.delete(key);
     this.#other.delete(key);
     this.#other.set(key, entry);
@@ -149,10 +141,11 @@ export class Conntrack {
   }
 }
 
-/** A fresh entry for the first packet of a connection. */
-export function newEntry(first: Tuple, legs: { egress: Leg; ingress: Leg }, nowNs: bigint): Entry {
-  const state = first.protocol === TCP ? 'half-open' : 'none';
-  return { initiator: first, ...legs, state, lastSeenNs: nowNs };
+function timeoutOf(entry: Entry): bigint {
+  if (entry.tombstone) return TIMEOUTS_NS.tombstone;
+  if (entry.state === 'established') return TIMEOUTS_NS.established;
+  if (entry.state !== 'none') return TIMEOUTS_NS.otherTcp;
+  return entry.initiator.protocol === UDP ? TIMEOUTS_NS.udp : TIMEOUTS_NS.other;
 }
 
 /** One key for both directions: the lower (address, port) first. */

@@ -2,15 +2,13 @@
 import type { Plan } from '#compile/plan.ts';
 import { TCP } from '#net/protocol.ts';
 import {
+  advance,
   Conntrack,
   type ConntrackLimits,
   type Entry,
-  isEnding,
-  isTombstone,
   type Leg,
   NO_LEG,
   newEntry,
-  nextState,
   travelOf,
 } from './conntrack.ts';
 import { type Epochs, type Judgement, judgePort, judgeProtocol, type LegPlace, ownedLegs } from './legs.ts';
@@ -27,8 +25,7 @@ export type FlowOptions = {
 export type FlowOutcome = { readonly outcome: Outcome; readonly change: 'new' | 'close' | null };
 
 type Legs = { readonly egress: Leg; readonly ingress: Leg };
-
-const NO_LEGS: Legs = { egress: NO_LEG, ingress: NO_LEG };
+type Judged = { readonly outcome: Outcome; readonly legs: Legs };
 
 export class Flows {
   readonly #plan: Plan;
@@ -46,47 +43,52 @@ export class Flows {
   /** Judges a packet whose ports are known. */
   judge(passage: Passage): FlowOutcome {
     const entry = this.#conntrack.find(passage.tuple, passage.nowNs);
-    const reopens = entry !== null && isEnding(entry) && !isTombstone(entry) && isOpening(passage.flags);
-    return entry === null || reopens ? this.#judgeNew(passage) : this.#judgeKnown(passage, entry);
+    if (entry === null || this.#isDead(passage, entry)) return this.#judgeNew(passage, 'store');
+    if (!isOpening(passage.flags)) return this.#judgeKnown(passage, entry);
+    // On a closing or cut connection a SYN is a new one; from the side that was asked it is never this one.
+    if (entry.state === 'closing' || entry.tombstone) return this.#judgeNew(passage, 'store');
+    if (travelOf(entry, passage.tuple) === 'request') return this.#judgeKnown(passage, entry);
+    return this.#judgeNew(passage, entry.state === 'established' ? 'keep' : 'store');
   }
 
   /** Judges a later fragment whose first one was not seen: no ports, no connection. */
   judgePortless(tuple: Tuple): Outcome {
-    let outcome = PASS;
-    for (const place of ownedLegs(this.#plan, tuple)) {
-      outcome = withLeg(outcome, place, judgeProtocol(this.#plan, place, tuple));
-      if (outcome.verdict === 'drop') break;
-    }
-    return outcome;
+    return this.#judgeLegs(tuple, judgeProtocol).outcome;
   }
 
   /** True where the tuple is of a connection that passes now. Refreshes nothing. */
   isLive(tuple: Tuple, nowNs: bigint): boolean {
     const entry = this.#conntrack.find(tuple, nowNs);
-    if (entry === null || isTombstone(entry)) return false;
-    return ownedLegs(this.#plan, entry.initiator).every((place) => {
-      const leg = entry[place.direction];
-      if (leg.host && leg.generation === this.#epochs.generationOf(place.own.address)) return true;
-      if (this.#epochs.isCurrent(leg, place)) return leg.verdict === 'allow';
-      return judgePort(this.#plan, place, entry.initiator).reason === 'none';
-    });
+    if (entry === null || entry.tombstone || this.#isInherited(entry)) return false;
+    return entry.host || this.#isCurrent(entry);
   }
 
-  #judgeNew(passage: Passage): FlowOutcome {
-    if (passage.tuple.protocol === TCP && !isOpening(passage.flags)) return unchanged(dropped('mid-flow'));
-    const { outcome, legs } = this.#judgeLegs(passage, newEntry(passage.tuple, NO_LEGS, passage.nowNs));
-    if (outcome.verdict === 'drop' || !passage.opens) return unchanged(outcome);
-    return this.#store(passage, newEntry(passage.tuple, legs, passage.nowNs), { outcome, change: 'new' });
+  /** `keep`: an open connection of these ports stands already. */
+  #judgeNew(passage: Passage, entry: 'store' | 'keep'): FlowOutcome {
+    const { tuple, nowNs, ownNode: host } = passage;
+    if (passage.kind === 'belongs') return unchanged(dropped('mid-flow'));
+    const { outcome, legs } = host ? this.#hostLegs(tuple) : this.#judgeLegs(tuple, judgePort);
+    if (outcome.verdict === 'drop' || passage.kind === 'single' || entry === 'keep') return unchanged(outcome);
+    return this.#store(passage, newEntry(tuple, legs, { nowNs, host }), { outcome, change: 'new' });
   }
 
   #judgeKnown(passage: Passage, entry: Entry): FlowOutcome {
-    const { outcome, legs } = this.#judgeLegs(passage, entry);
-    // Tables that can't be followed deny this packet and cut nothing for good.
-    if (outcome.reason === 'no-identity' || outcome.reason === 'table-error') return unchanged(outcome);
-    const stays = outcome.verdict === 'drop' || passage.flags === null;
-    const state = stays ? entry.state : nextState(entry.state, travelOf(entry, passage.tuple), passage.flags);
-    const change = state === 'closing' && entry.state !== 'closing' ? 'close' : null;
-    return this.#store(passage, { ...entry, ...legs, state, lastSeenNs: passage.nowNs }, { outcome, change });
+    if (entry.host || (!entry.tombstone && this.#isCurrent(entry))) return this.#proceed(passage, entry);
+    const isCutForGood = entry.tombstone && (entry.initiator.protocol === TCP || this.#isCurrent(entry));
+    if (isCutForGood) return unchanged(deniedEarlier(entry));
+    const { outcome, legs } = this.#judgeLegs(entry.initiator, judgePort);
+    if (outcome.verdict === 'pass') return this.#proceed(passage, { ...entry, ...legs, tombstone: false });
+    if (entry.tombstone) return unchanged(deniedEarlier(entry));
+    const buried: Entry = { ...entry, ...legs, tombstone: true, lastSeenNs: passage.nowNs };
+    return this.#store(passage, buried, { outcome, change: null });
+  }
+
+  #proceed(passage: Passage, entry: Entry): FlowOutcome {
+    const { flags, nowNs } = passage;
+    const moved = flags === null ? entry : advance(entry, travelOf(entry, passage.tuple), flags);
+    const change = moved.state === 'closing' && entry.state !== 'closing' ? 'close' : null;
+    const outcome: Outcome = { ...PASS, egressRule: entry.egress.rule, ingressRule: entry.ingress.rule };
+    return this.#store(passage, { ...moved, lastSeenNs: nowNs }, { outcome, change });
   }
 
   #store(passage: Passage, entry: Entry, done: FlowOutcome): FlowOutcome {
@@ -94,52 +96,54 @@ export class Flows {
     return this.#conntrack.store(entry, passage.nowNs) ? done : unchanged(dropped('conntrack-full'));
   }
 
-  /** Judges what is not current, always in the initiator's direction; egress first, and no further than a deny. */
-  #judgeLegs(passage: Passage, entry: Entry): { readonly outcome: Outcome; readonly legs: Legs } {
+  /** Judges every leg that is ours, so that an event names both rules; the first that denies is the reason. */
+  #judgeLegs(initiator: Tuple, judge: (plan: Plan, place: LegPlace, initiator: Tuple) => Judgement): Judged {
     // Read before any table: an update that comes in between makes what is stored here stale, never current.
     const epoch = this.#epochs.now;
     let outcome = PASS;
-    let legs: Legs = { egress: entry.egress, ingress: entry.ingress };
-    for (const place of ownedLegs(this.#plan, entry.initiator)) {
-      const judged = this.#judgeLeg(passage, entry, { place, epoch });
-      outcome = withLeg(outcome, place, judged.judgement);
-      legs = { ...legs, [place.direction]: judged.leg };
-      if (outcome.verdict === 'drop') break;
+    let legs: Legs = { egress: NO_LEG, ingress: NO_LEG };
+    for (const place of ownedLegs(this.#plan, initiator)) {
+      const judgement = judge(this.#plan, place, initiator);
+      outcome = withLeg(outcome, place, judgement);
+      const verdict = judgement.reason === 'none' ? 'allow' : 'deny';
+      const generation = this.#epochs.generationOf(place.own.address);
+      legs = { ...legs, [place.direction]: { verdict, generation, epoch, rule: judgement.rule } };
     }
     return { outcome, legs };
   }
 
-  #judgeLeg(
-    passage: Passage,
-    entry: Entry,
-    at: { readonly place: LegPlace; readonly epoch: number },
-  ): { readonly judgement: Judgement; readonly leg: Leg } {
-    const { place, epoch } = at;
-    const before = entry[place.direction];
-    const generation = this.#epochs.generationOf(place.own.address);
-    if (isHostLeg(passage, entry, { place, generation })) {
-      const leg: Leg = { verdict: 'allow', generation, epoch, rule: null, host: true };
-      return { judgement: { reason: 'none', rule: null }, leg };
-    }
-    if (!before.host && this.#epochs.isCurrent(before, place)) {
-      const reason = before.verdict === 'allow' ? 'none' : 'denied-earlier';
-      return { judgement: { reason, rule: before.rule }, leg: before };
-    }
-    const judgement = judgePort(this.#plan, place, entry.initiator);
-    const verdict = judgement.reason === 'none' ? 'allow' : 'deny';
-    return { judgement, leg: { verdict, generation, epoch, rule: judgement.rule, host: false } };
+  /** Ingress from the endpoint's own node is not judged. */
+  #hostLegs(initiator: Tuple): Judged {
+    const generation = this.#epochs.generationOf(initiator.destination);
+    const ingress: Leg = { verdict: 'allow', generation, epoch: this.#epochs.now, rule: null };
+    return { outcome: PASS, legs: { egress: NO_LEG, ingress } };
+  }
+
+  /** What the own node opened passes only while it still comes from the node itself, and the other way round. */
+  #isDead(passage: Passage, entry: Entry): boolean {
+    if (this.#isInherited(entry)) return true;
+    const asks = passage.hook === 'to-pod' && travelOf(entry, passage.tuple) === 'request';
+    return asks && passage.ownNode !== entry.host;
+  }
+
+  /** What an earlier owner of an address opened is dead for its next owner. */
+  #isInherited(entry: Entry): boolean {
+    return ownedLegs(this.#plan, entry.initiator).some(
+      (place) => entry[place.direction].generation !== this.#epochs.generationOf(place.own.address),
+    );
+  }
+
+  #isCurrent(entry: Entry): boolean {
+    return ownedLegs(this.#plan, entry.initiator).every((place) =>
+      this.#epochs.isCurrent(entry[place.direction], place),
+    );
   }
 }
 
-/** Ingress from the endpoint's own node, and the replies to it. Its address alone does not make a packet the node's. */
-function isHostLeg(
-  passage: Passage,
-  entry: Entry,
-  at: { readonly place: LegPlace; readonly generation: number },
-): boolean {
-  if (at.place.direction !== 'ingress') return false;
-  if (travelOf(entry, passage.tuple) === 'request') return passage.ownNode;
-  return entry.ingress.host && entry.ingress.generation === at.generation;
+function deniedEarlier(entry: Entry): Outcome {
+  const leg = entry.egress.verdict === 'deny' ? 'egress' : 'ingress';
+  const rules = { egressRule: entry.egress.rule, ingressRule: entry.ingress.rule };
+  return { verdict: 'drop', reason: 'denied-earlier', leg, ...rules };
 }
 
 function isOpening(flags: TcpFlags | null): boolean {

@@ -2,8 +2,8 @@
 import { formatAddress } from '#net/address.ts';
 import type { Fragment, Tuple } from './packet.ts';
 
-/** A datagram's fragments arrive within this time or not at all (RFC 8200 §4.5). */
-const LIFETIME_NS = 60_000_000_000n;
+/** A datagram's fragments arrive within this time or not at all. */
+const LIFETIME_NS = 30_000_000_000n;
 const CAPACITY = 8192;
 
 /** A bounded map from datagram to the tuple of its first fragment; the oldest goes first. */
@@ -29,5 +29,5 @@ export class FragmentMap {
 }
 
 function keyOf(fragment: Fragment, tuple: Tuple): string {
-  return `${formatAddress(tuple.source)} ${formatAddress(tuple.destination)} ${fragment.protocol} ${fragment.id}`;
+  return `${formatAddress(tuple.source)} ${formatAddress(tuple.destination)} ${tuple.protocol} ${fragment.id}`;
 }

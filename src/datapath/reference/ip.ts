@@ -29,11 +29,14 @@ export type IpResult =
 /** Strict for what arrives; `quoted` for the start of a packet inside an ICMP error, whose end is cut off. */
 export type IpStrictness = 'whole' | 'quoted';
 
-const HOP_BY_HOP = 0;
 const ROUTING = 43;
 const FRAGMENT = 44;
-const AUTHENTICATION = 51;
-const DESTINATION_OPTIONS = 60;
+/** Hop-by-hop, routing, fragment, destination options. */
+const WALKED: ReadonlySet<Protocol> = new Set([0, ROUTING, FRAGMENT, 60]);
+/** Mobility, HIP, Shim6: extension headers that nobody needs here and that would hide what follows. */
+const REFUSED: ReadonlySet<Protocol> = new Set([135, 139, 140]);
+const LOOSE_SOURCE_ROUTE = 131;
+const STRICT_SOURCE_ROUTE = 137;
 /** Longer chains are an attack on parsers, not traffic (RFC 8504 §5.3 lets hosts limit them). */
 export const MAX_EXTENSION_HEADERS = 6;
 
@@ -47,12 +50,13 @@ export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const headerLength = (first & 15) * 4;
   const end = strictness === 'quoted' ? Math.min(total, bytes.length) : total;
   if (first >> 4 !== 4 || headerLength < 20 || headerLength > end || end > bytes.length) return dropped('malformed');
+  if (!areOptionsSound(bytes.subarray(20, headerLength))) return dropped('malformed');
   const place = readUint(bytes, 6, 2) ?? 0;
   const protocol = bytes[9] ?? 0;
   const packet = { source, destination, hopLimit: bytes[8] ?? 0, protocol, payload: bytes.subarray(headerLength, end) };
   const offset = place & 0x1fff;
   const whole = offset === 0 && (place & 0x2000) === 0;
-  return checked({ ...packet, fragment: whole ? null : { id: readUint(bytes, 4, 2) ?? 0, protocol, offset } });
+  return checked({ ...packet, fragment: whole ? null : { id: readUint(bytes, 4, 2) ?? 0, offset } });
 }
 
 /** Parses an IPv6 packet (RFC 8200) down to its upper-layer protocol. */
@@ -72,24 +76,35 @@ export function parseIpv6(bytes: Uint8Array, strictness: IpStrictness): IpResult
   return checked({ ...packet, payload: bytes.subarray(walk.at, end) });
 }
 
+/** False for source routes, which change the destination after it was judged, and for options without a length. */
+function areOptionsSound(options: Uint8Array): boolean {
+  for (let at = 0; at < options.length - 1; ) {
+    const option = options[at] ?? 0;
+    const length = option === 1 ? 1 : (options[at + 1] ?? 0);
+    if (option === 0) return true;
+    if (option === LOOSE_SOURCE_ROUTE || option === STRICT_SOURCE_ROUTE || length === 0) return false;
+    if (option !== 1 && length < 2) return false;
+    at += length;
+  }
+  return true;
+}
+
 type Walk = { readonly protocol: Protocol; readonly at: number; readonly fragment: Fragment | null };
 
 function walkExtensions(bytes: Uint8Array): Walk | DropReason {
   let protocol = bytes[6] ?? 0;
   let at = 40;
   let fragment: Fragment | null = null;
-  let fragmented = false;
-  for (let count = 0; isExtension(protocol); count++) {
-    if (count === MAX_EXTENSION_HEADERS || (protocol === HOP_BY_HOP && count > 0)) return 'extension-header';
+  for (let count = 0; WALKED.has(protocol) || REFUSED.has(protocol); count++) {
+    if (count === MAX_EXTENSION_HEADERS || REFUSED.has(protocol)) return 'extension-header';
     const next = readUint(bytes, at, 1);
-    const size = extensionLength(bytes, at, protocol);
-    if (next === null || size === null || at + size > bytes.length) return 'malformed';
+    const size = protocol === FRAGMENT ? 8 : ((readUint(bytes, at + 1, 1) ?? 0) + 1) * 8;
+    if (next === null || at + size > bytes.length) return 'malformed';
     // With segments left the final destination is another one than the header's: not the one judged here.
     if (protocol === ROUTING && bytes[at + 3] !== 0) return 'extension-header';
     if (protocol === FRAGMENT) {
-      if (fragmented) return 'extension-header';
-      fragmented = true;
-      fragment = fragmentAt(bytes, at, next);
+      if (fragment !== null) return 'extension-header';
+      fragment = fragmentAt(bytes, at);
       if (fragment !== null && fragment.offset > 0) return { protocol: next, at: at + size, fragment };
     }
     protocol = next;
@@ -98,23 +113,11 @@ function walkExtensions(bytes: Uint8Array): Walk | DropReason {
   return { protocol, at, fragment };
 }
 
-function isExtension(protocol: Protocol): boolean {
-  return [HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS].includes(protocol);
-}
-
-/** Bytes of the extension header; null past the end. AH counts in units of 4 (RFC 4302), the others in units of 8. */
-function extensionLength(bytes: Uint8Array, at: number, protocol: Protocol): number | null {
-  if (protocol === FRAGMENT) return 8;
-  const units = readUint(bytes, at + 1, 1);
-  if (units === null) return null;
-  return protocol === AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
-}
-
 /** An atomic fragment (RFC 6946) is a whole packet: null. */
-function fragmentAt(bytes: Uint8Array, at: number, protocol: Protocol): Fragment | null {
+function fragmentAt(bytes: Uint8Array, at: number): Fragment | null {
   const place = readUint(bytes, at + 2, 2) ?? 0;
   const whole = place >> 3 === 0 && (place & 1) === 0;
-  return whole ? null : { id: readUint(bytes, at + 4, 4) ?? 0, protocol, offset: place >> 3 };
+  return whole ? null : { id: readUint(bytes, at + 4, 4) ?? 0, offset: place >> 3 };
 }
 
 /** A TCP fragment at offset 1 could rewrite the flags of the first (RFC 1858). */

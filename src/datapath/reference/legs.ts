@@ -87,9 +87,8 @@ export class Epochs {
     return this.#generations.get(formatAddress(address)) ?? 0;
   }
 
-  /** True where the leg was judged for this owner and nothing it depends on changed since. */
+  /** True where nothing that the leg's judgement depends on changed since. */
   isCurrent(leg: Leg, place: LegPlace): boolean {
-    if (leg.verdict === 'none' || leg.generation !== this.generationOf(place.own.address)) return false;
     const needed = [
       this.#sets.get(place.own[place.direction]),
       this.#peers.get(formatAddress(place.peer)),

@@ -22,7 +22,7 @@ export const ECHO_RESPONDER = -1;
 export type TcpFlags = { readonly fin: boolean; readonly syn: boolean; readonly rst: boolean; readonly ack: boolean };
 
 /** A fragment's datagram and its place; null in a packet that is whole. */
-export type Fragment = { readonly id: number; readonly protocol: Protocol; readonly offset: number };
+export type Fragment = { readonly id: number; readonly offset: number };
 
 /** What follows the IP header. */
 export type Transport =
@@ -35,23 +35,33 @@ export type Transport =
   /** `inner` is null where the quoted packet does not name a flow. */
   | { readonly kind: 'icmp-error'; readonly tuple: Tuple; readonly inner: Tuple | null }
   | { readonly kind: 'neighbour'; readonly tuple: Tuple; readonly message: NeighbourMessage }
-  | { readonly kind: 'listener'; readonly tuple: Tuple }
+  | { readonly kind: 'listener'; readonly tuple: Tuple; readonly honest: boolean }
   /** A fragment other than the first: no ports. */
   | { readonly kind: 'later-fragment'; readonly tuple: Tuple };
 
-/** NDP (RFC 4861): the address it speaks about and the MACs it claims for the sender. */
+/** NDP (RFC 4861): the address it speaks about, and its options, which may claim MACs. */
 export type NeighbourMessage = {
   readonly type: number;
+  /** False where a router or a fragment could have had a hand in it: it speaks for nobody on this link. */
+  readonly honest: boolean;
   readonly target: Address | null;
-  readonly claimedMacs: readonly Uint8Array[];
+  readonly options: Uint8Array;
 };
+
+export type FrameMacs = { readonly source: Uint8Array; readonly destination: Uint8Array };
 
 export type ParsedFrame =
   | { readonly kind: 'drop'; readonly reason: DropReason; readonly tuple: Tuple | null }
-  | { readonly kind: 'arp'; readonly sourceMac: Uint8Array; readonly senderMac: Uint8Array; readonly sender: Address }
+  | {
+      readonly kind: 'arp';
+      readonly macs: FrameMacs;
+      readonly operation: number;
+      readonly senderMac: Uint8Array;
+      readonly sender: Address;
+    }
   | {
       readonly kind: 'ip';
-      readonly sourceMac: Uint8Array;
+      readonly macs: FrameMacs;
       readonly fragment: Fragment | null;
       readonly transport: Transport;
     };

@@ -7,7 +7,7 @@ import { readAddress, readUint } from './bytes.ts';
 import { type IpPacket, type IpResult, parseIpv4, parseIpv6 } from './ip.ts';
 import {
   ECHO_RESPONDER,
-  type NeighbourMessage,
+  type FrameMacs,
   type ParsedFrame,
   type TcpFlags,
   type Transport,
@@ -19,6 +19,8 @@ const IPV4_TYPE = 0x0800;
 const IPV6_TYPE = 0x86dd;
 const ARP_TYPE = 0x0806;
 
+const SOLICITATION = 135;
+const ADVERTISEMENT = 136;
 const ICMP_ERRORS: ReadonlySet<number> = new Set([3, 4, 5, 11, 12]);
 const ICMPV6_ERRORS: ReadonlySet<number> = new Set([1, 2, 3, 4]);
 /** Bytes a transport header must have. */
@@ -33,15 +35,15 @@ const ICMP_BYTES = 8;
 export function parseFrame(frame: Uint8Array): ParsedFrame {
   const type = readUint(frame, 12, 2);
   if (type === null) return { kind: 'drop', reason: 'malformed', tuple: null };
-  const sourceMac = frame.subarray(6, 12);
+  const macs: FrameMacs = { source: frame.subarray(6, 12), destination: frame.subarray(0, 6) };
   const payload = frame.subarray(ETHERNET);
-  if (type === ARP_TYPE) return parseArp(payload, sourceMac);
-  if (type === IPV4_TYPE) return parseIp(parseIpv4(payload, 'whole'), sourceMac);
-  if (type === IPV6_TYPE) return parseIp(parseIpv6(payload, 'whole'), sourceMac);
+  if (type === ARP_TYPE) return parseArp(payload, macs);
+  if (type === IPV4_TYPE) return parseIp(parseIpv4(payload, 'whole'), macs);
+  if (type === IPV6_TYPE) return parseIp(parseIpv6(payload, 'whole'), macs);
   return { kind: 'drop', reason: 'ethertype', tuple: null };
 }
 
-function parseArp(bytes: Uint8Array, sourceMac: Uint8Array): ParsedFrame {
+function parseArp(bytes: Uint8Array, macs: FrameMacs): ParsedFrame {
   const hardware = readUint(bytes, 0, 4);
   const sizes = readUint(bytes, 4, 2);
   const sender = readAddress(bytes, 14, 4);
@@ -50,16 +52,16 @@ function parseArp(bytes: Uint8Array, sourceMac: Uint8Array): ParsedFrame {
   if (hardware !== 0x0001_0800 || sizes !== 0x0604 || sender === null || !whole) {
     return { kind: 'drop', reason: 'malformed', tuple: null };
   }
-  return { kind: 'arp', sourceMac, senderMac: bytes.subarray(8, 14), sender };
+  return { kind: 'arp', macs, operation: readUint(bytes, 6, 2) ?? 0, senderMac: bytes.subarray(8, 14), sender };
 }
 
-function parseIp(result: IpResult, sourceMac: Uint8Array): ParsedFrame {
+function parseIp(result: IpResult, macs: FrameMacs): ParsedFrame {
   if (result.kind === 'drop') {
     const known = result.source !== null && result.to !== null;
     return { kind: 'drop', reason: result.reason, tuple: known ? portless(result.source, result.to, 0) : null };
   }
   const transport = parseTransport(result.packet);
-  if (typeof transport !== 'string') return { kind: 'ip', sourceMac, fragment: result.packet.fragment, transport };
+  if (typeof transport !== 'string') return { kind: 'ip', macs, fragment: result.packet.fragment, transport };
   const { source, destination, protocol } = result.packet;
   return { kind: 'drop', reason: transport, tuple: portless(source, destination, protocol) };
 }
@@ -76,11 +78,21 @@ function parseTransport(packet: IpPacket): Transport | DropReason {
   if (needed === undefined) return { kind: 'flow', tuple };
   if (packet.payload.length < needed) return packet.fragment === null ? 'malformed' : 'fragment-tiny';
   const withPorts = readPorts(packet.payload, tuple);
-  if (packet.protocol !== TCP) return { kind: 'flow', tuple: withPorts };
+  if (packet.protocol === TCP) return parseTcp(packet, withPorts);
+  const stated = readUint(packet.payload, 4, 2) ?? 0;
+  // 0 is what the kernel's own offloads write into large datagrams.
+  if (packet.protocol === UDP && stated !== 0 && stated < 8) return 'malformed';
+  return { kind: 'flow', tuple: withPorts };
+}
+
+function parseTcp(packet: IpPacket, tuple: Tuple): Transport | DropReason {
   const headerLength = ((packet.payload[12] ?? 0) >> 4) * 4;
-  if (headerLength < 20) return 'malformed';
-  if (headerLength > packet.payload.length) return packet.fragment === null ? 'malformed' : 'fragment-tiny';
-  return { kind: 'tcp', tuple: withPorts, flags: tcpFlags(packet.payload[13] ?? 0) };
+  const impossible = headerLength < 20 || headerLength > packet.payload.length;
+  if (impossible) return packet.fragment === null ? 'malformed' : 'fragment-tiny';
+  const flags = tcpFlags(packet.payload[13] ?? 0);
+  // No stack opens and ends in one segment: a probe.
+  if (flags.syn && (flags.fin || flags.rst)) return 'malformed';
+  return { kind: 'tcp', tuple, flags };
 }
 
 function readPorts(payload: Uint8Array, tuple: Tuple): Tuple {
@@ -112,7 +124,9 @@ function parseIcmp(packet: IpPacket, tuple: Tuple): Transport | DropReason {
     return { kind: 'icmp-error', tuple: typed, inner: parseInner(payload.subarray(ICMP_BYTES), v6) };
   }
   if (v6 && type >= 133 && type <= 137) return parseNeighbour(packet, typed);
-  if (v6 && ((type >= 130 && type <= 132) || type === 143)) return { kind: 'listener', tuple: typed };
+  if (v6 && ((type >= 130 && type <= 132) || type === 143)) {
+    return { kind: 'listener', tuple: typed, honest: packet.hopLimit === 1 && fragment === null };
+  }
   return { kind: 'message', tuple: typed };
 }
 
@@ -137,27 +151,14 @@ function withEchoId(payload: Uint8Array, tuple: Tuple): Tuple {
   return { ...tuple, sourcePort: id, destinationPort: ECHO_RESPONDER };
 }
 
-/** RFC 4861 §6.1, §7.1: hop limit 255, code 0, whole options; RFC 6980: never in fragments. */
+/** RFC 4861 §6.1, §7.1: hop limit 255; RFC 6980: never in fragments. */
 function parseNeighbour(packet: IpPacket, tuple: Tuple): Transport | DropReason {
   const { payload } = packet;
   const type = payload[0] ?? 0;
-  if (packet.hopLimit !== 255 || payload[1] !== 0 || packet.fragment !== null) return 'malformed';
-  const hasTarget = type === 135 || type === 136 || type === 137;
-  const fixed = type === 133 ? 8 : type === 134 ? 16 : type === 137 ? 40 : 24;
-  const claimedMacs = linkLayerOptions(payload, fixed);
-  if (payload.length < fixed || claimedMacs === null) return 'malformed';
-  const message: NeighbourMessage = { type, target: hasTarget ? readAddress(payload, 8, 6) : null, claimedMacs };
-  return { kind: 'neighbour', tuple, message };
-}
-
-/** Source (1) and target (2) link-layer address options; null where an option has no length or no end. */
-function linkLayerOptions(payload: Uint8Array, start: number): readonly Uint8Array[] | null {
-  const found: Uint8Array[] = [];
-  for (let at = start; at < payload.length; ) {
-    const length = (readUint(payload, at + 1, 1) ?? 0) * 8;
-    if (length === 0 || at + length > payload.length) return null;
-    if (payload[at] === 1 || payload[at] === 2) found.push(payload.subarray(at + 2, at + 8));
-    at += length;
-  }
-  return found;
+  const hasTarget = type === SOLICITATION || type === ADVERTISEMENT;
+  const fixed = hasTarget ? 24 : 8;
+  if (payload.length < fixed) return 'malformed';
+  const honest = packet.hopLimit === 255 && packet.fragment === null;
+  const target = hasTarget ? readAddress(payload, 8, 6) : null;
+  return { kind: 'neighbour', tuple, message: { type, honest, target, options: payload.subarray(fixed) } };
 }

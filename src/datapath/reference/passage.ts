@@ -1,10 +1,10 @@
 // A packet on its way through conntrack and policy, and what becomes of it.
 import type { RuleNumber } from '#compile/plan.ts';
 import type { DropReason } from '#datapath/port.ts';
-import { ICMP, ICMPV6 } from '#net/protocol.ts';
+import { ICMP, ICMPV6, TCP } from '#net/protocol.ts';
 import type { Direction } from '#policy/model.ts';
 import type { Judgement, LegPlace } from './legs.ts';
-import type { TcpFlags, Transport, Tuple } from './packet.ts';
+import { ECHO_RESPONDER, type TcpFlags, type Transport, type Tuple } from './packet.ts';
 
 /** A frame at a pod's interface. */
 export type Injection = {
@@ -33,23 +33,35 @@ export type Passage = {
   readonly tuple: Tuple;
   /** null where the packet has none to tell: not TCP, or a later fragment. */
   readonly flags: TcpFlags | null;
-  /** True where this packet may be the first of a connection that replies belong to. */
-  readonly opens: boolean;
+  /**
+   * opens: it may be the first of a connection · single: it is judged alone, no replies belong to it · belongs: it
+   * passes with a connection or not at all.
+   */
+  readonly kind: 'opens' | 'single' | 'belongs';
+  readonly hook: Injection['hook'];
   readonly ownNode: boolean;
   readonly nowNs: bigint;
 };
 
-/** Only a request or a packet of a two-way protocol opens; other ICMP messages have no replies to let in. */
-export function passageOf(transport: Transport, from: { readonly ownNode: boolean; readonly nowNs: bigint }): Passage {
-  const flags = transport.kind === 'tcp' ? transport.flags : null;
-  const asks = transport.kind === 'echo' && !transport.reply;
-  const opens = transport.kind === 'tcp' || transport.kind === 'flow' || asks;
-  return { ...from, tuple: transport.tuple, flags, opens };
+/** What every passage of one frame has. */
+export type From = Pick<Passage, 'hook' | 'ownNode' | 'nowNs'>;
+
+/** The passage of a packet that is whole, or the first fragment of one. */
+export function passageOf(transport: Transport, from: From): Passage {
+  const { tuple } = transport;
+  if (transport.kind === 'echo') return { ...from, tuple, flags: null, kind: transport.reply ? 'belongs' : 'opens' };
+  if (transport.kind === 'flow') return { ...from, tuple, flags: null, kind: 'opens' };
+  if (transport.kind !== 'tcp') return { ...from, tuple, flags: null, kind: 'single' };
+  const { flags } = transport;
+  return { ...from, tuple, flags, kind: flags.syn && !flags.ack ? 'opens' : 'belongs' };
 }
 
-/** A later fragment of a datagram whose first one had this tuple. It has no flags and no type: it opens no ICMP flow. */
-export function laterPassage(tuple: Tuple, from: { readonly ownNode: boolean; readonly nowNs: bigint }): Passage {
-  return { ...from, tuple, flags: null, opens: !isIcmp(tuple) };
+/** A later fragment of a datagram whose first one had this tuple. */
+export function laterPassage(tuple: Tuple, from: From): Passage {
+  const isReply = isIcmp(tuple) && tuple.sourcePort === ECHO_RESPONDER;
+  const isMessage = isIcmp(tuple) && !isReply && tuple.destinationPort !== ECHO_RESPONDER;
+  const kind = isMessage ? 'single' : tuple.protocol === TCP || isReply ? 'belongs' : 'opens';
+  return { ...from, tuple, flags: null, kind };
 }
 
 /** True for ICMP in IPv4 and ICMPv6 in IPv6. */
@@ -60,7 +72,7 @@ export function isIcmp(tuple: Tuple): boolean {
 /** The outcome with one more leg judged. */
 export function withLeg(outcome: Outcome, place: LegPlace, judgement: Judgement): Outcome {
   const rule = place.direction === 'egress' ? { egressRule: judgement.rule } : { ingressRule: judgement.rule };
-  if (judgement.reason === 'none') return { ...outcome, ...rule };
+  if (judgement.reason === 'none' || outcome.verdict === 'drop') return { ...outcome, ...rule };
   return { ...outcome, ...rule, verdict: 'drop', reason: judgement.reason, leg: place.direction };
 }
 

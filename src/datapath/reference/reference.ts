@@ -11,6 +11,7 @@ import type { ParsedFrame, Tuple } from './packet.ts';
 import { parseFrame } from './parse.ts';
 import {
   dropped,
+  type From,
   type Injection,
   isIcmp,
   laterPassage,
@@ -87,10 +88,11 @@ export class ReferenceDatapath implements Datapath {
   }
 
   #judgeFrame(injection: Injection, frame: ParsedFrame): Outcome {
-    if (frame.kind === 'drop') return dropped(frame.reason);
     const link = this.#links.get(injection.interfaceIndex);
     if (link === undefined) return dropped('no-endpoint');
-    const admission = injection.hook === 'from-pod' ? admitFromPod(link, frame) : admitToPod(link, frame);
+    if (frame.kind === 'drop') return dropped(frame.reason);
+    const place = { ...link, admitted: this.#admitted(link), isHere: (address: Address) => this.#isHere(address) };
+    const admission = injection.hook === 'from-pod' ? admitFromPod(place, frame) : admitToPod(link, frame);
     if (admission.kind === 'drop') return dropped(admission.reason);
     return admission.kind === 'passes' || frame.kind !== 'ip' ? PASS : this.#judgeIp(injection, frame);
   }
@@ -101,23 +103,24 @@ export class ReferenceDatapath implements Datapath {
     const source = this.#plan.endpoints.get(formatAddress(tuple.source));
     const destination = this.#plan.endpoints.get(formatAddress(tuple.destination));
     if (source !== undefined && source.pod === destination?.pod) return PASS;
-    if (frame.transport.kind === 'icmp-error') return this.#judgeError(injection, tuple, frame.transport.inner);
     const fromStack = injection.hook === 'to-pod' && injection.locallyGenerated;
     const ownNode = fromStack && destination !== undefined && isOwnNode(this.#plan, destination, tuple.source);
-    return this.#judgeFlow(injection, frame, ownNode ? 'own-node' : 'other');
+    const from: From = { hook: injection.hook, ownNode, nowNs: injection.nowNs };
+    if (frame.transport.kind === 'icmp-error') return this.#judgeError(from, tuple, frame.transport.inner);
+    return this.#judgeFlow(injection, frame, from);
   }
 
-  #judgeFlow(injection: Injection, frame: IpFrame, sender: 'own-node' | 'other'): Outcome {
+  #judgeFlow(injection: Injection, frame: IpFrame, from: From): Outcome {
     const { transport, fragment } = frame;
-    const from = { ownNode: sender === 'own-node', nowNs: injection.nowNs };
-    if (fragment === null) return this.#judgePassage(injection, passageOf(transport, from));
-    if (transport.kind !== 'later-fragment') {
-      this.#fragments.store(fragment, transport.tuple, injection.nowNs);
-      return this.#judgePassage(injection, passageOf(transport, from));
+    if (fragment !== null && transport.kind === 'later-fragment') {
+      const known = this.#fragments.find(fragment, transport.tuple, from.nowNs);
+      if (known !== null) return this.#judgePassage(injection, laterPassage(known, from));
+      return from.ownNode ? PASS : this.#flows.judgePortless(transport.tuple);
     }
-    const known = this.#fragments.find(fragment, transport.tuple, injection.nowNs);
-    if (known !== null) return this.#judgePassage(injection, laterPassage(known, from));
-    return from.ownNode ? PASS : this.#flows.judgePortless(transport.tuple);
+    const outcome = this.#judgePassage(injection, passageOf(transport, from));
+    // Only a first fragment that passed speaks for the rest of its datagram.
+    if (outcome.verdict === 'pass' && fragment !== null) this.#fragments.store(fragment, transport.tuple, from.nowNs);
+    return outcome;
   }
 
   #judgePassage(injection: Injection, passage: Passage): Outcome {
@@ -130,12 +133,25 @@ export class ReferenceDatapath implements Datapath {
    * An ICMP error passes with the live connection that it quotes, and comes to the one who sent the quoted packet.
    * A pod speaks only of packets that were sent to it.
    */
-  #judgeError(injection: Injection, outer: Tuple, inner: Tuple | null): Outcome {
+  #judgeError(from: From, outer: Tuple, inner: Tuple | null): Outcome {
     const unrelated = dropped('icmp-unrelated');
-    if (inner === null || formatAddress(inner.source) !== formatAddress(outer.destination)) return unrelated;
+    if (inner === null) return from.ownNode ? PASS : unrelated;
+    if (formatAddress(inner.source) !== formatAddress(outer.destination)) return unrelated;
     const isForged = formatAddress(inner.destination) !== formatAddress(outer.source);
-    if (injection.hook === 'from-pod' && isForged) return unrelated;
-    return this.#flows.isLive(inner, injection.nowNs) ? PASS : unrelated;
+    if (from.hook === 'from-pod' && isForged) return unrelated;
+    return from.ownNode || this.#flows.isLive(inner, from.nowNs) ? PASS : unrelated;
+  }
+
+  /** The addresses of the link that an endpoint record names. */
+  #admitted(link: EndpointLink): readonly Address[] {
+    return link.addresses.filter((address) => this.#plan.endpoints.has(formatAddress(address)));
+  }
+
+  /** An address of this node or of a pod on it. */
+  #isHere(address: Address): boolean {
+    const key = formatAddress(address);
+    if (this.#plan.endpoints.has(key)) return true;
+    return [...this.#plan.endpoints.values()].some((endpoint) => isOwnNode(this.#plan, endpoint, address));
   }
 
   /** A local interface's address without an endpoint record is closed, to its peers too. */
