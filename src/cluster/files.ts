@@ -14,7 +14,7 @@ const STDIN = '-';
 
 /** Reads every path. What can't be read is a diagnostic; the rest is still read. A file reached twice is read once. */
 export function readFiles(paths: readonly string[]): ReadFiles {
-  const state: State = { files: [], diagnostics: [], seen: new Set() };
+  const state = emptyState();
   for (const path of paths) {
     if (path === STDIN) readStdin(state);
     else readPath(state, path);
@@ -22,14 +22,31 @@ export function readFiles(paths: readonly string[]): ReadFiles {
   return state;
 }
 
-/** The manifest files that the paths stand for now, without reading them; `-` is left out. */
-export function listFiles(paths: readonly string[]): { files: readonly string[]; diagnostics: readonly Diagnostic[] } {
-  const state: State & { names: string[] } = { files: [], diagnostics: [], seen: new Set(), names: [] };
-  for (const path of paths) if (path !== STDIN) walk(state, path, (name) => state.names.push(name));
-  return { files: state.names, diagnostics: state.diagnostics };
+/** What the paths stand for now: manifest files, and the directories that were walked. `-` is left out. */
+export type Listing = {
+  readonly names: readonly string[];
+  readonly directories: readonly string[];
+  readonly diagnostics: readonly Diagnostic[];
+};
+
+/** Lists the manifest files without reading them. */
+export function listFiles(paths: readonly string[]): Listing {
+  const state = emptyState();
+  const names: string[] = [];
+  for (const path of paths) if (path !== STDIN) walk(state, path, (name) => names.push(name));
+  return { names, directories: state.directories, diagnostics: state.diagnostics };
 }
 
-type State = { readonly files: ManifestFile[]; readonly diagnostics: Diagnostic[]; readonly seen: Set<string> };
+type State = {
+  readonly files: ManifestFile[];
+  readonly directories: string[];
+  readonly diagnostics: Diagnostic[];
+  readonly seen: Set<string>;
+};
+
+function emptyState(): State {
+  return { files: [], directories: [], diagnostics: [], seen: new Set() };
+}
 
 function readPath(state: State, path: string): void {
   walk(state, path, (name) => {
@@ -84,6 +101,7 @@ function walk(state: State, path: string, visit: (name: string) => void): void {
 function walkDirectory(state: State, directory: string, visit: (name: string) => void): number {
   // A link to a directory above would lead round for ever: each real directory is entered once.
   if (!isFirst(state, directory)) return 0;
+  state.directories.push(directory);
   let found = 0;
   for (const name of readdirSync(directory).sort()) {
     if (name.startsWith('.')) continue;
