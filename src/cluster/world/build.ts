@@ -3,7 +3,6 @@
 import { lowerNetworkPolicy } from '#dialects/kubernetes/lower.ts';
 import { formatAddress } from '#net/address.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
-import { fieldsOf } from '#policy/fields.ts';
 import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { SourceObject } from '#policy/object.ts';
 import {
@@ -17,6 +16,7 @@ import {
 } from '#policy/world.ts';
 import { complainOf, placeOf, takeInventory, type UnknownKind } from './inventory.ts';
 import { findNodes } from './nodes.ts';
+import { mappingAt, rootOf } from './notes.ts';
 import { assignAddresses, needsAddress, placePods } from './place.ts';
 import { readLabels } from './pod.ts';
 import { findPods } from './workloads.ts';
@@ -59,8 +59,8 @@ function findNamespaces(objects: readonly SourceObject[]): Part<ReadonlyMap<stri
   const diagnostics: Diagnostic[] = [];
   for (const object of objects) {
     if (object.kind === 'Namespace') {
-      const written = fieldsOf(fieldsOf(object.content).metadata).labels;
-      const labels = { ...readLabels({ object, diagnostics }, written, 'metadata.labels') };
+      const notes = { object, diagnostics };
+      const labels = readLabels(notes, mappingAt(notes, rootOf(notes), 'metadata'));
       value.set(object.name, { name: object.name, labels: { ...labels, [NAMESPACE_NAME_LABEL]: object.name } });
     } else if (object.namespace !== '' && !value.has(object.namespace)) {
       value.set(object.namespace, impliedNamespace(object.namespace));

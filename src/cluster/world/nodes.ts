@@ -5,7 +5,8 @@ import type { Diagnostic } from '#policy/diagnostic.ts';
 import { fieldsOf, isAbsent, itemsOf } from '#policy/fields.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { Node } from '#policy/world.ts';
-import { type Notes, noteField, readLabels } from './pod.ts';
+import { fieldAt, itemsAt, type LocatedFields, mappingAt, mappingsAt, type Notes, noteField, rootOf } from './notes.ts';
+import { readLabels } from './pod.ts';
 
 export type FoundNodes = { readonly nodes: ReadonlyMap<string, Node>; readonly diagnostics: readonly Diagnostic[] };
 
@@ -29,37 +30,34 @@ export function findNodes(objects: readonly SourceObject[]): FoundNodes {
 }
 
 function readNode(notes: Notes): Node {
-  const content = fieldsOf(notes.object.content);
+  const root = rootOf(notes);
   return {
     name: notes.object.name,
-    labels: readLabels(notes, fieldsOf(content.metadata).labels, 'metadata.labels'),
-    addresses: distinct(internalAddresses(notes, itemsOf(fieldsOf(content.status).addresses))),
-    podCidrs: podBlocks(notes, fieldsOf(content.spec)),
+    labels: readLabels(notes, mappingAt(notes, root, 'metadata')),
+    addresses: distinct(internalAddresses(notes, mappingAt(notes, root, 'status'))),
+    podCidrs: podBlocks(notes, mappingAt(notes, root, 'spec')),
   };
 }
 
-function internalAddresses(notes: Notes, items: readonly unknown[]): Address[] {
-  const found: Address[] = [];
-  for (const [index, item] of items.entries()) {
-    const { type, address } = fieldsOf(item);
-    if (type !== 'InternalIP') continue;
-    const parsed = typeof address === 'string' ? parseAddress(address) : null;
-    if (parsed !== null) found.push(parsed);
-    else noteField(notes, `status.addresses[${index}].address`, { found: address, wanted: 'an IP address' });
-  }
-  return found;
+function internalAddresses(notes: Notes, status: LocatedFields): Address[] {
+  const internal = mappingsAt(notes, status, 'addresses').filter(({ value }) => value.type === 'InternalIP');
+  return internal.flatMap((item) => {
+    const at = fieldAt(item, 'address');
+    const parsed = typeof at.value === 'string' ? parseAddress(at.value) : null;
+    if (parsed === null) noteField(notes, at, 'an IP address');
+    return parsed === null ? [] : [parsed];
+  });
 }
 
-function podBlocks(notes: Notes, spec: Readonly<Record<string, unknown>>): Cidr[] {
-  const listed = itemsOf(spec.podCIDRs);
-  const texts = listed.length > 0 ? listed : isAbsent(spec.podCIDR) ? [] : [spec.podCIDR];
-  const blocks: Cidr[] = [];
-  for (const text of texts) {
-    const parsed = typeof text === 'string' ? parseCidr(text) : null;
-    if (parsed !== null) blocks.push(parsed.cidr);
-    else noteField(notes, 'spec.podCIDRs', { found: text, wanted: 'a CIDR' });
-  }
-  return blocks;
+function podBlocks(notes: Notes, spec: LocatedFields): Cidr[] {
+  const listed = itemsAt(notes, spec, 'podCIDRs');
+  const single = fieldAt(spec, 'podCIDR');
+  const given = listed.length > 0 || isAbsent(single.value) ? listed : [single];
+  return given.flatMap((at) => {
+    const parsed = typeof at.value === 'string' ? parseCidr(at.value) : null;
+    if (parsed === null) noteField(notes, at, 'a CIDR');
+    return parsed === null ? [] : [parsed.cidr];
+  });
 }
 
 function hostAddresses(pod: SourceObject): Address[] {

@@ -3,6 +3,7 @@ import type { Diagnostic } from '#policy/diagnostic.ts';
 import { type Fields, fieldsOf, itemsOf } from '#policy/fields.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { type Pod, type PodKey, podKey, type Workload } from '#policy/world.ts';
+import { countAt, flagAt, type LocatedFields, mappingAt, type Notes, rootOf } from './notes.ts';
 import { type Owners, ownerKey, topWorkload } from './owners.ts';
 import { type PodShape, readPodShape, readPodStatus } from './pod.ts';
 
@@ -50,11 +51,9 @@ export function findPods(objects: readonly SourceObject[], nodeCount: number): F
   return { pods, diagnostics };
 }
 
-type Notes = { readonly object: SourceObject; readonly diagnostics: Diagnostic[] };
-
 function realPod(notes: Notes, workload: Workload): Pod {
-  const { namespace, name, content } = notes.object;
-  const shape = readPodShape(notes, content, '');
+  const { namespace, name } = notes.object;
+  const shape = readPodShape(notes, rootOf(notes));
   return podOf(shape, { namespace, name, workload, ...readPodStatus(notes) });
 }
 
@@ -68,13 +67,13 @@ function podOf(shape: PodShape, { namespace, name, workload, addresses, finished
 
 /** Pods with fresh names for a workload: `cart-0`, `cart-1`. */
 function madePods(notes: Notes, taken: ReadonlyMap<PodKey, Pod>, nodeCount: number): Pod[] {
-  const { kind, namespace, name, content } = notes.object;
+  const { kind, namespace, name } = notes.object;
+  const root = rootOf(notes);
   const path = TEMPLATE_PATHS.get(kind) ?? [];
-  const template = path.reduce<unknown>((value, key) => fieldsOf(value)[key], content);
-  const shape = readPodShape(notes, template, path.join('.'));
-  const spec = fieldsOf(fieldsOf(content).spec);
-  const count = replicaCount(kind, spec, nodeCount);
-  const finished = kind === 'Job' && isJobDone(fieldsOf(fieldsOf(content).status));
+  const template = path.reduce((parent, key) => mappingAt(notes, parent, key), root);
+  const shape = readPodShape(notes, template);
+  const count = replicaCount(notes, mappingAt({ ...notes, diagnostics: [] }, root, 'spec'), nodeCount);
+  const finished = kind === 'Job' && isJobDone(fieldsOf(root.value.status));
   const pods: Pod[] = [];
   for (let index = 0; pods.length < count; index++) {
     const podName = `${name}-${index}`;
@@ -86,25 +85,20 @@ function madePods(notes: Notes, taken: ReadonlyMap<PodKey, Pod>, nodeCount: numb
   return pods;
 }
 
-function replicaCount(kind: string, spec: Fields, nodeCount: number): number {
-  if (spec.suspend === true) return 0;
-  switch (kind) {
+function replicaCount(notes: Notes, spec: LocatedFields, nodeCount: number): number {
+  if (flagAt(notes, spec, 'suspend')) return 0;
+  switch (notes.object.kind) {
     case 'DaemonSet':
       return nodeCount;
     case 'CronJob':
       return 1;
     case 'Job':
-      return atMost(MOST_REPLICAS, spec.parallelism);
+      return Math.min(MOST_REPLICAS, countAt(notes, spec, 'parallelism') ?? 1);
     case 'StatefulSet':
-      return atMost(MOST_STATEFUL_REPLICAS, spec.replicas);
+      return Math.min(MOST_STATEFUL_REPLICAS, countAt(notes, spec, 'replicas') ?? 1);
     default:
-      return atMost(MOST_REPLICAS, spec.replicas);
+      return Math.min(MOST_REPLICAS, countAt(notes, spec, 'replicas') ?? 1);
   }
-}
-
-/** A number of replicas as it is written; absent means one. */
-function atMost(most: number, replicas: unknown): number {
-  return typeof replicas === 'number' ? Math.max(0, Math.min(most, Math.trunc(replicas))) : 1;
 }
 
 function isJobDone(status: Fields): boolean {
