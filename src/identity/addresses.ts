@@ -102,15 +102,23 @@ export class AddressTable {
   /** The rows inside a block. */
   inside(cidr: Cidr): number[] {
     const { family, words } = cidr.address;
-    const masks = words.map((_, index) => mask(cidr.length - index * 32));
+    const families = this.#family.data;
+    const first = this.#words[0].data;
+    const word = words[0] ?? 0;
+    const bits = mask(cidr.length);
     const found: number[] = [];
     for (let row = 0; row < this.#rows.end; row++) {
-      if (this.#family.at(row) !== family) continue;
-      if (this.#words.every((column, i) => ((column.at(row) ^ (words[i] ?? 0)) & (masks[i] ?? 0)) === 0)) {
-        found.push(row);
-      }
+      if (((first[row] ?? 0) ^ word) & bits || families[row] !== family) continue;
+      if (cidr.length <= 32 || this.#restInside(row, cidr)) found.push(row);
     }
     return found;
+  }
+
+  /** True where the words after the first are inside the block too. */
+  #restInside(row: number, cidr: Cidr): boolean {
+    return ([1, 2, 3] as const).every((index) => {
+      return ((this.#words[index].at(row) ^ (cidr.address.words[index] ?? 0)) & mask(cidr.length - index * 32)) === 0;
+    });
   }
 
   #take(address: Address): number {

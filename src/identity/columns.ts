@@ -86,6 +86,11 @@ export class Shared<Value> {
     return true;
   }
 
+  /** Every number in use. */
+  numbers(): IterableIterator<number> {
+    return this.#numbers.values();
+  }
+
   find(key: string): number | undefined {
     return this.#numbers.get(key);
   }

@@ -140,7 +140,7 @@ export class Identifier {
       const identity = this.#population.addresses.identity.at(row);
       before.set(row, identity);
       if (identity === NONE) continue;
-      this.#identities.at(identity).members--;
+      this.#identities.leave(identity);
       this.#population.addresses.identity.set(row, NONE);
     }
     this.#population.dirty.rows.clear();
@@ -158,7 +158,7 @@ export class Identifier {
   }
 
   #leaveBlock(block: Block): void {
-    if (block.identity !== null) this.#identities.at(block.identity).members--;
+    if (block.identity !== null) this.#identities.leave(block.identity);
     block.identity = null;
   }
 
@@ -234,15 +234,15 @@ export class Identifier {
 
   #place(row: number, to: IdentityEntry): void {
     const from = this.#population.addresses.identity.at(row);
-    if (from !== NONE) this.#identities.at(from).members--;
-    to.members++;
+    if (from !== NONE) this.#identities.leave(from);
+    this.#identities.join(to);
     this.#population.addresses.identity.set(row, to.number);
     this.#sink.address(this.#population.addresses.address(row), to.number);
   }
 
   #placeBlock(block: Block, to: IdentityEntry): void {
     this.#leaveBlock(block);
-    to.members++;
+    this.#identities.join(to);
     block.identity = to.number;
     this.#sink.prefix(block.cidr, to.number);
   }

@@ -15,6 +15,8 @@ export class Identities {
   /** More than one where atoms went away and left identities equal; the first is the one to use. */
   readonly #byContent = new Map<string, IdentityEntry[]>();
   readonly #byAtom = new Map<AtomNumber, IdentityEntry[]>();
+  /** Identities that may be without members. */
+  readonly #empty = new Set<IdentityEntry>();
   #next = 1;
   #twins = 0;
 
@@ -34,7 +36,12 @@ export class Identities {
 
   /** The identities with a higher number than this. */
   after(number: number): IdentityEntry[] {
-    return number === this.last ? [] : [...this.#byNumber.values()].filter((entry) => entry.number > number);
+    const found: IdentityEntry[] = [];
+    for (let next = number + 1; next <= this.last; next++) {
+      const entry = this.#byNumber.get(next);
+      if (entry !== undefined) found.push(entry);
+    }
+    return found;
   }
 
   values(): IterableIterator<IdentityEntry> {
@@ -57,6 +64,7 @@ export class Identities {
     if (found !== undefined) return found;
     const entry: IdentityEntry = { number: this.#next++, atoms, unknown, members: 0 };
     this.#byNumber.set(entry.number, entry);
+    this.#empty.add(entry);
     for (const atom of atoms) this.#atomList(atom).push(entry);
     this.#enter(entry);
     return entry;
@@ -80,9 +88,22 @@ export class Identities {
     this.#byAtom.delete(atom);
   }
 
+  /** One member more. */
+  join(entry: IdentityEntry): void {
+    entry.members++;
+  }
+
+  /** One member less. */
+  leave(number: number): void {
+    const entry = this.at(number);
+    entry.members--;
+    if (entry.members === 0) this.#empty.add(entry);
+  }
+
   /** Removes the identities without members and returns them. */
   retireEmpty(): IdentityEntry[] {
-    const gone = [...this.#byNumber.values()].filter((entry) => entry.members === 0);
+    const gone = [...this.#empty].filter((entry) => entry.members === 0);
+    this.#empty.clear();
     for (const entry of gone) {
       this.#byNumber.delete(entry.number);
       this.#leave(entry);

@@ -90,9 +90,13 @@ export class PodTable {
     else this.#moreAddresses.delete(row);
   }
 
-  /** The pods of a namespace. */
-  *inNamespace(namespace: number): IterableIterator<number> {
-    for (let row = this.#heads.at(namespace); row !== NONE; row = this.#next.at(row)) yield row;
+  /** The first pod of a namespace's chain, or NONE. */
+  firstIn(namespace: number): number {
+    return this.#heads.at(namespace);
+  }
+
+  nextAfter(row: number): number {
+    return this.#next.at(row);
   }
 
   /** Every pod, in no order. */

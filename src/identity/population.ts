@@ -5,8 +5,9 @@ import { impliedNamespace, isEndpoint, type Namespace, type Node, type Pod, type
 import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
 import { type Block, Blocks } from './blocks.ts';
-import { push, remember } from './collect.ts';
-import { PodTable } from './pods.ts';
+import { push } from './collect.ts';
+import type { Shared } from './columns.ts';
+import { type NamespaceEntry, PodTable } from './pods.ts';
 
 /** Places whose identity has to be found anew; the reader clears them. */
 export type Dirty = {
@@ -17,6 +18,10 @@ export type Dirty = {
   /** True where a pod block came or went. */
   podBlocks: boolean;
 };
+
+/** What is known of a label set and a selector; 0 is not yet. */
+const MATCHED = 1;
+const UNMATCHED = 2;
 
 export class Population {
   readonly pods: PodTable = new PodTable();
@@ -34,7 +39,9 @@ export class Population {
     const number = this.pods.namespaces.find(name);
     if (number === undefined) return;
     this.pods.namespaces.at(number).labels = this.namespaceLabels(name);
-    for (const pod of this.pods.inNamespace(number)) this.#soil(this.pods.addresses(pod));
+    for (let pod = this.pods.firstIn(number); pod !== NONE; pod = this.pods.nextAfter(pod)) {
+      this.#soil(this.pods.addresses(pod));
+    }
   }
 
   setNode(name: string, value: Node | null): void {
@@ -88,29 +95,40 @@ export class Population {
   /** Pods that a selector matches. */
   selectedBy(atom: SelectorAtom): number[] {
     const { namespaces, labelSets } = this.pods;
-    if (atom.namespaces.kind === 'named') {
-      const number = namespaces.find(atom.namespaces.name);
-      const pods = number === undefined ? [] : [...this.pods.inNamespace(number)];
-      return pods.filter((pod) => atom.podTest(labelSets.at(this.pods.labels(pod))));
+    const found: number[] = [];
+    const known = new Uint8Array(atom.namespaces.kind === 'named' ? 0 : labelSets.end);
+    for (const namespace of this.#namespacesOf(atom, namespaces)) {
+      for (let pod = this.pods.firstIn(namespace); pod !== NONE; pod = this.pods.nextAfter(pod)) {
+        const labels = this.pods.labels(pod);
+        if (known[labels] === UNMATCHED) continue;
+        const matches = known[labels] === MATCHED || atom.podTest(labelSets.at(labels));
+        known[labels] = matches ? MATCHED : UNMATCHED;
+        if (matches) found.push(pod);
+      }
     }
-    const inNamespace = new Map<number, boolean>();
-    const byLabels = new Map<number, boolean>();
-    return [...this.pods.values()].filter(
-      (pod) =>
-        remember(inNamespace, this.pods.namespace(pod), (n) => atom.namespaceTest(namespaces.at(n).labels)) &&
-        remember(byLabels, this.pods.labels(pod), (n) => atom.podTest(labelSets.at(n))),
-    );
+    return found;
+  }
+
+  #namespacesOf(atom: SelectorAtom, namespaces: Shared<NamespaceEntry>): readonly number[] {
+    if (atom.namespaces.kind === 'labelled') {
+      return [...namespaces.numbers()].filter((number) => atom.namespaceTest(namespaces.at(number).labels));
+    }
+    const number = namespaces.find(atom.namespaces.name);
+    return number === undefined ? [] : [number];
   }
 
   /** Pods with a named port, by the number it has there. */
   withPort(atom: PortAtom): Map<number, number[]> {
     const found = new Map<number, number[]>();
+    const values = new Map<number, Set<number>>();
+    for (const number of this.pods.portSets.numbers()) {
+      const ports = this.pods.portSets.at(number);
+      const own = ports.filter((port) => port.name === atom.name && port.protocol === atom.protocol);
+      if (own.length > 0) values.set(number, new Set(own.map((port) => port.port)));
+    }
+    if (values.size === 0) return found;
     for (const pod of this.pods.values()) {
-      const values = new Set<number>();
-      for (const port of this.pods.portSets.at(this.pods.ports(pod))) {
-        if (port.name === atom.name && port.protocol === atom.protocol) values.add(port.port);
-      }
-      for (const value of values) push(found, value, pod);
+      for (const value of values.get(this.pods.ports(pod)) ?? []) push(found, value, pod);
     }
     return found;
   }
