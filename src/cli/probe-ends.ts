@@ -1,13 +1,12 @@
 // Which connections `probe` tries: every pod to every pod, and named outside addresses, on every port asked for.
-import { type Probe, type ProbeEnd, probePairs } from '#datapath/reference/simulate.ts';
+import { DEFAULT_PORT, ownPorts, type Probe, type ProbeEnd, probePairs } from '#datapath/reference/simulate.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { ICMP, ICMPV6, protocolName, TCP } from '#net/protocol.ts';
+import { ICMP, ICMPV6, protocolName } from '#net/protocol.ts';
 import type { Pod, World } from '#policy/world.ts';
 import type { PortOption } from './options.ts';
 
 /** An ICMPv6 echo request: type 128, code 0. */
 export const ICMPV6_ECHO: number = 128 << 8;
-const DEFAULT_PORT: PortOption = { protocol: TCP, port: 80 };
 
 /** Which ports to try: those of the list everywhere, or, where it is null, on each pod those that it names itself. */
 export type PortChoice = readonly PortOption[] | null;
@@ -23,12 +22,6 @@ export function worldProbes(
   const among = (sources: readonly ProbeEnd[], destinations: readonly ProbeEnd[]): readonly Probe[] =>
     probePairs({ sources, destinations, ports: ports ?? [DEFAULT_PORT] });
   return [...among(pods, [...pods, ...outside]), ...among(outside, pods)].map(withFamilysIcmp);
-}
-
-/** The ports that a pod names, each once; TCP 80 for one that names none. */
-export function ownPorts(pod: Pod): readonly PortOption[] {
-  const ports = new Map(pod.ports.map(({ protocol, port }) => [`${protocol}/${port}`, { protocol, port }]));
-  return ports.size === 0 ? [DEFAULT_PORT] : [...ports.values()];
 }
 
 function isThere(pod: Pod): boolean {

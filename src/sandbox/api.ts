@@ -39,7 +39,8 @@ export type SandboxEvent =
   | { readonly kind: 'flows'; readonly node: string; readonly events: readonly FlowEvent[]; readonly lost: number };
 
 export type SandboxProbe = {
-  readonly ports: readonly ProbePort[];
+  /** Null: on each pod the ports that it names itself. */
+  readonly ports: readonly ProbePort[] | null;
   /** Outside addresses, probed as sources and as destinations. */
   readonly externals?: readonly Address[];
   readonly progress?: (done: number, total: number) => void;

@@ -14,7 +14,7 @@ export type ControlRequest =
   | {
       readonly id: number;
       readonly method: 'probe';
-      readonly ports: readonly ProbePort[];
+      readonly ports: readonly ProbePort[] | null;
       readonly externals: readonly string[];
     }
   | { readonly id: number; readonly method: 'status' | 'down' | 'events' };

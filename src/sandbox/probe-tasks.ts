@@ -34,27 +34,31 @@ export type Task = {
   attempts: number;
 };
 
-/** One task for each connection, in the order of the rows. */
+/** One task for each connection, in the order of the rows. From the outside to the outside is nobody's business here. */
 export function makeTasks(ask: Ask): readonly Task[] {
   const sources = endsByName(ask.sources);
   const destinations = endsByName(ask.destinations);
-  return probePairs(ask).map((asked, index) => {
-    const from = sources.get(asked.from);
-    const to = destinations.get(asked.to);
-    if (from === undefined || to === undefined)
-      throw new SandboxError('probe', 'an end has no namespace', 'report this');
-    const probe = { ...asked, flow: ofFamily(asked.flow) };
-    const ownNode = !from.endpoint && from.node !== null && from.node === to.node;
-    return {
-      index,
-      probe,
-      port: { protocol: asked.flow.protocol, port: asked.flow.port },
-      netns: from.netns,
-      egressNode: from.endpoint ? from.node : null,
-      ingressNode: to.endpoint && !ownNode ? to.node : null,
-      attempts: 0,
-    };
-  });
+  const isOurs = ({ from, to }: Probe): boolean =>
+    (sources.get(from)?.node ?? null) !== null || (destinations.get(to)?.node ?? null) !== null;
+  return probePairs(ask)
+    .filter(isOurs)
+    .map((asked, index) => {
+      const from = sources.get(asked.from);
+      const to = destinations.get(asked.to);
+      if (from === undefined || to === undefined)
+        throw new SandboxError('probe', 'an end has no namespace', 'report this');
+      const probe = { ...asked, flow: ofFamily(asked.flow) };
+      const ownNode = !from.endpoint && from.node !== null && from.node === to.node;
+      return {
+        index,
+        probe,
+        port: { protocol: asked.flow.protocol, port: asked.flow.port },
+        netns: from.netns,
+        egressNode: from.endpoint ? from.node : null,
+        ingressNode: to.endpoint && !ownNode ? to.node : null,
+        attempts: 0,
+      };
+    });
 }
 
 function endsByName(ends: readonly PacketEnd[]): ReadonlyMap<string, PacketEnd> {

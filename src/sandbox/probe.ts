@@ -122,7 +122,8 @@ class ProbeRun {
     const servers = new EchoServers(this.#equipment.loop, this.#equipment.raw);
     for (const end of this.#ask.destinations) {
       for (const address of end.addresses) {
-        for (const port of this.#ask.ports) servers.listen({ netns: end.netns, address }, port.protocol, port.port);
+        for (const port of end.ports ?? this.#ask.ports)
+          servers.listen({ netns: end.netns, address }, port.protocol, port.port);
       }
     }
   }

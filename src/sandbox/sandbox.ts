@@ -11,7 +11,7 @@
 import { isInvalid, loadManifests } from '#cluster/load.ts';
 import { buildWorld } from '#cluster/world/build.ts';
 import { objectKey } from '#cluster/world/inventory.ts';
-import { probePairs } from '#datapath/reference/simulate.ts';
+import { DEFAULT_PORT, ownPorts, probePairs } from '#datapath/reference/simulate.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import type { SourceObject } from '#policy/object.ts';
@@ -130,12 +130,13 @@ export class Sandbox {
     this.#checkExternals(externals);
     await this.#network.addExternal(externals);
     try {
-      const ends = [...this.#podEnds(), ...externals.map((address) => this.#externalEnd(address))];
+      const ends = [...this.#podEnds(ask.ports), ...externals.map((address) => this.#externalEnd(address))];
       const tap: Parameters<typeof probeByPackets>[1] = (listen) =>
         this.onEvent((event) => {
           if (event.kind === 'flows') listen(event.node, event.events, event.lost);
         });
-      return await probeByPackets({ ...ask, sources: ends, destinations: ends }, tap, this.#ports);
+      const ports = ask.ports ?? [DEFAULT_PORT];
+      return await probeByPackets({ ...ask, ports, sources: ends, destinations: ends }, tap, this.#ports);
     } finally {
       await this.#network.removeExternal(externals);
     }
@@ -143,7 +144,7 @@ export class Sandbox {
 
   /** Opens a connection that speaks all the time. Close it when done. Throws where it is not allowed. */
   async openStream(ask: StreamAsk): Promise<PacketStream> {
-    const ends = this.#podEnds();
+    const ends = this.#podEnds([ask.port]);
     const from = ends.find((end) => end.name === ask.from);
     const to = ends.find((end) => end.name === ask.to);
     const probe = from && to ? probePairs({ sources: [from], destinations: [to], ports: [ask.port] })[0] : undefined;
@@ -235,16 +236,17 @@ export class Sandbox {
     return turn;
   }
 
-  #podEnds(): readonly PacketEnd[] {
+  #podEnds(ports: SandboxProbe['ports']): readonly PacketEnd[] {
     const ends: PacketEnd[] = [];
     for (const pod of this.world.pods.values()) {
       const { key, addresses, node } = pod;
       const own = this.#fleet.pods.get(key);
+      const asked = ports === null ? { ports: ownPorts(pod) } : {};
       const host = this.#fleet.nodes.get(node)?.netns;
       if (isEndpoint(pod) && own !== undefined) {
-        ends.push({ name: key, addresses, netns: own.netns, node, endpoint: true });
+        ends.push({ name: key, addresses, netns: own.netns, node, endpoint: true, ...asked });
       } else if (pod.hostNetwork && !pod.finished && host !== undefined) {
-        ends.push({ name: key, addresses: host.addresses, netns: host.netns, node, endpoint: false });
+        ends.push({ name: key, addresses: host.addresses, netns: host.netns, node, endpoint: false, ...asked });
       }
     }
     return ends;

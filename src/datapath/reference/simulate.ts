@@ -2,8 +2,9 @@
 
 import type { Plan } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
-import type { Protocol } from '#net/protocol.ts';
+import { type Protocol, TCP } from '#net/protocol.ts';
 import type { Flow, FlowVerdict } from '#policy/verdict.ts';
+import type { Pod } from '#policy/world.ts';
 import { judge } from './verdict.ts';
 
 /** One end of a probe: `ns/pod` or an address as text, and the addresses it has. */
@@ -41,6 +42,15 @@ export function probePairs(ask: {
     }
   }
   return probes;
+}
+
+/** What is tried where nobody says what. */
+export const DEFAULT_PORT: ProbePort = { protocol: TCP, port: 80 };
+
+/** The ports that a pod names, each once; TCP 80 for one that names none. */
+export function ownPorts(pod: Pod): readonly ProbePort[] {
+  const ports = new Map(pod.ports.map(({ protocol, port }) => [`${protocol}/${port}`, { protocol, port }]));
+  return ports.size === 0 ? [DEFAULT_PORT] : [...ports.values()];
 }
 
 /** The verdict of each probe, in the order asked. */
