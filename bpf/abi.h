@@ -6,10 +6,14 @@
 
 #include <linux/types.h>
 
-#define ABI_VERSION 1
 #define MAX_LAYERS 4
 #define ARENA_STEPS 24 /* a table has at most 2^24 intervals: one for each position of the axis */
 #define IDENTITY_UNKNOWN 0x80000000u
+
+/* Raised with every change of a layout that outlives a process. */
+enum abi_version {
+	ABI_VERSION_CURRENT = 1,
+};
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
 enum drop_reason {

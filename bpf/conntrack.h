@@ -94,23 +94,28 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 	return 0;
 }
 
-static __always_inline __u64 entry_timeout(const struct context *c)
+static __always_inline __u64 entry_timeout(const struct ct_value *entry, __u8 protocol)
 {
-	if (c->entry.flags & ENTRY_TOMBSTONE)
+	if (entry->flags & ENTRY_TOMBSTONE)
 		return timeout_tombstone;
-	if (c->key.protocol == IPPROTO_UDP)
+	if (protocol == IPPROTO_UDP)
 		return timeout_udp;
-	if (c->key.protocol != IPPROTO_TCP)
+	if (protocol != IPPROTO_TCP)
 		return timeout_other;
-	if (c->entry.tcp == TCP_OPEN)
+	if (entry->tcp == TCP_OPEN)
 		return timeout_tcp_open;
-	return c->entry.tcp == TCP_CLOSING ? timeout_tcp_closing : timeout_tcp_half;
+	return entry->tcp == TCP_CLOSING ? timeout_tcp_closing : timeout_tcp_half;
 }
 
 /* Signed: another CPU may have seen a packet after we read the clock. */
+static __always_inline int is_stale(const struct ct_value *entry, __u8 protocol, __u64 now)
+{
+	return (__s64)(now - entry->last_seen) > (__s64)entry_timeout(entry, protocol);
+}
+
 static __always_inline int is_expired(const struct context *c)
 {
-	return (__s64)(c->now - c->entry.last_seen) > (__s64)entry_timeout(c);
+	return is_stale(&c->entry, c->key.protocol, c->now);
 }
 
 /* What an earlier owner of an address opened is dead for its new owner. */

@@ -9,8 +9,9 @@ static __always_inline void count_lost(__u32 events)
 {
 	struct counters *counters = node_counters();
 
+	/* Atomic: the sweep may be interrupted by a packet on its own CPU. */
 	if (counters)
-		counters->lost += events;
+		__sync_fetch_and_add(&counters->lost, events);
 }
 
 static __always_inline void fill_event(struct event *event, __u32 kind, __u32 reason, __u32 count)
@@ -128,6 +129,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 	/* What was pending belongs to the rules that it was dropped by. */
 	if (seen && seen->pending)
 		report_drop(&c->drop, seen, __sync_lock_test_and_set(&seen->pending, 0));
+	/* Where there is no room for it, the next drop of this tuple is an event of its own. */
 	bpf_map_update_elem(&drop_map, &c->drop, &fresh, BPF_ANY);
 	report_drop(&c->drop, &fresh, 1);
 	return 0;

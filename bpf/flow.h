@@ -74,6 +74,46 @@ static __always_inline int counts_here(const struct context *c)
 	return c->hook == HOOK_FROM_POD || !c->source.ifindex;
 }
 
+/* Endpoints that had flows before Moat came are marked so, for a bounded time. */
+static __always_inline int adopts(const struct context *c, const struct endpoint *endpoint)
+{
+	return !endpoint->ifindex || ((endpoint->flags & ENDPOINT_ADOPT) && c->now < endpoint->adopt_until);
+}
+
+static __always_inline int may_adopt(const struct context *c)
+{
+	return !c->own_node && !(c->packet.tcp_flags & TCP_RST) && adopts(c, &c->source) &&
+	       adopts(c, &c->destination);
+}
+
+/* A connection older than Moat: who opened it is not known, so that either direction's verdict will do. */
+static __always_inline int adopt_flow(struct context *c)
+{
+	struct packet *p = &c->packet;
+	__u32 from_initiator = 1;
+	int reason;
+
+	c->position = (__u32)p->protocol << 16 | p->destination_port;
+	reason = judge_flow(c, 1);
+	if (reason) {
+		c->position = (__u32)p->protocol << 16 | p->source_port;
+		from_initiator = 0;
+		reason = judge_flow(c, 0);
+	}
+	if (reason)
+		return reason;
+	__builtin_memset(&c->entry, 0, sizeof(c->entry));
+	fill_legs(c, from_initiator);
+	c->entry.initiator = from_initiator ? c->side : !c->side;
+	c->entry.tcp = TCP_OPEN;
+	c->entry.position = c->position;
+	c->entry.created = c->entry.last_seen = c->now;
+	reason = write_entry(c);
+	if (!reason)
+		report_flow(c, EVENT_NEW, from_initiator);
+	return reason;
+}
+
 /* The packet opens a flow, if policy lets it. `keep`: an open connection of these ports stands already. */
 static __always_inline int open_flow(struct __sk_buff *skb, struct context *c, __u32 keep)
 {
@@ -81,7 +121,7 @@ static __always_inline int open_flow(struct __sk_buff *skb, struct context *c, _
 	int reason = REASON_NONE;
 
 	if (p->protocol == IPPROTO_TCP && !is_syn(p))
-		return REASON_MID_FLOW;
+		return may_adopt(c) ? adopt_flow(c) : REASON_MID_FLOW;
 	if (p->flags & PACKET_ECHO_REPLY)
 		return REASON_MID_FLOW;
 	c->position = (__u32)p->protocol << 16 | p->destination_port;

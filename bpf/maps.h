@@ -56,8 +56,8 @@ MAP(BPF_MAP_TYPE_HASH, ct_tcp, struct ct_key, struct ct_value, 131072, 0);
 MAP(BPF_MAP_TYPE_LRU_HASH, ct_lru, struct ct_key, struct ct_value, 131072, 0);
 /* Datagrams in fragments → what the first one said. */
 MAP(BPF_MAP_TYPE_LRU_HASH, fragment_map, struct fragment_key, struct fragment_value, 8192, 0);
-/* Drops of one tuple within a short window are one event. */
-MAP(BPF_MAP_TYPE_LRU_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
+/* Drops of one tuple within a short window are one event; the sweep takes old ones away. */
+MAP(BPF_MAP_TYPE_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
 /* Interface → tokens for drop events, so that one pod cannot flood the ring. */
 MAP(BPF_MAP_TYPE_LRU_HASH, budget_map, __u32, struct budget, 4096, 0);
 /* What was dropped, passed and lost. */

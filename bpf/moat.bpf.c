@@ -4,13 +4,14 @@
  * and a reason. */
 #include "deliver.h"
 #include "neighbour.h"
-#include "related.h"
+#include "sweep.h"
 
 char license_text[] SEC("license") = "Dual BSD/GPL";
 
 /* Types that no map names, kept in BTF for the generated layouts. */
 struct {
 	struct event event;
+	enum abi_version version;
 	enum drop_reason reason;
 	enum table_action action;
 	enum leg_verdict verdict;
@@ -148,4 +149,16 @@ SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	return run(skb, HOOK_TO_POD);
+}
+
+/* Run by user space. Returns how many connections were taken away. */
+SEC("syscall")
+int sweep(void *ctx)
+{
+	struct sweep sweep = {.now = bpf_ktime_get_ns()};
+
+	(void)ctx;
+	bpf_for_each_map_elem(&ct_tcp, sweep_connection, &sweep, 0);
+	bpf_for_each_map_elem(&drop_map, sweep_drop, &sweep, 0);
+	return sweep.removed;
 }

@@ -39,6 +39,7 @@ const STRUCTS = [
 ];
 
 const ENUMS: readonly (readonly [string, string])[] = [
+  ['abi_version', 'ABI_VERSION_'],
   ['drop_reason', 'REASON_'],
   ['table_action', 'ACTION_'],
   ['leg_verdict', 'VERDICT_'],

@@ -13,18 +13,14 @@ const closeFd = libc.func('int close(int fd)');
 
 const COMMANDS = {
   BPF_MAP_LOOKUP_ELEM: 1,
-  BPF_MAP_UPDATE_ELEM: 2,
   BPF_MAP_DELETE_ELEM: 3,
   BPF_MAP_GET_NEXT_KEY: 4,
   BPF_OBJ_PIN: 6,
   BPF_OBJ_GET: 7,
   BPF_PROG_TEST_RUN: 10,
-  BPF_PROG_GET_FD_BY_ID: 13,
   BPF_OBJ_GET_INFO_BY_FD: 15,
   BPF_PROG_QUERY: 16,
-  BPF_MAP_LOOKUP_BATCH: 24,
   BPF_MAP_UPDATE_BATCH: 26,
-  BPF_MAP_DELETE_BATCH: 27,
   BPF_LINK_CREATE: 28,
   BPF_LINK_UPDATE: 29,
 } as const;
@@ -66,11 +62,6 @@ function element(map: number, key: Uint8Array, value: Uint8Array | null): Attrib
   return new Attributes().u32(0, map).pointer(8, key).pointer(16, value);
 }
 
-/** Writes one element. */
-export function updateElement(map: number, key: Uint8Array, value: Uint8Array): void {
-  bpf('BPF_MAP_UPDATE_ELEM', element(map, key, value));
-}
-
 /** Deletes one element; false where it was not there. */
 export function deleteElement(map: number, key: Uint8Array): boolean {
   return bpf('BPF_MAP_DELETE_ELEM', element(map, key, null), 'ENOENT') !== 'ENOENT';
@@ -81,8 +72,13 @@ export function lookupElement(map: number, key: Uint8Array, value: Uint8Array): 
   return bpf('BPF_MAP_LOOKUP_ELEM', element(map, key, value), 'ENOENT') !== 'ENOENT';
 }
 
+/** Deletes many elements; those that are gone already are no error. */
+export function deleteAll(map: number, keys: readonly Uint8Array[]): void {
+  for (const key of keys) deleteElement(map, key);
+}
+
 /** The key after `key` (null = the first), or null at the end. Deletion meanwhile may start over from the first. */
-export function nextKey(map: number, key: Uint8Array | null, size: number): Uint8Array | null {
+function nextKey(map: number, key: Uint8Array | null, size: number): Uint8Array | null {
   const next = Buffer.alloc(size);
   const attributes = new Attributes().u32(0, map).pointer(8, key).pointer(16, next);
   return bpf('BPF_MAP_GET_NEXT_KEY', attributes, 'ENOENT') === 'ENOENT' ? null : next;

@@ -1,5 +1,5 @@
 // Hooks on interfaces: tcx links, first in the chain, pinned so that they outlive the process.
-import { unlinkSync } from 'node:fs';
+import { readdirSync, unlinkSync } from 'node:fs';
 import type { TcxPlace } from '#kernel/bpf.ts';
 import {
   attachTcx,
@@ -56,9 +56,23 @@ export class Hooks {
     }
   }
 
+  /** Pins of an earlier process on interfaces that are gone. Those on interfaces that still are deny by their tables. */
+  forgetGone(): void {
+    for (const name of readdirSync(this.#directory)) {
+      const path = `${this.#directory}/${name}`;
+      if (!name.startsWith('link_') || this.#links.has(path)) continue;
+      const link = getPinned(path);
+      if (link === null) continue;
+      if (linkTarget(link).interfaceIndex === 0) unlinkSync(path);
+      else updateLink(link, this.#programs[name.endsWith('from_pod') ? 'from' : 'to']);
+      closeObject(link);
+    }
+  }
+
   /** Where the hooks of an interface stand among the programs there; the worse of the two. */
   health(interfaceIndex: number): HookHealth {
     const found = PLACES.map(([side, place]): HookHealth => {
+      if (!this.#links.has(this.#path(interfaceIndex, side))) return 'absent';
       const at = queryTcx(interfaceIndex, place).indexOf(programId(this.#programs[side]));
       return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
     });

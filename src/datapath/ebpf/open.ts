@@ -2,20 +2,23 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from '#compile/plan.ts';
-import { KNOBS } from '#datapath/ebpf/encode/abi.gen.ts';
+import { ABI_VERSION, KNOBS } from '#datapath/ebpf/encode/abi.gen.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
+import { runSyscall } from '#kernel/bpf.ts';
 import { pinDirectory, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
 import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
-import { Hooks } from './attach.ts';
+import { type HookHealth, Hooks } from './attach.ts';
 import { type Counters, readCounters } from './counters.ts';
 import { decodeEvent } from './events.ts';
 import { readInterface } from './links.ts';
+import { clearLeftovers, readLeftovers } from './takeover.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
-const PROGRAMS = ['from_pod', 'to_pod'] as const;
+const PROGRAMS = ['from_pod', 'to_pod', 'sweep'] as const;
+const SWEEP_INTERVAL_MS = 1000;
 
 /** Names of knobs (bpf/maps.h). Times are nanoseconds. */
 export type Knob = keyof typeof KNOBS;
@@ -87,21 +90,30 @@ export class EbpfDatapath implements Datapath {
   readonly #encoder: Encoder;
   readonly #hooks: Hooks;
   readonly #ring: Ring;
+  readonly #bank: 0 | 1;
+  /** Numbers of earlier processes end here. */
+  readonly #base: number;
   readonly #links = new Map<number, EndpointLink>();
-  #lost = 0n;
+  #lost: bigint;
+  #swept = 0;
   #reclaiming: Promise<void> | null = null;
   #closed = false;
 
   constructor(object: LoadedObject, directory: string, node: string) {
     this.#object = object;
-    this.#tables = new KernelTables(object.maps, 0);
+    const { bank, inherited } = readLeftovers(object.maps);
+    this.#bank = bank;
+    this.#tables = new KernelTables(object.maps, bank);
+    this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
+    this.#base = Number(this.#tables.readState('high'));
     this.#encoder = new Encoder(this.#tables, {
       node,
       sizes: this.#tables.sizes,
       epoch: this.#tables.readState('epoch'),
       generation: Number(this.#tables.readState('generation')),
-      base: Number(this.#tables.readState('high')),
-      bank: 0,
+      base: this.#base,
+      bank,
+      inherited,
       wait: () => {
         gracePeriodNow();
         gracePeriodNow();
@@ -110,6 +122,7 @@ export class EbpfDatapath implements Datapath {
     this.#hooks = new Hooks({ from: this.program('from_pod'), to: this.program('to_pod') }, directory);
     const ring = this.#map('event_ring');
     this.#ring = new Ring(ring.fd, ring.maxEntries);
+    this.#lost = this.counters().lost;
   }
 
   /** Becomes readable when events wait. */
@@ -144,7 +157,35 @@ export class EbpfDatapath implements Datapath {
     this.#links.delete(interfaceIndex);
   }
 
+  /**
+   * Ends a takeover: call it once, when every endpoint is attached and the whole Plan applied. Until then what an
+   * earlier process left is in force; afterwards, what this one did not name denies. Harmless on fresh tables.
+   */
+  settle(): void {
+    this.#change(() => {
+      this.#encoder.settle();
+      this.#tables.flush();
+      this.#hooks.forgetGone();
+      gracePeriodNow();
+      const nodes = this.#encoder.nodeAddresses;
+      clearLeftovers(this.#object.maps, { bank: this.#bank, base: this.#base, nodes });
+      this.#tables.state('closed', 0n);
+    });
+  }
+
+  /** Whether an interface's hooks still stand, and ahead of every other program there. */
+  health(interfaceIndex: number): HookHealth {
+    return this.#hooks.health(interfaceIndex);
+  }
+
+  /** Gives back the room of expired connections, and reports drops that wait for an event. About once a second. */
+  sweep(): number {
+    this.#swept = performance.now();
+    return runSyscall(this.program('sweep'));
+  }
+
   poll(): { readonly events: readonly DatapathEvent[]; readonly lost: number } {
+    if (performance.now() - this.#swept > SWEEP_INTERVAL_MS) this.sweep();
     const events: DatapathEvent[] = [];
     this.#ring.drain((record) => events.push(decodeEvent(record, (rule) => this.#encoder.ruleOf(rule))));
     const { lost } = this.counters();

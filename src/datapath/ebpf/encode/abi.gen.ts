@@ -151,6 +151,11 @@ export const COUNTERS = {
   expired: 184,
 } as const;
 
+/** enum abi_version */
+export const ABI_VERSION = {
+  CURRENT: 1,
+} as const;
+
 /** enum drop_reason */
 export const DROP_REASON = {
   NONE: 0,

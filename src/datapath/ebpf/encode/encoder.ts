@@ -4,7 +4,7 @@ import type { Address } from '#net/address.ts';
 import { formatAddress } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { addressBytes, prefixBytes, taggedWord, u64Bytes } from './bytes.ts';
-import { Endpoints, type Link } from './endpoints.ts';
+import { Endpoints, type Inherited, type Link } from './endpoints.ts';
 import type { HashName, Sink, Sizes } from './sink.ts';
 import { Limbo } from './space.ts';
 import { type Ground, PolicyTables, StepOrderError } from './tables.ts';
@@ -23,6 +23,7 @@ export type Start = {
   /** Added to rule, layer and identity numbers: those up to it may still be in the kernel. */
   readonly base: number;
   readonly bank: 0 | 1;
+  readonly inherited: readonly Inherited[];
   /** Holds up the caller for two grace periods. */
   readonly wait: () => void;
 };
@@ -51,10 +52,10 @@ export class Encoder {
     this.#generation = start.generation;
     this.#high = start.base;
     this.limbo = new Limbo(start.wait);
-    this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base };
+    this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base, bank: start.bank };
     this.#tables = new PolicyTables(this.#ground);
     const clock = { nextEpoch: () => this.#nextEpoch(), nextGeneration: () => this.#nextGeneration() };
-    this.#endpoints = new Endpoints(this.#ground, this.#tables, clock, start.bank);
+    this.#endpoints = new Endpoints(this.#ground, this.#tables, clock, start.inherited);
   }
 
   /** Writes what the steps say; the epoch counter last. */
@@ -72,6 +73,17 @@ export class Encoder {
   detach(interfaceIndex: number): void {
     this.#endpoints.detach(interfaceIndex);
     this.#settleEpoch();
+  }
+
+  /** Takes away the endpoints that an earlier process left and this one does not know. */
+  settle(): void {
+    this.#endpoints.settle();
+    this.#settleEpoch();
+  }
+
+  /** Addresses of this node that the steps named. */
+  get nodeAddresses(): readonly Address[] {
+    return this.#nodeAddresses;
   }
 
   /** The Plan's number of a rule that the kernel names; null for none and for an earlier agent's. */

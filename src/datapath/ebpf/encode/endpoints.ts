@@ -3,7 +3,7 @@ import type { PlanEndpoint } from '#compile/plan.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { ENDPOINT_FLAG } from './abi.gen.ts';
 import { addressBytes, endpointBytes, ifaceWord, taggedWord, u32Bytes, u64Bytes } from './bytes.ts';
-import { Space } from './space.ts';
+import { bankExtent, Space } from './space.ts';
 import type { Ground, PolicyTables } from './tables.ts';
 import { addressTag } from './tag.ts';
 
@@ -18,6 +18,14 @@ export type Link = {
   /** Flows older than Moat are adopted until then (monotonic clock, nanoseconds); 0n = none. */
   readonly adoptUntil: bigint;
   readonly addresses: readonly Address[];
+};
+
+/** An endpoint that an earlier process left in the kernel. Its record stands until its new policy is known. */
+export type Inherited = {
+  readonly address: Address;
+  readonly interfaceIndex: number;
+  readonly mac: Uint8Array;
+  readonly generation: number;
 };
 
 type Known = {
@@ -38,15 +46,17 @@ export class Endpoints {
   readonly #clock: Clock;
   readonly #slots: Space;
   readonly #known = new Map<AddressKey, Known>();
+  readonly #inherited: Map<AddressKey, Inherited>;
   /** ENDPOINT_FLAG.BANK where the address maps of this process are the second bank. */
   readonly #bank: number;
 
-  constructor(ground: Ground, tables: PolicyTables, clock: Clock, bank: 0 | 1) {
+  constructor(ground: Ground, tables: PolicyTables, clock: Clock, inherited: readonly Inherited[]) {
     this.#ground = ground;
     this.#tables = tables;
     this.#clock = clock;
-    this.#slots = new Space('endpoint_slots', ground.sizes.endpointSlots, ground.limbo);
-    this.#bank = bank === 1 ? ENDPOINT_FLAG.BANK : 0;
+    this.#slots = new Space('endpoint_slots', bankExtent(ground.sizes.endpointSlots, ground.bank), ground.limbo);
+    this.#inherited = new Map(inherited.map((each) => [formatAddress(each.address), each]));
+    this.#bank = ground.bank === 1 ? ENDPOINT_FLAG.BANK : 0;
   }
 
   /** An interface and its addresses. Attaching it again refreshes what is known of it. */
@@ -79,9 +89,17 @@ export class Endpoints {
     this.#forgetUnused(known);
   }
 
-  /** Endpoints whose policy is known, by interface: for health. */
-  isReady(interfaceIndex: number): boolean {
-    return this.#ofInterface(interfaceIndex).some((known) => known.plan !== null);
+  /** Takes away what an earlier process left and nobody claimed by now: its interfaces deny from here on. */
+  settle(): void {
+    for (const each of this.#inherited.values()) {
+      const claimed = this.#known.get(formatAddress(each.address));
+      // Attached, but without a policy: closed, as any endpoint before its step.
+      if (claimed?.link) this.#publish(claimed, claimed.link);
+      else this.#ground.sink.remove('endpoint_map', addressBytes(each.address));
+    }
+    const interfaces = new Set([...this.#inherited.values()].map((each) => each.interfaceIndex));
+    this.#inherited.clear();
+    for (const interfaceIndex of interfaces) this.#publishInterface(interfaceIndex);
   }
 
   #entry(address: Address): Known {
@@ -95,8 +113,15 @@ export class Endpoints {
 
   #claim(address: Address, link: Link): void {
     const known = this.#entry(address);
-    const same = known.link?.interfaceIndex === link.interfaceIndex && equalBytes(known.link.mac, link.mac);
-    if (!same) known.generation = this.#clock.nextGeneration();
+    const earlier = this.#inherited.get(formatAddress(address));
+    if (known.link === null && earlier !== undefined && isSamePlace(earlier, link)) {
+      // Its flows go on; its old record and policy stand until the new policy comes.
+      known.generation = earlier.generation;
+      known.link = link;
+      if (known.plan !== null) this.#publish(known, link);
+      return;
+    }
+    if (known.link === null || !isSamePlace(known.link, link)) known.generation = this.#clock.nextGeneration();
     known.link = link;
     this.#publish(known, link);
   }
@@ -104,6 +129,7 @@ export class Endpoints {
   #publish(known: Known, link: Link): void {
     const { sink } = this.#ground;
     const before = known.slot;
+    this.#inherited.delete(formatAddress(known.address));
     known.slot = this.#slots.allocate(1);
     sink.record('endpoint_slots', known.slot, this.#record(known, link));
     const word = taggedWord(known.slot, addressTag(known.address));
@@ -135,6 +161,8 @@ export class Endpoints {
   #publishInterface(interfaceIndex: number): void {
     const ready = this.#ofInterface(interfaceIndex).find((known) => known.plan !== null);
     const key = u32Bytes(interfaceIndex);
+    const left = [...this.#inherited.values()].some((each) => each.interfaceIndex === interfaceIndex);
+    if (ready === undefined && left) return;
     if (ready?.link) this.#ground.sink.put('iface_map', key, u64Bytes(ifaceWord(interfaceIndex, ready.link.mac)));
     else this.#ground.sink.remove('iface_map', key);
   }
@@ -158,6 +186,10 @@ export class Endpoints {
   #ofInterface(interfaceIndex: number): readonly Known[] {
     return [...this.#known.values()].filter((known) => known.link?.interfaceIndex === interfaceIndex);
   }
+}
+
+function isSamePlace(a: Pick<Link, 'interfaceIndex' | 'mac'>, b: Pick<Link, 'interfaceIndex' | 'mac'>): boolean {
+  return a.interfaceIndex === b.interfaceIndex && equalBytes(a.mac, b.mac);
 }
 
 function equalBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -53,18 +53,31 @@ export class TableFullError extends Error {
   }
 }
 
-/** Runs of elements of one array, of any length, in size classes. Element 0 is never given out. */
+/** The elements of an array that a process may use: `first` to before `end`. */
+export type Extent = { readonly first: number; readonly end: number };
+
+/**
+ * Each of the two banks has a half of every array, so that a new process never writes where an earlier one's tables
+ * still stand. Element 0 is never given out.
+ */
+export function bankExtent(size: number, bank: 0 | 1): Extent {
+  const half = Math.floor(size / 2);
+  return bank === 0 ? { first: 1, end: half } : { first: half, end: size };
+}
+
+/** Runs of elements of one array, of any length, in size classes. */
 export class Space {
   readonly #name: string;
-  readonly #size: number;
+  readonly #extent: Extent;
   readonly #limbo: Limbo;
   readonly #free = new Map<number, number[]>();
-  #next = 1;
+  #next: number;
 
-  constructor(name: string, size: number, limbo: Limbo) {
+  constructor(name: string, extent: Extent, limbo: Limbo) {
     this.#name = name;
-    this.#size = size;
+    this.#extent = extent;
     this.#limbo = limbo;
+    this.#next = extent.first;
   }
 
   /** The first element of a run of at least `length`. Throws TableFullError. */
@@ -74,14 +87,14 @@ export class Space {
     if (found !== null) return found;
     this.#limbo.drain();
     const freed = this.#find(rounded);
-    if (freed === null) throw new TableFullError(this.#name, this.#size);
+    if (freed === null) throw new TableFullError(this.#name, this.#extent.end - this.#extent.first);
     return freed;
   }
 
   #find(rounded: number): number | null {
     const reused = this.#free.get(rounded)?.pop();
     if (reused !== undefined) return reused;
-    if (this.#next + rounded > this.#size) return this.#split(rounded);
+    if (this.#next + rounded > this.#extent.end) return this.#split(rounded);
     this.#next += rounded;
     return this.#next - rounded;
   }

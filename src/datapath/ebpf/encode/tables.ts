@@ -3,7 +3,7 @@ import type { IdentityNumber, LayerNumber, PolicySet, PortTable, SetNumber, Tabl
 import { TABLE_ACTION } from './abi.gen.ts';
 import { type ArenaRecord, arenaBytes, classBytes, MAX_LAYERS, setBytes, taggedWord, u64Bytes } from './bytes.ts';
 import type { Sink, Sizes } from './sink.ts';
-import { type Limbo, Space } from './space.ts';
+import { bankExtent, type Limbo, Space } from './space.ts';
 import { classTag } from './tag.ts';
 
 const ACTIONS = {
@@ -26,7 +26,13 @@ export class StepOrderError extends Error {
 }
 
 /** What all the tables share. `base` is added to the Plan's numbers (an earlier agent's may still be in the kernel). */
-export type Ground = { readonly sink: Sink; readonly limbo: Limbo; readonly sizes: Sizes; readonly base: number };
+export type Ground = {
+  readonly sink: Sink;
+  readonly limbo: Limbo;
+  readonly sizes: Sizes;
+  readonly base: number;
+  readonly bank: 0 | 1;
+};
 
 /** The records of a table: each interval's start, and a start of "undecided" where a gap follows. */
 export function tableRecords(table: PortTable, base: number): readonly ArenaRecord[] {
@@ -57,9 +63,9 @@ export class PolicyTables {
 
   constructor(ground: Ground) {
     this.#ground = ground;
-    this.#arena = new Space('arena', ground.sizes.arena, ground.limbo);
-    this.#slots = new Space('set_slots', ground.sizes.setSlots, ground.limbo);
-    this.#indexes = new Space('set_map', ground.sizes.sets, ground.limbo);
+    this.#arena = new Space('arena', bankExtent(ground.sizes.arena, ground.bank), ground.limbo);
+    this.#slots = new Space('set_slots', bankExtent(ground.sizes.setSlots, ground.bank), ground.limbo);
+    this.#indexes = new Space('set_map', bankExtent(ground.sizes.sets, ground.bank), ground.limbo);
   }
 
   hasSet(set: SetNumber): boolean {

@@ -1,0 +1,100 @@
+// What an earlier process left pinned: read before this one starts, cleared away once this one's tables are in force.
+
+import { ABI_VERSION, CLASS_KEY, ENDPOINT, ENDPOINT_FLAG, STATE, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
+import { addressBytes, readAddress } from '#datapath/ebpf/encode/bytes.ts';
+import type { Inherited } from '#datapath/ebpf/encode/endpoints.ts';
+import { allKeys, deleteAll, lookupElement } from '#kernel/bpf.ts';
+import type { LoadedMap } from '#kernel/object.ts';
+import type { Address } from '#net/address.ts';
+
+export type Maps = ReadonlyMap<string, LoadedMap>;
+
+/** What stands in the kernel, and the bank of tables that is free for this process. */
+export type Leftovers = { readonly bank: 0 | 1; readonly inherited: readonly Inherited[] };
+
+const BANKED = ['address_map', 'prefix4', 'prefix6'] as const;
+
+/**
+ * Reads the endpoints in force. A process that died in the middle of its own takeover leaves both banks in use: then
+ * the bank with fewer endpoints is given up, and those endpoints deny until their policy comes. Throws where the
+ * pinned tables have another version's layout.
+ */
+export function readLeftovers(maps: Maps): Leftovers {
+  checkVersion(maps);
+  const found = readEndpoints(maps);
+  const second = found.filter((each) => each.bank === 1);
+  const bank = second.length * 2 > found.length || found.length === 0 ? 0 : 1;
+  const endpointMap = mapOf(maps, 'endpoint_map');
+  deleteAll(
+    endpointMap.fd,
+    found.filter((each) => each.bank === bank).map((each) => addressBytes(each.endpoint.address)),
+  );
+  clearBank(maps, bank);
+  return { bank, inherited: found.filter((each) => each.bank !== bank).map((each) => each.endpoint) };
+}
+
+/** Takes away the tables of the other bank, classes under numbers below `base`, and node addresses not in `nodes`. */
+export function clearLeftovers(maps: Maps, kept: { bank: 0 | 1; base: number; nodes: readonly Address[] }): void {
+  clearBank(maps, kept.bank === 0 ? 1 : 0);
+  const classes = mapOf(maps, 'class_map');
+  const old = allKeys(classes.fd, classes.keySize).filter(
+    (key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base,
+  );
+  deleteAll(classes.fd, old);
+  const nodeMap = mapOf(maps, 'node_map');
+  const known = new Set(kept.nodes.map((each) => Buffer.from(addressBytes(each)).toString('hex')));
+  const gone = allKeys(nodeMap.fd, nodeMap.keySize).filter((key) => !known.has(Buffer.from(key).toString('hex')));
+  deleteAll(nodeMap.fd, gone);
+}
+
+function checkVersion(maps: Maps): void {
+  const state = Buffer.alloc(STATE.size);
+  lookupElement(mapOf(maps, 'state_map').fd, Buffer.alloc(4), state);
+  const found = Number(state.readBigUInt64LE(STATE.abiVersion));
+  if (found === 0 || found === ABI_VERSION.CURRENT) return;
+  throw new Error(`the pinned tables have version ${found}, this is version ${ABI_VERSION.CURRENT}: unpin them first`);
+}
+
+type Found = { readonly bank: 0 | 1; readonly endpoint: Inherited };
+
+function readEndpoints(maps: Maps): readonly Found[] {
+  const words = mapOf(maps, 'endpoint_map');
+  const slots = mapOf(maps, 'endpoint_slots');
+  return allKeys(words.fd, words.keySize).flatMap((key) => {
+    const word = Buffer.alloc(TAGGED.size);
+    const record = Buffer.alloc(ENDPOINT.size);
+    if (!lookupElement(words.fd, key, word)) return [];
+    if (!lookupElement(slots.fd, word.subarray(TAGGED.value, TAGGED.value + 4), record)) return [];
+    const address = readAddress(viewOf(key), 0);
+    return address === null ? [] : [decodeEndpoint(address, record)];
+  });
+}
+
+function decodeEndpoint(address: Address, record: Buffer): Found {
+  return {
+    bank: record.readUInt32LE(ENDPOINT.flags) & ENDPOINT_FLAG.BANK ? 1 : 0,
+    endpoint: {
+      address,
+      interfaceIndex: record.readUInt32LE(ENDPOINT.ifindex),
+      generation: record.readUInt32LE(ENDPOINT.generation),
+      mac: Uint8Array.from(record.subarray(ENDPOINT.podMac, ENDPOINT.podMac + 6)),
+    },
+  };
+}
+
+function clearBank(maps: Maps, bank: 0 | 1): void {
+  for (const name of BANKED) {
+    const map = mapOf(maps, `${name}_${bank === 0 ? 'a' : 'b'}`);
+    deleteAll(map.fd, allKeys(map.fd, map.keySize));
+  }
+}
+
+function mapOf(maps: Maps, name: string): LoadedMap {
+  const map = maps.get(name);
+  if (map === undefined) throw new Error(`the kernel object has no map ${name}`);
+  return map;
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
