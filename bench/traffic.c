@@ -239,7 +239,7 @@ int main(int argc, char **argv)
 	if (sched_setaffinity(0, sizeof(cpu), &cpu))
 		die("sched_setaffinity");
 
-	struct pair pair[MAX_PAIRS];
+	struct pair pair[MAX_PAIRS] = {0}; /* port 0: any that is free */
 	for (int i = 0; i < pairs; i++) {
 		parse_pair(&pair[i], argv[5 + i]);
 		open_pair(&pair[i], run);
