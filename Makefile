@@ -16,6 +16,10 @@ test: setup ## every test, packets included (needs root)
 ci: setup ## format, lint, types, dead code and every test, as CI runs them
 	@$(NODE) tools/check.ts all
 
+bench: setup ## packets with policy against the plain kernel, and the core at scale, as JSON lines (needs root)
+	@$(NODE) bench/datapath.ts
+	@$(NODE) bench/core.ts
+
 format: setup ## rewrite the sources in the project's format
 	@$(NODE) tools/check.ts --write format
 

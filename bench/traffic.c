@@ -1,5 +1,5 @@
-// Measures packets between pairs of network namespaces, both ends in one thread on one CPU, in short interleaved slots:
-// no scheduler and no neighbour's load between two numbers that are to be compared.
+// Measures packets between pairs of network namespaces, both ends in one thread on one CPU, in short
+// interleaved slots: no scheduler and no neighbour's load between two numbers that are to be compared.
 //
 //   traffic KIND SLOTS SLOT_MS CPU PAIR...      PAIR = name,client-netns,server-netns,server-address
 //   KIND    rtt   one byte to and fro over an open TCP connection: microseconds, p50 and p99 of the slot
@@ -7,8 +7,8 @@
 //           crr   TCP connect, one byte each way, reset: connections/s
 //           bulk  one TCP stream: bytes/s
 //
-// Prints a line `slot pair p50 p99` (rtt) or `slot pair value` for each slot. Exits 1 with a message on any failure: a
-// pair that can't talk is no measurement.
+// Prints a line `slot pair p50 p99` (rtt) or `slot pair value` for each slot. Exits 1 with a message on any
+// failure: a pair that can't talk is no measurement.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

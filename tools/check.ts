@@ -41,7 +41,7 @@ function biome(): Counts {
 }
 
 function clangFormat(): Counts {
-  const files = globSync('{bpf,cni}/**/*.{c,h}', { cwd: ROOT });
+  const files = globSync('{bpf,cni,bench}/**/*.{c,h}', { cwd: ROOT });
   if (files.length === 0) return { ...PASSED, passed: 0 };
   return command('clang-format', ...(options.write ? ['-i'] : ['--dry-run', '-Werror']), ...files);
 }
@@ -58,7 +58,7 @@ function command(program: string, ...args: readonly string[]): Counts {
 
 /** Runs the chosen test files. A run that dies before it can count is one failure. */
 function tests(concurrency: number, chosen: (file: string) => boolean): Counts {
-  const files = globSync('{src,test,tools}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
+  const files = globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
   if (files.length === 0) return { ...PASSED, passed: 0 };
   const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
   try {
