@@ -17,6 +17,8 @@ export type SandboxOptions = {
   readonly semantics?: Semantics;
   /** Take invalid input as a cluster would (never wider than written) instead of refusing it. */
   readonly lenient?: boolean;
+  /** False: the files are read once. True where it is not said: their changes take effect live. */
+  readonly watch?: boolean;
   /** Hears everything from the first moment; `onEvent` adds listeners later. */
   readonly onEvent?: (event: SandboxEvent) => void;
 };

@@ -9,11 +9,12 @@
 // From another process: `connectSandbox('demo')` (client.ts) has apply, probe, status, down and onEvent too.
 
 import { isInvalid, loadManifests } from '#cluster/load.ts';
+import { type ManifestSet, type ManifestWatch, watchManifests } from '#cluster/watch.ts';
 import { buildWorld } from '#cluster/world/build.ts';
-import { objectKey } from '#cluster/world/inventory.ts';
 import { DEFAULT_PORT, ownPorts, probePairs } from '#datapath/reference/simulate.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
 import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus, StreamAsk } from './api.ts';
@@ -24,6 +25,7 @@ import { errorText, InvalidInputError, SandboxError } from './error.ts';
 import { Fleet } from './fleet.ts';
 import type { StatePaths } from './names.ts';
 import { SandboxNetwork } from './network.ts';
+import { ObjectStore } from './objects.ts';
 import { claim, release, removeLeftovers } from './owner.ts';
 import { type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
 import type { PacketEnd } from './probe-tasks.ts';
@@ -34,12 +36,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   if (process.getuid?.() !== 0) {
     throw new SandboxError('root', 'a sandbox makes network namespaces, which needs root', 'run it with sudo');
   }
-  const loaded = loadManifests(options.paths, { nodeCount: options.nodes ?? 2, previous: null });
-  if (isInvalid(loaded.diagnostics) && options.lenient !== true) throw new InvalidInputError(loaded.diagnostics);
   const paths = claim(options.name);
   const sandbox = new Sandbox(options, paths);
   try {
-    await sandbox.start(loaded.objects);
+    await sandbox.start();
     return sandbox;
   } catch (error) {
     await sandbox.down();
@@ -57,9 +57,12 @@ export class Sandbox {
   readonly #fleet: Fleet;
   readonly #listeners: Set<(event: SandboxEvent) => void> = new Set();
   readonly #ports: SourcePorts = new SourcePorts();
-  #objects: ReadonlyMap<string, SourceObject> = new Map();
+  readonly #store: ObjectStore = new ObjectStore();
+  #watching: ManifestWatch | null = null;
   readonly #closed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
   #ending: Promise<void> | null = null;
+  /** Diagnostics of the last change, as text: news only where they differ. */
+  #said = '[]';
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(options: SandboxOptions, paths: StatePaths) {
@@ -79,18 +82,24 @@ export class Sandbox {
     if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
   }
 
-  /** Called once, by startSandbox. */
-  async start(objects: readonly SourceObject[]): Promise<void> {
-    const { namespaces, processes, pins } = await removeLeftovers(this.name);
-    if (namespaces.length + processes.length > 0 || pins) {
-      const what = `${namespaces.length} namespaces, ${processes.length} agents${pins ? ', pins' : ''}`;
-      const text = `removed what an earlier sandbox left: ${what}`;
-      this.#tell({ kind: 'notice', text });
-    }
-    mountBpffs();
-    await this.#network.createWorld();
-    await this.#cluster.listen();
-    await this.#inTurn(() => this.#become(objects));
+  /** Called once, by startSandbox. Invalid input is refused before anything is made. */
+  async start(): Promise<void> {
+    const { paths, lenient, watch } = this.#options;
+    const watching = watchManifests(paths, (set) => this.#filesChanged(set));
+    this.#watching = watching;
+    const { objects, diagnostics } = watching.current();
+    const built = buildWorld(objects, { nodeCount: this.#nodeCount, previous: null });
+    const found = [...diagnostics, ...built.diagnostics];
+    if (isInvalid(found) && lenient !== true) throw new InvalidInputError(found);
+    if (watch === false) watching.close();
+    // One turn: a file that changes meanwhile waits until there is something to change.
+    await this.#inTurn(async () => {
+      await this.#clean();
+      mountBpffs();
+      await this.#network.createWorld();
+      await this.#cluster.listen();
+      await this.#become(() => this.#takeFiles({ objects, diagnostics }));
+    });
     await this.#control.listen();
   }
 
@@ -100,7 +109,7 @@ export class Sandbox {
 
   /** The objects that the world is made of. */
   get objects(): readonly SourceObject[] {
-    return [...this.#objects.values()];
+    return this.#store.all;
   }
 
   /** Adds or replaces objects from manifests. Invalid input is refused whole, unless the sandbox is lenient. */
@@ -112,16 +121,22 @@ export class Sandbox {
 
   /** As `apply`, of objects that somebody has read already. */
   async applyObjects(objects: readonly SourceObject[]): Promise<Change> {
-    return await this.#inTurn(() => {
-      const merged = new Map(this.#objects);
-      for (const object of objects) merged.set(objectKey(object), object);
-      return this.#become([...merged.values()]);
-    });
+    return await this.#inTurn(() =>
+      this.#become(() => {
+        this.#store.put(objects);
+        return [];
+      }),
+    );
   }
 
   /** Replaces all objects: what is not among them goes. */
   async setObjects(objects: readonly SourceObject[]): Promise<Change> {
-    return await this.#inTurn(() => this.#become(objects));
+    return await this.#inTurn(() =>
+      this.#become(() => {
+        this.#store.replace(objects);
+        return [];
+      }),
+    );
   }
 
   /** Probes every pair of pods, and the named outside addresses, by real packets. */
@@ -198,6 +213,7 @@ export class Sandbox {
   }
 
   async #end(): Promise<void> {
+    this.#watching?.close();
     await this.#queue;
     await this.#fleet.stop();
     this.#cluster.close();
@@ -207,15 +223,32 @@ export class Sandbox {
     this.#closed.resolve();
   }
 
-  async #become(objects: readonly SourceObject[]): Promise<Change> {
+  #filesChanged(set: ManifestSet): void {
+    const turn = this.#inTurn(() => this.#become(() => this.#takeFiles(set)));
+    turn.catch((error) => this.#tell({ kind: 'notice', text: `the change is not in force: ${errorText(error)}` }));
+  }
+
+  #takeFiles(set: ManifestSet): readonly Diagnostic[] {
+    return [...set.diagnostics, ...this.#store.watch(set.objects)];
+  }
+
+  async #clean(): Promise<void> {
+    const { namespaces, processes, pins } = await removeLeftovers(this.name);
+    if (namespaces.length + processes.length === 0 && !pins) return;
+    const what = `${namespaces.length} namespaces, ${processes.length} agents${pins ? ', pins' : ''}`;
+    this.#tell({ kind: 'notice', text: `removed what an earlier sandbox left: ${what}` });
+  }
+
+  /** Brings everything to the world of the objects, once `take` has changed them. */
+  async #become(take: () => readonly Diagnostic[]): Promise<Change> {
     const startedMs = performance.now();
+    const found = take();
     const before = this.#cluster.world;
-    const built = buildWorld(objects, { nodeCount: this.#options.nodes ?? 2, previous: before });
+    const built = buildWorld(this.#store.all, { nodeCount: this.#nodeCount, previous: before });
     const { world } = built;
     await this.#fleet.removeGone(world);
     await this.#fleet.addNodes(world);
     const events = this.#cluster.publish(world);
-    this.#objects = new Map(objects.map((object) => [objectKey(object), object]));
     const nodeMs = await this.#fleet.reached(this.#cluster.revision);
     await this.#fleet.addPods(world);
     const change: Change = {
@@ -223,16 +256,23 @@ export class Sandbox {
       changes: describeChanges(before, events),
       totalMs: performance.now() - startedMs,
       nodeMs,
-      diagnostics: built.diagnostics,
+      diagnostics: [...found, ...built.diagnostics],
     };
-    this.#tell({ kind: 'change', change });
+    const said = JSON.stringify(change.diagnostics);
+    if (events.length > 0 || said !== this.#said) this.#tell({ kind: 'change', change });
+    this.#said = said;
     return change;
+  }
+
+  get #nodeCount(): number {
+    return this.#options.nodes ?? 2;
   }
 
   /** One change at a time; a failed one does not stop the next. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#queue.then(work, work);
-    this.#queue = turn.catch((error) => this.#tell({ kind: 'notice', text: errorText(error) }));
+    // Whoever asked hears of a failure; the queue only goes on.
+    this.#queue = turn.catch(() => undefined);
     return turn;
   }
 

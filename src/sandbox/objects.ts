@@ -1,0 +1,41 @@
+// The objects a sandbox is made of: those of the watched files, and those that somebody applied. The last word counts.
+import { objectKey, takeInventory } from '#cluster/world/inventory.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
+import type { SourceObject } from '#policy/object.ts';
+
+/** Keeps one object a name. */
+export class ObjectStore {
+  #objects: Map<string, SourceObject> = new Map();
+  #watched: ReadonlyMap<string, SourceObject> = new Map();
+
+  get all(): readonly SourceObject[] {
+    return [...this.#objects.values()];
+  }
+
+  /** Adds or replaces objects. */
+  put(objects: readonly SourceObject[]): void {
+    for (const object of objects) this.#objects.set(objectKey(object), object);
+  }
+
+  /** Replaces everything. */
+  replace(objects: readonly SourceObject[]): void {
+    this.#objects = new Map();
+    this.#watched = new Map();
+    this.put(objects);
+  }
+
+  /**
+   * Takes what the watched files hold now. An object that a file has changed replaces one that was applied; one that
+   * no file holds any more goes. Returns what is wrong with the set as a whole: of two objects with one name the
+   * first counts.
+   */
+  watch(objects: readonly SourceObject[]): readonly Diagnostic[] {
+    const inventory = takeInventory(objects);
+    const next = new Map(inventory.objects.map((object) => [objectKey(object), object]));
+    for (const key of this.#watched.keys()) if (!next.has(key)) this.#objects.delete(key);
+    // An unchanged object is the same value: it must not undo what was applied since.
+    for (const [key, object] of next) if (this.#watched.get(key) !== object) this.#objects.set(key, object);
+    this.#watched = next;
+    return inventory.diagnostics;
+  }
+}
