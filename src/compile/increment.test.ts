@@ -14,12 +14,11 @@ import {
   worldOf,
 } from '#test/support/arbitrary-world.ts';
 import { danglingPointer, disorder, withoutNumbers } from '#test/support/plan-check.ts';
+import { fails, holds } from '#test/support/property.ts';
 import { applyStep, emptyPlan, type MutablePlan } from './apply.ts';
 import { Compiler } from './compiler.ts';
 import { diffPlans } from './diff.ts';
 import type { Plan, Step } from './plan.ts';
-
-const RUNS = Number(process.env.MOAT_FUZZ_CASES ?? 20_000) / 50;
 
 const flows = fc.array(arbitraryFlow, { minLength: 20, maxLength: 20 });
 const kinds = fc.constantFrom('network' as const, 'tiered' as const);
@@ -53,46 +52,63 @@ function checkFlow(plan: Plan, verdict: FlowVerdict, flow: Flow): void {
   if (found.ingress.reason !== 'not-endpoint') assert.deepEqual(found.ingress, verdict.ingress);
 }
 
-test('after any history, every flow has the verdict, rule and reason of the final objects', () => {
-  fc.assert(
-    fc.property(histories, flows, places, (history, sampled, place) => {
-      const compiler = compilerOf(place);
-      for (const [index, batch] of history.entries()) {
-        compiler.apply(batch);
-        const world = worldOf(history.slice(0, index + 1).flat());
-        for (const flow of sampled) checkFlow(compiler.plan, evaluate(world, flow, place), flow);
-        assert.equal(disorder(compiler.plan), null);
-      }
-    }),
-    { numRuns: RUNS },
-  );
+/** What stands between a history and the compiler: nothing, or a fault that a property must find. */
+type Fault = (history: readonly (readonly WorldEvent[])[]) => readonly (readonly WorldEvent[])[];
+
+const none: Fault = (history) => history;
+const forgetsFirst: Fault = ([, ...history]) => history;
+const forgetsRemovals: Fault = (history) => history.map((batch) => batch.filter((event) => event.value !== null));
+
+function verdictsAfter(fault: Fault): fc.IProperty<[WorldEvent[][], Flow[], Place]> {
+  return fc.property(histories, flows, places, (history, sampled, place) => {
+    const compiler = compilerOf(place);
+    const seen: WorldEvent[] = [];
+    for (const [index, batch] of fault(history).entries()) {
+      compiler.apply(batch);
+      seen.push(...(history[index] ?? []));
+      const world = worldOf(seen);
+      for (const flow of sampled) checkFlow(compiler.plan, evaluate(world, flow, place), flow);
+      assert.equal(disorder(compiler.plan), null);
+    }
+  });
+}
+
+test('after any history, every flow has the verdict, rule and reason of the final objects', (context) => {
+  holds(context, verdictsAfter(none), 300);
+  fails(verdictsAfter(forgetsRemovals), 1000);
+  fails(verdictsAfter(forgetsFirst), 1000);
 });
 
-test('after any history and a merge, the Plan is that of a fresh build up to its numbers', () => {
-  fc.assert(
-    fc.property(histories, places, (history, place) => {
-      const compiler = compilerOf(place);
-      for (const batch of history) compiler.apply(batch);
-      compiler.merge();
-      assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh(place, history.flat()).plan));
-    }),
-    { numRuns: RUNS * 2 },
-  );
+type Ending = (compiler: Compiler) => void;
+
+function partitionAfter(fault: Fault, end: Ending): fc.IProperty<[WorldEvent[][], Place]> {
+  return fc.property(histories, places, (history, place) => {
+    const compiler = compilerOf(place);
+    for (const batch of fault(history)) compiler.apply(batch);
+    end(compiler);
+    assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh(place, history.flat()).plan));
+  });
+}
+
+test('after any history and a merge, the Plan is that of a fresh build up to its numbers', (context) => {
+  const merges: Ending = (compiler) => compiler.merge();
+  const doesNotMerge: Ending = () => {};
+  holds(context, partitionAfter(none, merges), 600);
+  fails(partitionAfter(none, doesNotMerge), 5000);
+  fails(partitionAfter(forgetsRemovals, merges), 1000);
 });
 
-test('the order of events does not matter', () => {
+test('the order of events does not matter', (context) => {
   const shuffled = kinds
     .chain((kind) => arbitraryWorld(kind))
     .chain((world) => fc.tuple(fc.constant(worldEvents(world)), shuffle(worldEvents(world))));
-  fc.assert(
-    fc.property(shuffled, places, ([straight, mixed], place) => {
-      const compiler = compilerOf(place);
-      for (const event of mixed) compiler.apply([event]);
-      compiler.merge();
-      assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh(place, straight).plan));
-    }),
-    { numRuns: RUNS },
-  );
+  const property = fc.property(shuffled, places, ([straight, mixed], place) => {
+    const compiler = compilerOf(place);
+    for (const event of mixed) compiler.apply([event]);
+    compiler.merge();
+    assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh(place, straight).plan));
+  });
+  holds(context, property, 300);
 });
 
 function shuffle(events: readonly WorldEvent[]): fc.Arbitrary<WorldEvent[]> {
@@ -107,62 +123,72 @@ function replay(plan: MutablePlan, steps: readonly Step[]): void {
   }
 }
 
-test('the steps of a history, one by one, never point at nothing and make the Plan', () => {
-  fc.assert(
-    fc.property(histories, places, (history, place) => {
-      const compiler = compilerOf(place);
-      const plan = emptyPlan();
-      for (const batch of history) {
-        replay(plan, compiler.apply(batch));
-        assert.deepEqual(plan, compiler.plan);
-      }
-      replay(plan, compiler.merge());
+/** What happens to steps on their way: nothing, or a fault. */
+type Transport = (steps: readonly Step[]) => readonly Step[];
+
+const whole: Transport = (steps) => steps;
+const reversed: Transport = (steps) => [...steps].reverse();
+const losesOne: Transport = (steps) => steps.slice(1);
+const removalsFirst: Transport = (steps) => [...steps].sort((a, b) => Number(isRemoval(b)) - Number(isRemoval(a)));
+const addressesFirst: Transport = (steps) => [...steps].sort((a, b) => Number(isMove(b)) - Number(isMove(a)));
+const isRemoval = (step: Step): boolean => 'value' in step && step.value === null;
+const isMove = (step: Step): boolean => step.kind === 'address' || step.kind === 'prefix';
+
+function stepsMakePlan(transport: Transport): fc.IProperty<[WorldEvent[][], Place]> {
+  return fc.property(histories, places, (history, place) => {
+    const compiler = compilerOf(place);
+    const plan = emptyPlan();
+    for (const batch of history) {
+      replay(plan, transport(compiler.apply(batch)));
       assert.deepEqual(plan, compiler.plan);
-    }),
-    { numRuns: RUNS },
-  );
+    }
+    replay(plan, transport(compiler.merge()));
+    assert.deepEqual(plan, compiler.plan);
+  });
+}
+
+test('the steps of a history, one by one, never point at nothing and make the Plan', (context) => {
+  holds(context, stepsMakePlan(whole), 300);
+  for (const fault of [reversed, losesOne, removalsFirst, addressesFirst]) fails(stepsMakePlan(fault), 1000);
 });
 
-test('the steps between any two Plans never point at nothing and make the second', () => {
-  fc.assert(
-    fc.property(histories, histories, places, (one, other, place) => {
-      const before = fresh(place, one.flat()).plan;
-      const after = fresh(place, other.flat()).plan;
-      const plan = emptyPlan();
-      for (const step of diffPlans(plan, before)) applyStep(plan, step);
-      assert.deepEqual(plan, before);
-      replay(plan, diffPlans(before, after));
-      assert.deepEqual(plan, after);
-      assert.deepEqual(diffPlans(after, plan), []);
-    }),
-    { numRuns: RUNS },
-  );
+test('the steps between any two Plans never point at nothing and make the second', (context) => {
+  const property = fc.property(histories, histories, places, (one, other, place) => {
+    const before = fresh(place, one.flat()).plan;
+    const after = fresh(place, other.flat()).plan;
+    const plan = emptyPlan();
+    for (const step of diffPlans(plan, before)) applyStep(plan, step);
+    assert.deepEqual(plan, before);
+    replay(plan, diffPlans(before, after));
+    assert.deepEqual(plan, after);
+    assert.deepEqual(diffPlans(after, plan), []);
+  });
+  holds(context, property, 200);
 });
 
-test('while one event takes effect step by step, each leg has its old or its new verdict', () => {
-  fc.assert(
-    fc.property(histories, flows, places, (history, sampled, place) => {
-      const compiler = compilerOf(place);
-      const plan = emptyPlan();
-      for (const event of history.flat()) {
-        const before = sampled.map((flow) => judge(plan, flow));
-        const steps = compiler.apply([event]);
-        if (event.kind === 'namespace') {
-          // It relabels peers and subjects at once: a leg between two of its pods changes in two steps.
-          for (const step of steps) applyStep(plan, step);
-          continue;
-        }
-        const after = sampled.map((flow) => judge(compiler.plan, flow));
-        for (const step of steps) {
-          applyStep(plan, step);
-          for (const [index, flow] of sampled.entries()) {
-            checkBetween(judge(plan, flow), { before: before[index], after: after[index] }, step);
-          }
+function legsBetween(transport: Transport): fc.IProperty<[WorldEvent[][], Flow[], Place]> {
+  return fc.property(histories, flows, places, (history, sampled, place) => {
+    const compiler = compilerOf(place);
+    const plan = emptyPlan();
+    for (const event of history.flat()) {
+      const before = sampled.map((flow) => judge(plan, flow));
+      const steps = transport(compiler.apply([event]));
+      const after = sampled.map((flow) => judge(compiler.plan, flow));
+      for (const step of steps) {
+        applyStep(plan, step);
+        // A namespace relabels peers and subjects at once: a leg between two of its pods changes in two steps.
+        if (event.kind === 'namespace') continue;
+        for (const [index, flow] of sampled.entries()) {
+          checkBetween(judge(plan, flow), { before: before[index], after: after[index] }, step);
         }
       }
-    }),
-    { numRuns: RUNS / 4 },
-  );
+    }
+  });
+}
+
+test('while one event takes effect step by step, each leg has its old or its new verdict', (context) => {
+  holds(context, legsBetween(whole), 60);
+  fails(legsBetween(removalsFirst), 1000);
 });
 
 type Between = { readonly before: FlowVerdict | undefined; readonly after: FlowVerdict | undefined };

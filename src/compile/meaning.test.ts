@@ -4,10 +4,17 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { judge } from '#datapath/reference/verdict.ts';
 import { evaluate } from '#policy/evaluate.ts';
+import type { Flow } from '#policy/verdict.ts';
 import type { World } from '#policy/world.ts';
 import { arbitraryFlow, arbitraryWorld, worldEvents } from '#test/support/arbitrary-world.ts';
+import { Coverage } from '#test/support/corners.ts';
+import { copyPlan, MUTATIONS } from '#test/support/mutations.ts';
+import { fails, holds } from '#test/support/property.ts';
 import { Compiler } from './compiler.ts';
 import type { Plan } from './plan.ts';
+
+const FLOWS = 40;
+const flows = fc.array(arbitraryFlow, { minLength: FLOWS, maxLength: FLOWS });
 
 function compiled(world: World, ipBlockPods: boolean): Plan {
   const compiler = new Compiler({ semantics: { ipBlockPods }, isLocal: () => true });
@@ -16,14 +23,35 @@ function compiled(world: World, ipBlockPods: boolean): Plan {
 }
 
 for (const kind of ['network', 'tiered'] as const) {
-  test(`a Plan of ${kind} policies means what evaluate() says`, () => {
-    const flows = fc.array(arbitraryFlow, { minLength: 20, maxLength: 20 });
-    fc.assert(
-      fc.property(arbitraryWorld(kind), flows, fc.boolean(), (world, sampled, ipBlockPods) => {
-        const plan = compiled(world, ipBlockPods);
-        for (const flow of sampled) assert.deepEqual(judge(plan, flow), evaluate(world, flow, { ipBlockPods }));
-      }),
-      { numRuns: Number(process.env.MOAT_FUZZ_CASES ?? 20_000) / 20 },
-    );
+  test(`a Plan of ${kind} policies means what evaluate() says, and the cases reach every corner`, (context) => {
+    const coverage = new Coverage(kind);
+    const property = fc.property(arbitraryWorld(kind), flows, fc.boolean(), (world, sampled, ipBlockPods) => {
+      const plan = compiled(world, ipBlockPods);
+      const judged = sampled.map((flow) => ({ flow, verdict: evaluate(world, flow, { ipBlockPods }) }));
+      for (const { flow, verdict } of judged) assert.deepEqual(judge(plan, flow), verdict);
+      coverage.add(world, judged);
+    });
+    holds(context, property, 700);
+    context.diagnostic(`${coverage.cases} cases:`);
+    for (const line of coverage.table()) context.diagnostic(line);
+    assert.deepEqual(coverage.missed(), []);
+  });
+}
+
+/** The verdicts of a Plan that something has been done to. */
+function differs(world: World, sampled: readonly Flow[], plan: Plan): boolean {
+  return sampled.some((flow) => {
+    const expected = evaluate(world, flow, { ipBlockPods: true });
+    return JSON.stringify(judge(plan, flow)) !== JSON.stringify(expected);
+  });
+}
+
+for (const [name, mutate] of Object.entries(MUTATIONS)) {
+  test(`a Plan with ${name} does not mean what evaluate() says`, (context) => {
+    const property = fc.property(arbitraryWorld('tiered'), flows, fc.nat(), (world, sampled, which) => {
+      const plan = copyPlan(compiled(world, true));
+      if (mutate(plan, which)) assert.ok(!differs(world, sampled, plan));
+    });
+    context.diagnostic(`found in case ${fails(property, 5000)}`);
   });
 }

@@ -17,13 +17,13 @@ import {
   type Source,
   type Tier,
 } from '#policy/model.ts';
-import type { LabelSelector, Labels, Requirement } from '#policy/selector.ts';
+import { EVERYTHING, type LabelSelector, type Labels, type Requirement } from '#policy/selector.ts';
 
 export const NAMESPACES: readonly string[] = ['blue', 'green', 'red'];
 export const PORT_NAMES: readonly string[] = ['http', 'dns', 'constructor'];
 /** Ports that rules and flows use: few, with neighbours, so that ranges meet their edges. */
-export const PORTS: readonly number[] = [0, 53, 79, 80, 81, 443, 8080, 65535];
-export const PROTOCOLS: readonly Protocol[] = [TCP, UDP, SCTP, ICMP, 47];
+export const PORTS: readonly number[] = [0, 79, 80, 81, 8080, 65535];
+export const PROTOCOLS: readonly Protocol[] = [TCP, TCP, TCP, UDP, SCTP, ICMP, 47];
 
 const CIDRS: readonly Cidr[] = [
   '0.0.0.0/0',
@@ -59,22 +59,35 @@ function cidr(text: string): Cidr {
   return parsed.cidr;
 }
 
-const labelKey: fc.Arbitrary<string> = fc.constantFrom('app', 'tier', 'constructor');
-const labelValue: fc.Arbitrary<string> = fc.constantFrom('web', 'db', '');
+const labelKey: fc.Arbitrary<string> = fc.constantFrom('app', 'app', 'app', 'tier', 'constructor');
+const labelValue: fc.Arbitrary<string> = fc.constantFrom('web', 'web', 'web', 'db', 'db', '');
 
 /** Few keys and values, so that selectors match often. */
-export const arbitraryLabels: fc.Arbitrary<Labels> = fc.dictionary(labelKey, labelValue, { maxKeys: 2 });
+export const arbitraryLabels: fc.Arbitrary<Labels> = fc.dictionary(labelKey, labelValue, {
+  minKeys: 0,
+  maxKeys: 2,
+  size: 'max',
+});
+
+/** A list that is empty in `none` of ten cases. */
+function listOf<Value>(
+  value: fc.Arbitrary<Value>,
+  { none, upTo }: { readonly none: number; readonly upTo: number },
+): fc.Arbitrary<Value[]> {
+  const some = fc.array(value, { minLength: 1, maxLength: upTo, size: 'max' });
+  return fc.oneof({ weight: none, arbitrary: fc.constant<Value[]>([]) }, { weight: 10 - none, arbitrary: some });
+}
 
 const requirement: fc.Arbitrary<Requirement> = fc.oneof(
   fc.record({
     op: fc.constantFrom('In' as const, 'NotIn' as const),
     key: labelKey,
-    values: fc.array(labelValue, { maxLength: 2 }),
+    values: listOf(labelValue, { none: 1, upTo: 2 }),
   }),
   fc.record({ op: fc.constantFrom('Exists' as const, 'DoesNotExist' as const), key: labelKey }),
 );
 
-const selector: fc.Arbitrary<LabelSelector> = fc.record({ requirements: fc.array(requirement, { maxLength: 2 }) });
+const selector: fc.Arbitrary<LabelSelector> = fc.record({ requirements: listOf(requirement, { none: 4, upTo: 2 }) });
 
 const namespaces: fc.Arbitrary<NamespaceSelector> = fc.oneof(
   fc.record({ kind: fc.constant('named' as const), name: fc.constantFrom(...NAMESPACES) }),
@@ -96,10 +109,13 @@ const peer: fc.Arbitrary<Peer> = fc.oneof(
 
 const peers: fc.Arbitrary<Peers> = fc.oneof(
   { weight: 1, arbitrary: fc.constant<Peers>({ kind: 'any' }) },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant('these' as const), peers: fc.array(peer, { maxLength: 3 }) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constant('these' as const), peers: listOf(peer, { none: 1, upTo: 3 }) }),
+  },
 );
 
-const portProtocol: fc.Arbitrary<Protocol> = fc.constantFrom(TCP, TCP, UDP, SCTP, ICMP);
+const portProtocol: fc.Arbitrary<Protocol> = fc.constantFrom(TCP, TCP, TCP, UDP, SCTP, ICMP);
 
 const port: fc.Arbitrary<Port> = fc.oneof(
   fc
@@ -118,22 +134,31 @@ const port: fc.Arbitrary<Port> = fc.oneof(
 
 const ports: fc.Arbitrary<Ports> = fc.oneof(
   { weight: 1, arbitrary: fc.constant<Ports>({ kind: 'any' }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('these' as const), ports: fc.array(port, { maxLength: 3 }) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant('these' as const), ports: listOf(port, { none: 1, upTo: 3 }) }),
+  },
 );
 
 type RuleBody = Pick<Rule, 'action' | 'peers' | 'ports'>;
 
 function rules(action: fc.Arbitrary<Action>): fc.Arbitrary<RuleBody[]> {
-  return fc.array(fc.record({ action, peers, ports }), { maxLength: 3 });
+  return listOf(fc.record({ action, peers, ports }), { none: 2, upTo: 3 });
 }
 
 const anyAction: fc.Arbitrary<Action> = fc.constantFrom('allow', 'deny', 'pass', 'reject');
+
+/** Subjects are wide: a flow that no policy is about tests little. */
+const subjectPods: fc.Arbitrary<LabelSelector> = fc.oneof(
+  { weight: 2, arbitrary: fc.constant(EVERYTHING) },
+  { weight: 1, arbitrary: selector },
+);
 
 /** What a NetworkPolicy lowers to: allows only, in the default tier. */
 const networkPolicy = fc.record({
   tier: fc.constant(DEFAULT_TIER),
   namespaces: fc.record({ kind: fc.constant('named' as const), name: fc.constantFrom(...NAMESPACES) }),
-  pods: selector,
+  pods: subjectPods,
   isolates: fc.record({ egress: fc.boolean(), ingress: fc.boolean() }),
   egress: rules(fc.constant('allow')),
   ingress: rules(fc.constant('allow')),
@@ -143,7 +168,7 @@ const networkPolicy = fc.record({
 const tieredPolicy = fc.record({
   tier: fc.constantFrom(...TIERS),
   namespaces,
-  pods: selector,
+  pods: subjectPods,
   isolates: fc.record({ egress: fc.boolean(), ingress: fc.boolean() }),
   egress: rules(anyAction),
   ingress: rules(anyAction),

@@ -66,6 +66,11 @@ const namedPort = fc.record({
   port: fc.constantFrom(...PORTS.filter((port) => port > 0)),
 });
 
+const podAddresses: fc.Arbitrary<Address[]> = fc.oneof(
+  { weight: 1, arbitrary: fc.constant<Address[]>([]) },
+  { weight: 9, arbitrary: fc.subarray([...POD_ADDRESSES], { minLength: 1, maxLength: 2 }) },
+);
+
 /** Pods pod0…pod6. Two may claim one address, as a finished pod and its successor do, or a late delete makes it look. */
 const pod: fc.Arbitrary<Pod> = fc
   .record({
@@ -73,10 +78,10 @@ const pod: fc.Arbitrary<Pod> = fc
     namespace: fc.constantFrom(...NAMESPACES),
     labels: arbitraryLabels,
     node: fc.constantFrom('', ...NODE_NAMES),
-    addresses: fc.subarray([...POD_ADDRESSES], { maxLength: 2 }),
+    addresses: podAddresses,
     ports: fc.array(namedPort, { maxLength: 4 }),
-    hostNetwork: weighted(1, 6),
-    finished: weighted(1, 6),
+    hostNetwork: weighted(1, 9),
+    finished: weighted(1, 9),
   })
   .map(({ number, ...value }) => {
     const name = `pod${number}`;
@@ -110,7 +115,11 @@ function arbitraryEvent(policies: 'network' | 'tiered'): fc.Arbitrary<WorldEvent
 
 /** Histories: batches of events; a key may come, change, go and come back. */
 export function arbitraryHistory(policies: 'network' | 'tiered'): fc.Arbitrary<WorldEvent[][]> {
-  return fc.array(fc.array(arbitraryEvent(policies), { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 8 });
+  return fc.array(fc.array(arbitraryEvent(policies), { minLength: 1, maxLength: 5, size: 'max' }), {
+    minLength: 2,
+    maxLength: 8,
+    size: 'max',
+  });
 }
 
 /** Worlds, by nothing but their objects. */
@@ -119,8 +128,8 @@ export function arbitraryWorld(policies: 'network' | 'tiered'): fc.Arbitrary<Wor
     .record({
       namespaces: fc.array(namespace, { maxLength: 3 }),
       nodes: fc.array(node, { maxLength: 2 }),
-      pods: fc.array(pod, { minLength: 1, maxLength: 7 }),
-      policies: fc.array(arbitraryPolicy(policies), { minLength: 1, maxLength: 6 }),
+      pods: fc.array(pod, { minLength: 3, maxLength: 9, size: 'max' }),
+      policies: fc.array(arbitraryPolicy(policies), { minLength: 2, maxLength: 6, size: 'max' }),
     })
     .map((objects) => ({
       namespaces: new Map(objects.namespaces.map((value) => [value.name, value])),
@@ -137,7 +146,7 @@ export const arbitraryFlow: fc.Arbitrary<Flow> = fc
 
 function pick(family: 4 | 6, number: number): Address {
   const pods = POD_ADDRESSES.filter((one) => one.family === family);
-  const all = [...pods, ...pods, ...ADDRESSES.filter((one) => one.family === family)];
+  const all = [...pods, ...pods, ...pods, ...pods, ...pods, ...ADDRESSES.filter((one) => one.family === family)];
   const picked = all[number % all.length];
   if (picked === undefined) throw new Error(`no address of family ${family}`);
   return picked;
