@@ -19,7 +19,7 @@ export type ProbeRow = {
   readonly reason?: string;
 };
 
-/** A simulated probe as a row; the reason is the deciding leg's. */
+/** A simulated probe as a row. A reason is said only where it is not plainly the policy's: as packets say it. */
 export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): ProbeRow {
   const { decidedBy } = verdict;
   return {
@@ -30,7 +30,7 @@ export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): Probe
     verdict: verdict.verdict,
     rule: { egress: verdict.egress.rule, ingress: verdict.ingress.rule },
     decidedBy,
-    ...(decidedBy === null ? {} : { reason: verdict[decidedBy].reason }),
+    ...(decidedBy !== null && verdict[decidedBy].reason === 'peer-unknown' ? { reason: 'peer-unknown' } : {}),
   };
 }
 

@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { simulate } from '#datapath/reference/simulate.ts';
 import type { Address } from '#net/address.ts';
+import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
 import { readInput } from './input.ts';
 import {
@@ -19,7 +20,7 @@ import { type ProbeRow, printProbe, simulatedRow } from './probe-output.ts';
 
 type Options = InputOptions & {
   readonly output: 'table' | 'json';
-  readonly datapath: 'simulate';
+  readonly datapath: 'ebpf' | 'simulate';
   readonly ports?: readonly PortOption[];
   readonly external: readonly Address[];
 };
@@ -29,7 +30,9 @@ export function define(command: Command, done: (exitCode: number) => void): void
   inputOptions(command);
   outputOption(command, ['table', 'json'])
     .addOption(
-      new Option('--datapath <name>', 'what judges the connections').choices(['simulate']).makeOptionMandatory(),
+      new Option('--datapath <name>', 'real packets through the kernel (needs root), or a simulation')
+        .choices(['ebpf', 'simulate'])
+        .default('ebpf'),
     )
     .option(
       '--ports <list>',
@@ -37,15 +40,21 @@ export function define(command: Command, done: (exitCode: number) => void): void
       parsePorts,
     )
     .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])
-    .action((options: Options) => {
-      const { world } = readInput(options);
-      printProbe(simulatedRows(world, options), {
-        world,
-        output: options.output,
-        perPort: options.ports !== undefined,
-      });
+    .action(async (options: Options) => {
+      const { world, objects } = readInput(options);
+      const rows = options.datapath === 'simulate' ? simulatedRows(world, options) : await packetRows(objects, options);
+      printProbe(rows, { world, output: options.output, perPort: options.ports !== undefined });
       done(0);
     });
+}
+
+/** Loaded only here: a simulation needs neither root nor the kernel's interfaces. */
+async function packetRows(objects: readonly SourceObject[], options: Options): Promise<readonly ProbeRow[]> {
+  const { probeInSandbox } = await import('./probe-packets.ts');
+  return await probeInSandbox(objects, semanticsOf(options), {
+    ports: options.ports ?? null,
+    externals: options.external,
+  });
 }
 
 function simulatedRows(world: World, options: Options): readonly ProbeRow[] {

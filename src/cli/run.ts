@@ -1,6 +1,8 @@
 // The command line: finds the command, loads its file alone (each brings its own libraries, and start-up counts), runs
 // it, and turns whatever ends it into a message and an exit code.
 import { Command, CommanderError } from 'commander';
+import { renderDiagnostic } from '#policy/render.ts';
+import { InvalidInputError, SandboxError } from '#sandbox/error.ts';
 import { COMMANDS } from './commands.ts';
 import { CommandError } from './errors.ts';
 import { endQuietlyOnClosedPipe } from './output.ts';
@@ -44,8 +46,15 @@ function report(error: unknown): number {
     if (error.message !== '') console.error(`moat: ${error.message}`);
     return error.exitCode;
   }
+  if (error instanceof SandboxError) return reportSandboxError(error);
   const text = error instanceof Error ? error.message : String(error);
   console.error(`moat: ${text}\nmoat: this is a bug in moat; MOAT_DEBUG=1 shows where`);
   if (process.env.MOAT_DEBUG && error instanceof Error) console.error(error.stack);
+  return 2;
+}
+
+function reportSandboxError(error: SandboxError): number {
+  if (error instanceof InvalidInputError) for (const each of error.diagnostics) console.error(renderDiagnostic(each));
+  console.error(`moat: ${error.message}: ${error.hint}`);
   return 2;
 }

@@ -1,0 +1,54 @@
+// Ctrl-C while something is up that must not be left behind: take it down, then end with 130, as a shell expects.
+
+/** What is up. */
+export type Closeable = { readonly down: () => Promise<void> };
+
+/**
+ * Brings something up, uses it, and takes it down, whatever happens. SIGINT, SIGTERM and SIGHUP take it down and end
+ * the process, also while it is still coming up; a second one does not wait.
+ */
+export async function whileUp<It extends Closeable, Result>(
+  start: () => Promise<It>,
+  use: (it: It) => Promise<Result>,
+): Promise<Result> {
+  const coming = Promise.withResolvers<It>();
+  const forget = onInterrupt(async () => (await coming.promise).down());
+  // A start that fails has cleaned up after itself; its error goes to the caller, below.
+  coming.promise.catch(() => undefined);
+  try {
+    start().then(coming.resolve, coming.reject);
+    const it = await coming.promise;
+    try {
+      return await use(it);
+    } finally {
+      await it.down();
+    }
+  } finally {
+    forget();
+  }
+}
+
+const SIGNALS = [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const;
+
+/** Cleans up and exits at a signal, until the returned function is called. */
+function onInterrupt(cleanUp: () => Promise<void>): () => void {
+  let asked = false;
+  const listeners = SIGNALS.map(([signal, code]) => {
+    const end = (): void => {
+      if (asked) process.exit(code);
+      asked = true;
+      cleanUp()
+        .catch((error) => console.error(`moat: ${error instanceof Error ? error.message : error}`))
+        .finally(() => process.exit(code));
+    };
+    process.on(signal, end);
+    return [signal, end] as const;
+  });
+  return () => {
+    for (const [signal, end] of listeners) process.off(signal, end);
+  };
+}
