@@ -23,6 +23,12 @@ static __always_inline void fill_event(struct event *event, __u32 kind, __u32 re
 	event->count = count;
 }
 
+/* For an ICMP echo its id, so that each ping's events are its own. */
+static __always_inline __u16 source_port_of(const struct packet *p)
+{
+	return p->source_port ? p->source_port : p->echo_id;
+}
+
 /* A connection opened or closed, in its initiator's direction. */
 static __always_inline void report_flow(struct context *c, __u32 kind, __u32 from_initiator)
 {
@@ -41,7 +47,7 @@ static __always_inline void report_flow(struct context *c, __u32 kind, __u32 fro
 	event->protocol = p->protocol;
 	event->source = from_initiator ? p->source : p->destination;
 	event->destination = from_initiator ? p->destination : p->source;
-	event->source_port = from_initiator ? p->source_port : p->destination_port;
+	event->source_port = from_initiator ? source_port_of(p) : p->destination_port;
 	event->destination_port = c->entry.position & 0xffff;
 	bpf_ringbuf_submit(event, 0);
 }
@@ -93,7 +99,7 @@ static __always_inline void fill_drop_key(struct context *c, __u32 reason)
 
 	key->source = p->source;
 	key->destination = p->destination;
-	key->source_port = p->source_port;
+	key->source_port = source_port_of(p);
 	key->destination_port = p->destination_port;
 	key->protocol = p->protocol;
 	key->reason = reason;

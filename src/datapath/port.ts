@@ -33,7 +33,7 @@ export const DROP_REASONS = [
 
 export type DropReason = (typeof DROP_REASONS)[number];
 
-/** What a datapath reports. Addresses and ports are the packet's; for ICMP `destinationPort` is type << 8 | code. */
+/** What a datapath reports. Addresses and ports are the packet's; for ICMP `destinationPort` is type << 8 | code, `sourcePort` an echo's id. */
 export type DatapathEvent = {
   readonly kind: 'new' | 'close' | 'drop';
   /** Which way the packet crossed the endpoint's interface. */

@@ -5,6 +5,7 @@ import type { ProbePort } from '#datapath/reference/simulate.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
 import { formatAddress } from '#net/address.ts';
 import { protocolName } from '#net/protocol.ts';
+import type { Flow } from '#policy/verdict.ts';
 import { type Equipment, type Outcome, startAttempt } from './probe-attempt.ts';
 import { type Judgement, judgeEvidence, type ProbeRow, type Proof } from './probe-judge.ts';
 import { EchoServers } from './probe-listen.ts';
@@ -33,6 +34,8 @@ export type ProbeFailure = {
 export type ProbeResult = {
   readonly rows: readonly ProbeRow[];
   readonly errors: readonly ProbeFailure[];
+  /** The connection behind each row, as packets carried it. */
+  readonly flows: readonly Flow[];
   /** The rules that the rows name, each with its places in the manifests. */
   readonly rules: readonly NamedRule[];
 };
@@ -197,6 +200,7 @@ class ProbeRun {
 
   #result(): ProbeResult {
     const rows: ProbeRow[] = [];
+    const flows: Flow[] = [];
     const errors: ProbeFailure[] = [];
     const rules = new Map<string, NamedRule>();
     for (const task of this.#tasks) {
@@ -204,10 +208,13 @@ class ProbeRun {
       const about = { from, to, protocol: protocolName(task.port.protocol), port: task.port.port };
       const proof = this.#proofs.get(task.index);
       if (proof === undefined) errors.push({ ...about, message: this.#failures.get(task.index) ?? 'not tried' });
-      else rows.push({ ...about, ...rowOf(proof) });
+      else {
+        rows.push({ ...about, ...rowOf(proof) });
+        flows.push(task.probe.flow);
+      }
       for (const rule of [proof?.egress, proof?.ingress]) if (rule) rules.set(rule.id, rule);
     }
-    return { rows, errors, rules: [...rules.values()] };
+    return { rows, errors, flows, rules: [...rules.values()] };
   }
 }
 
