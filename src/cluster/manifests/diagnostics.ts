@@ -19,6 +19,8 @@ export type ManifestCode =
   | 'file-gone'
   | 'not-an-object'
   | 'object-header'
+  | 'object-name'
+  | 'object-name-unsafe'
   | 'object-duplicate'
   | 'object-field'
   | 'pod-port'
@@ -45,6 +47,11 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
   'file-gone': { severity: 'warning', meaning: 'A watched file is gone, and its objects with it.' },
   'not-an-object': { severity: 'warning', meaning: 'A document has neither apiVersion nor kind, and is left out.' },
   'object-header': { severity: 'error', meaning: 'apiVersion, kind, name or namespace is missing or is not text.' },
+  'object-name': { severity: 'warning', meaning: 'Kubernetes would refuse this name or namespace.' },
+  'object-name-unsafe': {
+    severity: 'error',
+    meaning: 'A name or namespace holds characters that could be taken for something else, or is too long.',
+  },
   'object-duplicate': { severity: 'error', meaning: 'The same object stands in two places.' },
   'object-field': { severity: 'error', meaning: 'A field of an object has a wrong type or value.' },
   'pod-port': {

@@ -32,8 +32,12 @@ const FOREIGN_KINDS: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ],
 ]);
 
-/** Versions that NetworkPolicy had once, or never had: no cluster serves them, so such a policy protects nothing. */
-const GONE_VERSIONS = /^(extensions\/.*|networking\.k8s\.io\/(?!v1$).*)$/;
+/** Groups whose own kind NetworkPolicy is another one. */
+const OTHER_NETWORK_POLICIES: ReadonlySet<string> = new Set([
+  'projectcalico.org',
+  'crd.projectcalico.org',
+  'crd.antrea.io',
+]);
 
 export type KindStanding = 'read' | 'foreign' | 'misspelt';
 
@@ -46,7 +50,9 @@ export function apiGroup(apiVersion: string): string {
 /** Whether Moat reads a kind, leaves it to others, or takes it for a misspelling. */
 export function kindStanding(apiVersion: string, kind: string): KindStanding {
   const group = apiGroup(apiVersion);
-  if (kind === 'NetworkPolicy' && GONE_VERSIONS.test(apiVersion)) return 'misspelt';
+  // No cluster serves NetworkPolicy under another version or group: such an object would protect nothing, silently.
+  const isOwn = kind === 'NetworkPolicy' && !OTHER_NETWORK_POLICIES.has(group);
+  if (isOwn && apiVersion !== 'networking.k8s.io/v1') return 'misspelt';
   if (WORLD_KINDS.has(`${group}/${kind}`)) return 'read';
   const foreign = FOREIGN_KINDS.get(group);
   return foreign === undefined || foreign.has(kind) ? 'foreign' : 'misspelt';

@@ -245,6 +245,32 @@ const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
     'kind-unknown',
     /extensions\/v1beta1/,
   ],
+  [
+    'a NetworkPolicy of the core group',
+    object('NetworkPolicy', 'a', '').replace('apps/v1', 'v1'),
+    'kind-unknown',
+    /v1/,
+  ],
+  [
+    'a NetworkPolicy of a misspelt group',
+    object('NetworkPolicy', 'a', '').replace('apps/v1', 'networking.k8s.oi/v1'),
+    'kind-unknown',
+    /oi/,
+  ],
+  [
+    "another system's NetworkPolicy",
+    object('NetworkPolicy', 'a', '').replace('apps/v1', 'projectcalico.org/v3'),
+    'kind-not-understood',
+    /calico/,
+  ],
+  ['a name with a slash', object('Pod', 'a/b', ''), 'object-name-unsafe', /"a\/b"/],
+  ['a name in capitals', object('Pod', 'Web', ''), 'object-name', /"Web"/],
+  [
+    'a namespace that is a path',
+    object('Pod', 'a', '').replace('{name: a}', '{name: a, namespace: ../b}'),
+    'object-name-unsafe',
+    /"\.\.\/b"/,
+  ],
   ['a bad pod address', object('Pod', 'a', 'status: {podIP: 10.0.0.999}'), 'object-field', /10\.0\.0\.999/],
   [
     'labels that are no mapping',

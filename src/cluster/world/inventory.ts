@@ -3,6 +3,7 @@
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import { apiGroup, kindStanding } from '#cluster/manifests/kinds.ts';
 import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
+import { show } from '#policy/fields.ts';
 import { lineOf, type SourceObject } from '#policy/object.ts';
 
 /** A kind that Moat leaves to others, and how many objects of it the input has. */
@@ -25,6 +26,9 @@ export function takeInventory(input: readonly SourceObject[]): Inventory {
     if (standing === 'misspelt') diagnostics.push(misspeltKind(object));
     if (standing === 'foreign') remember(foreign, `${object.apiVersion}/${object.kind}`, object);
     if (standing !== 'read') continue;
+    const badName = nameFault(object);
+    if (badName !== null) diagnostics.push(badName);
+    if (badName?.severity === 'error') continue;
     const key = objectKey(object);
     const first = byKey.get(key);
     if (first === undefined) byKey.set(key, object);
@@ -88,6 +92,26 @@ function misspeltKind(object: SourceObject): Diagnostic {
     code: 'kind-unknown',
     message: `the API ${object.apiVersion} has no kind ${object.kind}`,
     hint: 'Write kind: NetworkPolicy with apiVersion: networking.k8s.io/v1, or leave the object out.',
+  });
+}
+
+const SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+const HARMLESS = /^[A-Za-z0-9_][-A-Za-z0-9_.]*$/;
+
+/** Names become part of rule ids, keys and paths: one that could be taken for something else is not let in. */
+function nameFault(object: SourceObject): Diagnostic | null {
+  return nameFaultIn(object, 'name', 253) ?? (object.namespace === '' ? null : nameFaultIn(object, 'namespace', 63));
+}
+
+function nameFaultIn(object: SourceObject, field: 'name' | 'namespace', longest: number): Diagnostic | null {
+  const name = object[field];
+  const fits = name.length <= longest;
+  if (fits && SUBDOMAIN.test(name)) return null;
+  const safe = fits && HARMLESS.test(name);
+  return complainOf(object, `metadata.${field}`, {
+    code: safe ? 'object-name' : 'object-name-unsafe',
+    message: `${show(name)} is no valid ${field}${safe ? '' : '; the object is left out'}`,
+    hint: 'Use lower-case letters, digits, "-" and ".", with a letter or digit at both ends.',
   });
 }
 

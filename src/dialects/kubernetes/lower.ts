@@ -14,7 +14,7 @@ import {
   type Source,
 } from '#policy/model.ts';
 import { type FieldPath, lineOf, type SourceObject } from '#policy/object.ts';
-import { EVERYTHING } from '#policy/selector.ts';
+import { EVERYTHING, type LabelSelector } from '#policy/selector.ts';
 import { readPeers } from './peers.ts';
 import { readPorts } from './ports.ts';
 import { complain, fieldAt, type Located, nullItemAsEmpty, type Reader, readList, readMapping } from './reader.ts';
@@ -23,6 +23,7 @@ import { readSelector } from './selectors.ts';
 /** A policy, valid or made safe, and what is wrong with its object. Null where the object is not one at all. */
 export type Lowered = { readonly value: Policy | null; readonly diagnostics: readonly Diagnostic[] };
 
+const OBJECT_FIELDS = ['apiVersion', 'kind', 'metadata', 'spec', 'status'];
 const SPEC_FIELDS = ['podSelector', 'policyTypes', 'ingress', 'egress'];
 const NOBODY: Peers = { kind: 'these', peers: [] };
 const NOTHING: Ports = { kind: 'these', ports: [] };
@@ -30,20 +31,22 @@ const NOTHING: Ports = { kind: 'these', ports: [] };
 /** Reads one NetworkPolicy. Offline, any error among the diagnostics makes the object invalid. */
 export function lowerNetworkPolicy(object: SourceObject): Lowered {
   const reader: Reader = { object, diagnostics: [] };
-  readMapping(reader, { value: object.content, path: '' }, ['apiVersion', 'kind', 'metadata', 'spec', 'status']);
+  const whole = readMapping(reader, { value: object.content, path: '' }, OBJECT_FIELDS);
   if (!isFields(object.content)) return { value: null, diagnostics: reader.diagnostics };
   const found = fieldAt({ value: object.content, path: '' }, 'spec');
-  // Without a spec every field has its default: the policy isolates every pod of its namespace.
-  const value = lowerSpec(reader, isAbsent(found.value) ? { value: {}, path: found.path } : found);
-  return { value, diagnostics: reader.diagnostics };
+  // Without a spec every field has its default: the policy isolates every pod of its namespace. But a field that is
+  // not known may be the misspelt spec.
+  const spec = isAbsent(found.value) && whole !== null ? { value: {}, path: found.path } : found;
+  return { value: lowerSpec(reader, spec), diagnostics: reader.diagnostics };
 }
 
 function lowerSpec(reader: Reader, at: Located): Policy {
   const { object } = reader;
-  const understood = readMapping(reader, at, SPEC_FIELDS) !== null;
+  // An absent spec comes here only beside an unknown field of the object, which was named already.
+  const understood = !isAbsent(at.value) && readMapping(reader, at, SPEC_FIELDS) !== null;
   const spec = { value: isFields(at.value) ? at.value : {}, path: at.path };
   const selector = fieldAt(spec, 'podSelector');
-  const subject = isAbsent(selector.value) ? EVERYTHING : readSelector(reader, selector);
+  const subject = readSubject(reader, selector, understood);
   const isolates = readIsolation(reader, spec, understood);
   const rules = (direction: Direction): readonly Rule[] => {
     const read = readRules(reader, fieldAt(spec, direction), direction);
@@ -60,6 +63,12 @@ function lowerSpec(reader: Reader, at: Located): Policy {
     ingress: rules('ingress'),
     source: sourceOf(object, 'spec'),
   };
+}
+
+/** Absent means every pod; but where a field of the spec is not known, it may be the misspelt podSelector. */
+function readSubject(reader: Reader, at: Located, understood: boolean): LabelSelector | null {
+  if (!isAbsent(at.value)) return readSelector(reader, at);
+  return understood ? EVERYTHING : null;
 }
 
 type Spec = { readonly value: Fields; readonly path: FieldPath };

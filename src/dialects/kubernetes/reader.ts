@@ -72,6 +72,8 @@ export function complainType(reader: Reader, { value, path }: Located, wanted: s
 }
 
 function suggestField(key: string, known: readonly string[]): string {
+  if (key === 'to' && known.includes('from')) return 'Ingress rules have "from"; "to" belongs to egress rules.';
+  if (key === 'from' && known.includes('to')) return 'Egress rules have "to"; "from" belongs to ingress rules.';
   const near = known.find((name) => name.toLowerCase() === key.toLowerCase() || isOneEditApart(name, key));
   return near === undefined ? `Known fields here: ${known.join(', ')}.` : `Did you mean "${near}"?`;
 }
