@@ -25,9 +25,17 @@ export const CASES: readonly Case[] = [
   ...SPOOF_CASES,
 ];
 
+/** What a suite as a whole needs, as node:test takes it: `skip` is a reason, or false. */
+export type SuiteOptions = { readonly skip: string | false };
+
 /** Runs the suite on the datapaths that the factory makes, one for each case. */
-export function conformance(name: string, factory: Factory, skips: readonly Skip[] = []): void {
-  describe(`conformance of ${name}`, () => {
+export function conformance(
+  name: string,
+  factory: Factory,
+  skips: readonly Skip[] = [],
+  options: SuiteOptions = { skip: false },
+): void {
+  describe(`conformance of ${name}`, options, () => {
     for (const one of CASES) {
       for (const names of [IPV4, IPV6]) {
         if (one.family !== undefined && one.family !== names.family) continue;

@@ -148,6 +148,19 @@ export const CHANGE_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'an interface that goes after its address has moved to another takes nothing along',
+    run: (rig, at) => {
+      rig.policy('b', 'ingress', ['allow a tcp/80', DEFAULT]);
+      const leave = rig.move('b');
+      rig.admit('b', 'next-owner');
+      rig.pass('to b', syn({ from: at.a, to: at.b, sport: 40000, dport: 80 }));
+      leave();
+      rig.pass('to b', syn({ from: at.a, to: at.b, sport: 40001, dport: 80 }));
+      rig.pass('from a', syn({ from: at.a, to: at.b, sport: 40002, dport: 80 }));
+      rig.drop('from a', syn({ from: at.a, to: at.b, sport: 40003, dport: 81 }), 'policy ingress default');
+    },
+  },
+  {
     name: 'the next owner of an address does not answer the own node for the last one',
     run: (rig, at) => {
       const probe = { from: at.node, to: at.b, sport: 40000, dport: 8080 };

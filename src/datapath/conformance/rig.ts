@@ -54,14 +54,11 @@ export const PODS: readonly PodName[] = ['a', 'b', 'c'];
 /** `from a`: a sends it. `to b`: it reaches b's interface. `to b by stack`: and this node's own stack made it. */
 export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stack`;
 
-const IDENTITIES: ReadonlyMap<string, IdentityNumber> = new Map(
-  ['world4', 'world6', 'a', 'b', 'c', 'remote', 'node', 'otherNode', 'stranger'].map((name, index) => [
-    name,
-    index + 1,
-  ]),
-);
-const UNKNOWN: IdentityNumber = 20;
-const OPEN_SET: SetNumber = 1;
+const NAMES = ['world4', 'world6', 'a', 'b', 'c', 'remote', 'node', 'otherNode', 'stranger'] as const;
+
+/** Rule, table, layer, identity and set numbers are never used twice, as a compiler's are not: rigs may share a datapath. */
+let nextNumber = 1;
+const fresh = (): number => nextNumber++;
 
 type Programmed = { readonly set: SetNumber; layers: LayerNumber[]; tables: TableNumber[]; classes: ClassKey[] };
 type ClassKey = { readonly layer: LayerNumber; readonly identity: IdentityNumber };
@@ -72,20 +69,22 @@ export class Rig {
   readonly #rules = new Map<string, RuleNumber>();
   readonly #lines = new Map<RuleNumber, RuleLine>();
   readonly #programmed = new Map<string, Programmed>();
-  #next = 100;
+  readonly #identities: ReadonlyMap<string, IdentityNumber> = new Map(NAMES.map((name) => [name, fresh()]));
+  readonly #unknown: IdentityNumber = fresh();
+  readonly #openSet: SetNumber = fresh();
 
   constructor(harness: Harness) {
     this.harness = harness;
     for (const pod of PODS) this.attach(pod);
     harness.datapath.apply([
-      ...[...IDENTITIES.values()].map((identity) => identityStep(identity, 'known')),
-      identityStep(UNKNOWN, 'unknown'),
-      { kind: 'set', set: OPEN_SET, value: { layers: [] } },
-      prefix('0.0.0.0/0', 'world4'),
-      prefix('::/0', 'world6'),
-      { kind: 'prefix', cidr: block('10.0.0.0/8'), value: UNKNOWN },
-      { kind: 'prefix', cidr: block('fd00::/16'), value: UNKNOWN },
-      ...[IPV4, IPV6].flatMap((names) => [...IDENTITIES.keys()].flatMap((name) => known(names, name))),
+      ...[...this.#identities.values()].map((identity) => identityStep(identity, 'known')),
+      identityStep(this.#unknown, 'unknown'),
+      { kind: 'set', set: this.#openSet, value: { layers: [] } },
+      { kind: 'prefix', cidr: block('0.0.0.0/0'), value: this.#identity('world4') },
+      { kind: 'prefix', cidr: block('::/0'), value: this.#identity('world6') },
+      { kind: 'prefix', cidr: block('10.0.0.0/8'), value: this.#unknown },
+      { kind: 'prefix', cidr: block('fd00::/16'), value: this.#unknown },
+      ...[IPV4, IPV6].flatMap((names) => this.#known(names)),
       { kind: 'node', node: 'n1', value: [address(IPV4.node), address(IPV6.node)] },
       { kind: 'node', node: 'n2', value: [address(IPV4.otherNode), address(IPV6.otherNode)] },
     ]);
@@ -102,6 +101,13 @@ export class Rig {
   detach(pod: PodName): void {
     this.harness.datapath.detach(this.#interfaceOf(pod));
     this.#interfaces.delete(pod);
+  }
+
+  /** Gives the pod another interface while the old one is still there; what is returned takes the old one away. */
+  move(pod: PodName): () => void {
+    const old = this.#interfaceOf(pod);
+    this.attach(pod);
+    return () => this.harness.datapath.detach(old);
   }
 
   /** Writes the pod's endpoint records; `owner` is who lives at the addresses now. */
@@ -123,7 +129,7 @@ export class Rig {
   relabel(text: string, name: string): void {
     const peer = address(text);
     this.apply([
-      { kind: 'address', address: peer, value: identity(name) },
+      { kind: 'address', address: peer, value: this.#identity(name) },
       { kind: 'epoch', sets: [], peers: [peer] },
     ]);
   }
@@ -132,9 +138,9 @@ export class Rig {
   policy(pod: PodName, direction: Direction, ...layers: readonly (readonly RuleLine[])[]): void {
     const key = `${pod} ${direction}`;
     const before = this.#programmed.get(key);
-    const after: Programmed = { set: before?.set ?? this.#next++, layers: [], tables: [], classes: [] };
+    const after: Programmed = { set: before?.set ?? fresh(), layers: [], tables: [], classes: [] };
     const steps = layers.flatMap((lines, index) => {
-      const layer = before?.layers[index] ?? this.#next++;
+      const layer = before?.layers[index] ?? fresh();
       return this.#layerSteps(lines, { layer, direction, into: after });
     });
     const gone = (before?.classes ?? []).filter((old) => !after.classes.some((kept) => sameClass(old, kept)));
@@ -211,13 +217,13 @@ export class Rig {
     at: { readonly layer: LayerNumber; readonly direction: Direction; readonly into: Programmed },
   ): readonly Step[] {
     const ruleOf = (line: RuleLine): RuleNumber => this.#ruleOf(line, at.direction);
-    const tables = layerTables(lines, { ruleOf, identityOf: identity, unknown: [UNKNOWN] });
+    const tables = layerTables(lines, { ruleOf, identityOf: (peer) => this.#identity(peer), unknown: [this.#unknown] });
     const rules = lines.map(
       (line): Step => ({ kind: 'rule', rule: ruleOf(line), value: ruleInfo(line, at.direction) }),
     );
     const steps: Step[] = [];
     const tableFor = (value: NonNullable<typeof tables.base>): TableNumber => {
-      const table = this.#next++;
+      const table = fresh();
       steps.push({ kind: 'table', table, value });
       at.into.tables.push(table);
       return table;
@@ -235,14 +241,28 @@ export class Rig {
 
   #ruleOf(line: RuleLine, direction: Direction): RuleNumber {
     const key = `${direction} ${line}`;
-    const rule = this.#rules.get(key) ?? this.#next++;
+    const rule = this.#rules.get(key) ?? fresh();
     this.#rules.set(key, rule);
     this.#lines.set(rule, line);
     return rule;
   }
 
+  /** The exact addresses of one family. */
+  #known(names: Names): readonly Step[] {
+    return NAMES.flatMap((name): Step[] => {
+      const text = name === 'world4' || name === 'world6' || name === 'stranger' ? null : names[name];
+      return text === null ? [] : [{ kind: 'address', address: address(text), value: this.#identity(name) }];
+    });
+  }
+
+  #identity(name: string): IdentityNumber {
+    const found = this.#identities.get(name);
+    assert.ok(found !== undefined, `no identity ${name}`);
+    return found;
+  }
+
   #setOf(pod: PodName, direction: Direction): SetNumber {
-    return this.#programmed.get(`${pod} ${direction}`)?.set ?? OPEN_SET;
+    return this.#programmed.get(`${pod} ${direction}`)?.set ?? this.#openSet;
   }
 
   #interfaceOf(pod: PodName): number {
@@ -275,24 +295,8 @@ function podOf(place: Place): PodName {
   return pod;
 }
 
-function identity(name: string): IdentityNumber {
-  const found = IDENTITIES.get(name);
-  assert.ok(found !== undefined, name);
-  return found;
-}
-
 function identityStep(number: IdentityNumber, state: 'known' | 'unknown'): Step {
   return { kind: 'identity', identity: number, value: { unknown: state === 'unknown' } };
-}
-
-function known(names: Names, name: string): readonly Step[] {
-  const text = Object.entries(names).find(([key]) => key === name)?.[1];
-  if (typeof text !== 'string') return [];
-  return [{ kind: 'address', address: address(text), value: identity(name) }];
-}
-
-function prefix(text: string, name: string): Step {
-  return { kind: 'prefix', cidr: block(text), value: identity(name) };
 }
 
 function block(text: string): Extract<Step, { kind: 'prefix' }>['cidr'] {

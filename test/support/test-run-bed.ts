@@ -1,0 +1,176 @@
+// Interfaces and datapaths for frames that go through the kernel programs by BPF_PROG_TEST_RUN, with no wire.
+import { execFileSync } from 'node:child_process';
+import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
+import type { Step } from '#compile/plan.ts';
+import type { Harness, HarnessOptions, Judged, TestPacket } from '#datapath/conformance/harness.ts';
+import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
+import { inject } from '#datapath/ebpf/test-run.ts';
+import type { Datapath, EndpointLink } from '#datapath/port.ts';
+import { allKeys, closeObject, deleteElement, getPinned } from '#kernel/bpf.ts';
+import { mountBpffs, pinDirectory, removeInstancePins } from '#kernel/bpffs.ts';
+import { enterNetns } from '#kernel/sockets.ts';
+import { parseAddress } from '#net/address.ts';
+
+const INTERFACES = 8;
+/** The first interfaces always belong to the same pods: their hooks may stay from case to case. */
+const KEPT = 3;
+const NODE = 'n1';
+/** Small maps load faster; each case needs few entries. */
+const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536, ct_lru: 4096 };
+const USUAL_ESTABLISHED = 1024;
+/** Maps of what packets left behind, and the size of their keys (bpf/abi.h). */
+const TRACES: ReadonlyMap<string, number> = new Map([
+  ['ct_tcp', 40],
+  ['ct_lru', 40],
+  ['fragment_map', 48],
+]);
+
+/** A namespace of its own, which this process enters, with a few veths in it. */
+export class TestRunBed {
+  readonly #name: string;
+  readonly #interfaces: readonly number[];
+  readonly #nodes = new Map<number, TestNode>();
+
+  constructor(name: string) {
+    mountBpffs();
+    this.#name = `moattest-${name}-${process.pid}`;
+    execFileSync('ip', ['netns', 'add', this.#name]);
+    enterNetns(`/run/netns/${this.#name}`);
+    const pairs = Array.from(
+      { length: INTERFACES },
+      (_, index) => `link add pod${index} type veth peer name peer${index}`,
+    );
+    execFileSync('ip', ['-batch', '-'], { input: pairs.join('\n') });
+    const links = JSON.parse(execFileSync('ip', ['-j', 'link', 'show'], { encoding: 'utf8' })) as readonly IpLink[];
+    this.#interfaces = links.filter(({ ifname }) => ifname.startsWith('pod')).map(({ ifindex }) => ifindex);
+  }
+
+  /** A datapath on which nothing has happened yet. Loading takes long: the programs stay, what they knew goes. */
+  harness(options: HarnessOptions): Harness {
+    const limit = options.establishedLimit ?? USUAL_ESTABLISHED;
+    const node = this.#nodes.get(limit) ?? new TestNode(`${this.#name}-${limit}`, limit);
+    this.#nodes.set(limit, node);
+    const free = [...this.#interfaces];
+    return {
+      datapath: node,
+      addInterface: () => {
+        const next = free.shift();
+        if (next === undefined) throw new Error(`a case needs more than ${INTERFACES} interfaces`);
+        return next;
+      },
+      inject: (packet) => node.inject(packet),
+      advance: null,
+      interleave: null,
+      close: () => node.forget(this.#interfaces.slice(0, KEPT)),
+    };
+  }
+
+  destroy(): void {
+    for (const node of this.#nodes.values()) node.close();
+    execFileSync('ip', ['netns', 'del', this.#name]);
+  }
+}
+
+type IpLink = { readonly ifname: string; readonly ifindex: number };
+
+/** One node's kernel programs, and what was told to them, so that it can be taken back. */
+class TestNode implements Datapath {
+  readonly #datapath: EbpfDatapath;
+  readonly #instance: string;
+  readonly #links = new Map<number, EndpointLink>();
+  #plan: MutablePlan = emptyPlan();
+
+  constructor(instance: string, established: number) {
+    this.#instance = instance;
+    const sizes = { ...SIZES, ct_tcp: established };
+    // Every drop is an event of its own, so that each frame's reason can be read.
+    const knobs = { dropWindow: 0n, dropRate: 1_000_000n };
+    this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs });
+  }
+
+  apply(steps: readonly Step[]): void {
+    this.#datapath.apply(steps);
+    for (const step of steps) applyStep(this.#plan, step);
+  }
+
+  /** Hooks that an earlier case left on the same interface for the same pod stay. */
+  attach(link: EndpointLink): void {
+    const before = this.#links.get(link.interfaceIndex);
+    if (before !== undefined && sameLink(before, link)) return;
+    if (before !== undefined) this.detach(link.interfaceIndex);
+    this.#datapath.attach(link);
+    this.#links.set(link.interfaceIndex, link);
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#datapath.detach(interfaceIndex);
+    this.#links.delete(interfaceIndex);
+  }
+
+  poll(): ReturnType<Datapath['poll']> {
+    return this.#datapath.poll();
+  }
+
+  inject(packet: TestPacket): Judged | 'refused' {
+    const { frame, hook, interfaceIndex, locallyGenerated: fromOwnNode } = packet;
+    if (frame.length < shortest(frame)) return 'refused';
+    const { verdict, events } = inject(this.#datapath, { frame, hook, interfaceIndex, fromOwnNode });
+    const said = events.find(({ kind }) => kind === (verdict === 'drop' ? 'drop' : 'new'));
+    if (verdict === 'drop' && said === undefined) throw new Error('a drop without an event');
+    const { reason = 'none', leg = null, egressRule = null, ingressRule = null } = said ?? {};
+    return { verdict: verdict === 'drop' ? 'drop' : 'pass', reason, leg, egressRule, ingressRule };
+  }
+
+  /** Takes back every step, every connection and fragment, and the hooks of all interfaces but those to be kept. */
+  forget(kept: readonly number[]): void {
+    for (const index of [...this.#links.keys()]) if (!kept.includes(index)) this.detach(index);
+    this.#datapath.apply(removalOf(this.#plan));
+    this.#plan = emptyPlan();
+    for (const [map, keySize] of TRACES) this.#empty(map, keySize);
+  }
+
+  close(): void {
+    this.#datapath.detachAll();
+    this.#datapath.close();
+    unpinDatapath(this.#instance, NODE);
+    removeInstancePins(this.#instance);
+  }
+
+  #empty(map: string, keySize: number): void {
+    const fd = getPinned(`${pinDirectory(this.#instance, NODE)}/${map}`);
+    if (fd === null) throw new Error(`${map} is not pinned`);
+    for (const key of allKeys(fd, keySize)) deleteElement(fd, key);
+    closeObject(fd);
+  }
+}
+
+/** The steps that take a whole Plan back: what points comes before what is pointed at. */
+function removalOf(plan: MutablePlan): readonly Step[] {
+  return [
+    ...[...plan.endpoints.values()].map(({ address }): Step => ({ kind: 'endpoint', address, value: null })),
+    ...[...plan.addresses.keys()].flatMap((text): Step[] => {
+      const address = parseAddress(text);
+      return address === null ? [] : [{ kind: 'address', address, value: null }];
+    }),
+    ...[...plan.prefixes.values()].map(({ cidr }): Step => ({ kind: 'prefix', cidr, value: null })),
+    ...[...plan.sets.keys()].map((set): Step => ({ kind: 'set', set, value: null })),
+    ...[...plan.layers].flatMap(([layer, { classes }]) =>
+      [...classes.keys()].map((identity): Step => ({ kind: 'class', layer, identity, value: null })),
+    ),
+    ...[...plan.layers.keys()].map((layer): Step => ({ kind: 'layer', layer, value: null })),
+    ...[...plan.tables.keys()].map((table): Step => ({ kind: 'table', table, value: null })),
+    ...[...plan.identities.keys()].map((identity): Step => ({ kind: 'identity', identity, value: null })),
+    ...[...plan.rules.keys()].map((rule): Step => ({ kind: 'rule', rule, value: null })),
+    ...[...plan.nodes.keys()].map((node): Step => ({ kind: 'node', node, value: null })),
+  ];
+}
+
+function sameLink(a: EndpointLink, b: EndpointLink): boolean {
+  return JSON.stringify([[...a.mac], a.addresses]) === JSON.stringify([[...b.mac], b.addresses]);
+}
+
+/** What BPF_PROG_TEST_RUN takes at least: an Ethernet header, with a whole IP header where the type says so. */
+function shortest(frame: Uint8Array): number {
+  const type = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
+  return type === 0x86dd ? 54 : type === 0x0800 ? 34 : 14;
+}
