@@ -1,7 +1,8 @@
 // The agent's socket: requests and answers as JSON lines, and flows to everybody who subscribed.
-import { chmodSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { readLines, writeLine } from './json-lines.ts';
+import { listenPrivately } from './listen.ts';
 import type { AgentMessage, AgentRequest, FlowEvent } from './protocol.ts';
 
 /** Answers one request; what it throws becomes a refusal. */
@@ -26,13 +27,7 @@ export class AgentServer {
   }
 
   async listen(): Promise<void> {
-    // A socket file whose server is gone refuses a new one its place.
-    rmSync(this.#path, { force: true });
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once('error', reject);
-    this.#server.listen(this.#path, resolve);
-    await promise;
-    chmodSync(this.#path, 0o600);
+    await listenPrivately(this.#server, this.#path);
   }
 
   get subscribers(): number {

@@ -59,6 +59,8 @@ export type StreamAsk = {
   readonly port: ProbePort;
   /** Pause between packets; 1 where it is not said. */
   readonly intervalMs?: number;
+  /** True: don't wait for a first echo, and don't mind if none ever comes. */
+  readonly mayBeDenied?: boolean;
 };
 
 export type SandboxStatus = {

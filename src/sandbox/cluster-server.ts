@@ -1,7 +1,8 @@
 // The cluster source of a sandbox: gives every agent the whole world, then each change as it happens.
-import { chmodSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { writeLine } from '#agent/json-lines.ts';
+import { listenPrivately } from '#agent/listen.ts';
 import type { SourceMessage } from '#agent/protocol.ts';
 import { diffWorlds } from '#cluster/world/diff.ts';
 import type { World, WorldEvent } from '#policy/world.ts';
@@ -21,12 +22,7 @@ export class ClusterServer {
   }
 
   async listen(): Promise<void> {
-    rmSync(this.#path, { force: true });
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once('error', reject);
-    this.#server.listen(this.#path, resolve);
-    await promise;
-    chmodSync(this.#path, 0o600);
+    await listenPrivately(this.#server, this.#path);
   }
 
   get world(): World {

@@ -1,7 +1,8 @@
 // A sandbox's own socket: what other processes ask of it, as JSON lines.
-import { chmodSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { readLines, writeLine } from '#agent/json-lines.ts';
+import { listenPrivately } from '#agent/listen.ts';
 import type { ProbePort } from '#datapath/reference/simulate.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
@@ -47,11 +48,7 @@ export class ControlServer {
   }
 
   async listen(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once('error', reject);
-    this.#server.listen(this.#path, resolve);
-    await promise;
-    chmodSync(this.#path, 0o600);
+    await listenPrivately(this.#server, this.#path);
   }
 
   close(): void {

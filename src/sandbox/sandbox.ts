@@ -171,7 +171,8 @@ export class Sandbox {
     const { flow } = probe;
     const { intervalMs = 1 } = ask;
     const stream = new PacketStream({ fromNetns: from.netns, toNetns: to.netns, flow, sourcePort, intervalMs });
-    await stream.start();
+    stream.start();
+    if (ask.mayBeDenied !== true) await stream.opened();
     return stream;
   }
 

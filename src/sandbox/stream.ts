@@ -46,8 +46,8 @@ export class PacketStream {
     this.#setup = setup;
   }
 
-  /** Opens the connection and waits for its first echo. Throws where none comes: there is nothing to watch. */
-  async start(): Promise<void> {
+  /** Starts connecting and speaking. */
+  start(): void {
     const { flow, fromNetns, toNetns, sourcePort } = this.#setup;
     const kind = flow.protocol === TCP ? 'stream' : 'datagram';
     const servers = new EchoServers(this.#loop, new RawChannels(this.#loop));
@@ -59,8 +59,11 @@ export class PacketStream {
     sockets.connectSocket(fd, flow.to, flow.port);
     this.#loop.add(fd, 'read-write', () => this.#ready());
     this.#running = this.#run();
-    const startedMs = performance.now();
-    if ((await this.#first(true, startedMs, START_LIMIT_MS)) !== null) return;
+  }
+
+  /** Waits for the first echo. Throws where none comes, and closes: there is nothing to watch. */
+  async opened(): Promise<void> {
+    if ((await this.#first(true, 0, START_LIMIT_MS)) !== null) return;
     await this.close();
     throw new SandboxError('stream', 'the connection to watch does not open', 'probe it first: it must be allowed');
   }

@@ -1,0 +1,14 @@
+// Sockets that their owner alone can use: the folder is closed to others, and so is the file.
+import { chmodSync, rmSync } from 'node:fs';
+import type { Server } from 'node:net';
+
+/** Listens on a socket file. One that an ended process left there is replaced: nobody answers on it. */
+export async function listenPrivately(server: Server, path: string): Promise<void> {
+  rmSync(path, { force: true });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen(path, resolve);
+  await promise;
+  server.off('error', reject);
+  chmodSync(path, 0o600);
+}
