@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { dump } from 'js-yaml';
-import { buildWorld } from '#cluster/world/build.ts';
-import { parseDocuments } from './documents.ts';
-import { parseManifest } from './parse.ts';
+import { parseDocuments } from '#cluster/manifests/documents.ts';
+import { parseManifest } from '#cluster/manifests/parse.ts';
+import { buildWorld } from './world/build.ts';
 
 // What no YAML text can hold, or what the binary check refuses, is left out.
 const text = fc
