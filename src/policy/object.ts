@@ -1,8 +1,5 @@
 // A Kubernetes object as it was written, with the place of each of its fields.
 
-/** Where something stands in a file. Lines and columns count from 1. */
-export type Position = { readonly file: string; readonly line: number; readonly column: number };
-
 /** Path of a field inside an object, as people write it: `spec.ingress[0].from[1].podSelector`. */
 export type FieldPath = string;
 
