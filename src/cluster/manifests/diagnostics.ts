@@ -19,6 +19,7 @@ export type ManifestCode =
   | 'file-gone'
   | 'not-an-object'
   | 'object-header'
+  | 'metadata-field'
   | 'object-name'
   | 'object-name-unsafe'
   | 'object-duplicate'
@@ -47,6 +48,7 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
   'file-gone': { severity: 'warning', meaning: 'A watched file is gone, and its objects with it.' },
   'not-an-object': { severity: 'warning', meaning: 'A document has neither apiVersion nor kind, and is left out.' },
   'object-header': { severity: 'error', meaning: 'apiVersion, kind, name or namespace is missing or is not text.' },
+  'metadata-field': { severity: 'error', meaning: 'metadata has no such field.' },
   'object-name': { severity: 'warning', meaning: 'Kubernetes would refuse this name or namespace.' },
   'object-name-unsafe': {
     severity: 'error',

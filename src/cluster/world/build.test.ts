@@ -264,6 +264,12 @@ const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
     /calico/,
   ],
   ['a name with a slash', object('Pod', 'a/b', ''), 'object-name-unsafe', /"a\/b"/],
+  [
+    'a misspelt namespace',
+    object('Pod', 'a', '').replace('{name: a}', '{name: a, namepsace: b}'),
+    'metadata-field',
+    /"namepsace"/,
+  ],
   ['a name in capitals', object('Pod', 'Web', ''), 'object-name', /"Web"/],
   [
     'a namespace that is a path',

@@ -3,8 +3,8 @@
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import { apiGroup, kindStanding } from '#cluster/manifests/kinds.ts';
 import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
-import { show } from '#policy/fields.ts';
-import { lineOf, type SourceObject } from '#policy/object.ts';
+import { fieldsOf, show } from '#policy/fields.ts';
+import { childPath, lineOf, type SourceObject } from '#policy/object.ts';
 
 /** A kind that Moat leaves to others, and how many objects of it the input has. */
 export type UnknownKind = { readonly apiVersion: string; readonly kind: string; readonly count: number };
@@ -29,6 +29,7 @@ export function takeInventory(input: readonly SourceObject[]): Inventory {
     const badName = nameFault(object);
     if (badName !== null) diagnostics.push(badName);
     if (badName?.severity === 'error') continue;
+    diagnostics.push(...metadataFaults(object));
     const key = objectKey(object);
     const first = byKey.get(key);
     if (first === undefined) byKey.set(key, object);
@@ -101,6 +102,37 @@ const HARMLESS = /^[A-Za-z0-9_][-A-Za-z0-9_.]*$/;
 /** Names become part of rule ids, keys and paths: one that could be taken for something else is not let in. */
 function nameFault(object: SourceObject): Diagnostic | null {
   return nameFaultIn(object, 'name', 253) ?? (object.namespace === '' ? null : nameFaultIn(object, 'namespace', 63));
+}
+
+/** Fields of ObjectMeta. A misspelt one moves an object to another namespace, or takes its labels away. */
+const METADATA_FIELDS: ReadonlySet<string> = new Set([
+  'annotations',
+  'clusterName',
+  'creationTimestamp',
+  'deletionGracePeriodSeconds',
+  'deletionTimestamp',
+  'finalizers',
+  'generateName',
+  'generation',
+  'labels',
+  'managedFields',
+  'name',
+  'namespace',
+  'ownerReferences',
+  'resourceVersion',
+  'selfLink',
+  'uid',
+]);
+
+function metadataFaults(object: SourceObject): Diagnostic[] {
+  const unknown = Object.keys(fieldsOf(fieldsOf(object.content).metadata)).filter((key) => !METADATA_FIELDS.has(key));
+  return unknown.map((key) =>
+    complainOf(object, childPath('metadata', key), {
+      code: 'metadata-field',
+      message: `the field ${show(key)} is not known in metadata`,
+      hint: 'Correct it: name, namespace, labels and annotations are what people write here.',
+    }),
+  );
 }
 
 function nameFaultIn(object: SourceObject, field: 'name' | 'namespace', longest: number): Diagnostic | null {
