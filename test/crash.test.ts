@@ -1,6 +1,6 @@
 // Crashes: of an agent under traffic, of a whole sandbox, and what is left afterwards: nothing.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -114,4 +114,23 @@ test('needs root: two sandboxes with the same manifests don’t meet', needsRoot
   await second.sandbox.down();
   assert.deepEqual(await remains(second.sandbox.name), []);
   assert.equal(rowOf(await first.sandbox.probe({ ports: [TCP_80] }), 'shop/web', 'shop/db').verdict, 'deny');
+});
+
+test('needs root: hooks that somebody takes away are missed within seconds', needsRoot, async (t) => {
+  const { sandbox, events } = await clusterOf(t, { 'pods.yaml': PODS });
+  const { nodes } = await sandbox.status();
+  assert.deepEqual(
+    nodes.map((one) => one.agent?.problem),
+    [null, null],
+  );
+  const pins = `/sys/fs/bpf/moat/${sandbox.name}/two`;
+  const link = readdirSync(pins).find((name) => name.startsWith('link_'));
+  execFileSync('/usr/sbin/bpftool', ['link', 'detach', 'pinned', `${pins}/${link}`]);
+  const limit = performance.now() + 5000;
+  const said = (): boolean =>
+    events.some((event) => event.kind === 'notice' && /hooks are not in force/.test(event.text));
+  while (!said()) {
+    assert.ok(performance.now() < limit, 'nobody noticed');
+    await pause(20);
+  }
 });

@@ -1,8 +1,9 @@
 // Changes while packets flow: how fast an edit is felt, and what happens to connections that are open.
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { loadManifests } from '#cluster/load.ts';
 import { UDP } from '#net/protocol.ts';
 import type { SandboxEvent } from '#sandbox/api.ts';
 import { clusterOf, podText, policyText, rowOf, TCP_80 } from '#test/support/cluster.ts';
@@ -109,3 +110,35 @@ test('needs root: pods come, change their labels and go while the sandbox is up'
   const { pods } = await sandbox.status();
   assert.deepEqual(pods.map((pod) => pod.name).sort(), ['shop/db', 'shop/near', 'shop/web']);
 });
+
+test(
+  'needs root: an address that moves to another pod on another node takes nothing of the old one along',
+  needsRoot,
+  async (t) => {
+    const at = (name: string, node: string, ip: string): string => {
+      const metadata = { namespace: 'shop', name, labels: { app: name } };
+      const spec = { nodeName: node, containers: [{ name: 'main', image: 'none' }] };
+      return `---\n${JSON.stringify({ apiVersion: 'v1', kind: 'Pod', metadata, spec, status: { podIP: ip } })}\n`;
+    };
+    const policy = policyText(
+      'db',
+      'podSelector: {matchLabels: {app: db}}\ningress: [{from: [{podSelector: {matchLabels: {app: old}}}]}]',
+    );
+    const db = at('db', 'two', '10.7.0.1');
+    const { sandbox, folder } = await clusterOf(
+      t,
+      { 'all.yaml': db + at('old', 'one', '10.7.0.9') + policy },
+      { watch: false },
+    );
+    assert.equal(rowOf(await sandbox.probe({ ports: [TCP_80] }), 'shop/old', 'shop/db').verdict, 'allow');
+    const path = join(folder, 'next.yaml');
+    writeFileSync(path, db + at('new', 'two', '10.7.0.9') + policy);
+    await sandbox.setObjects(loadManifests([path]).objects);
+    const after = await sandbox.probe({ ports: [TCP_80] });
+    assert.deepEqual(after.errors, []);
+    assert.deepEqual(after.rows.map((row) => `${row.from} ${row.to} ${row.verdict}`).sort(), [
+      'shop/db shop/new allow',
+      'shop/new shop/db deny',
+    ]);
+  },
+);

@@ -22,6 +22,8 @@ export type Agent = { readonly close: () => void };
 const BUSY_MS = 3;
 const IDLE_MS = 20;
 const BUSY_FOR_MS = 1000;
+/** Hooks are looked at this often. */
+const CHECK_MS = 1000;
 /** How long an attach waits for its pod's policy to be known. */
 const ATTACH_LIMIT_MS = 5000;
 
@@ -40,6 +42,9 @@ class AgentLoop {
   #timer: NodeJS.Timeout | null = null;
   #busyUntilMs = 0;
   #revision = 0;
+  #settled = false;
+  #checkedMs = 0;
+  #complaint = '';
   #problem: string | null = null;
   #waiting: (() => void)[] = [];
 
@@ -79,8 +84,19 @@ class AgentLoop {
         this.#busyUntilMs = now + BUSY_FOR_MS;
         this.#server.publishFlows(events, lost);
       }
+      if (now - this.#checkedMs > CHECK_MS) this.#checkHooks(now);
       this.#timer = setTimeout(() => this.#poll(), now < this.#busyUntilMs ? BUSY_MS : IDLE_MS);
     });
+  }
+
+  /** Somebody with the same rights can take hooks away, or put a program ahead of them: it is said at once. */
+  #checkHooks(now: number): void {
+    this.#checkedMs = now;
+    const bad = this.#state.unhealthy.map(({ interfaceIndex, health }) => `${interfaceIndex} (${health})`);
+    const complaint = bad.length === 0 ? '' : `hooks are not in force, or not first, on interfaces ${bad.join(', ')}`;
+    if (complaint !== this.#complaint && complaint !== '')
+      this.#server.publish({ kind: 'problem', message: complaint });
+    this.#complaint = complaint;
   }
 
   /** The kernel keeps enforcing what it has; this process has lost track, so it says so and gives up. */
@@ -115,6 +131,9 @@ class AgentLoop {
     for (const link of links) this.#state.attach(link);
     const addresses = links.flatMap((link) => link.addresses);
     await this.#until(() => addresses.every((address) => this.#state.enforces(address)));
+    // The first request of a process names every endpoint that is up: the takeover is over.
+    if (!this.#settled) this.#state.settle();
+    this.#settled = true;
     return { attached: links.length };
   }
 
@@ -134,7 +153,8 @@ class AgentLoop {
     const { endpoints, policies, rules, drops, lostEvents } = this.#state;
     return {
       ...{ node: this.#options.node, datapath: 'ebpf', pid: process.pid, revision: this.#revision },
-      ...{ endpoints, policies, rules, drops, lostEvents, problem: this.#problem },
+      ...{ endpoints, policies, rules, drops, lostEvents },
+      problem: this.#problem ?? (this.#complaint === '' ? null : this.#complaint),
       memoryMb: Math.round(process.memoryUsage.rss() / 1e6),
     };
   }

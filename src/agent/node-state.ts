@@ -1,6 +1,7 @@
 // One node's state: the compiled plan and the datapath that enforces it, moved together.
 import type { Step } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, DropReason, EndpointLink } from '#datapath/port.ts';
+import { SystemCallError } from '#kernel/sockets.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { PolicyKey } from '#policy/model.ts';
 import type { WorldEvent } from '#policy/world.ts';
@@ -10,21 +11,32 @@ import { RuleNames } from './rule-names.ts';
 /** What turns changes of the world into steps (compile/). */
 export type PlanMaker = { apply(events: readonly WorldEvent[]): readonly Step[] };
 
+/** The port, and what an agent needs of a datapath that outlives its process. */
+export type NodeDatapath = Datapath & {
+  /** Ends a takeover: from now on only what this process has named is in force. */
+  settle(): void;
+  counters(): { readonly drops: ReadonlyMap<DropReason, bigint> };
+  health(interfaceIndex: number): HookHealth;
+};
+
+/** Whether an interface's hooks stand, and ahead of every other program there. */
+export type HookHealth = 'first' | 'behind' | 'absent';
+
 export type Applied = { readonly steps: number; readonly applyMs: number };
 
 /** Owns the compiler's and the datapath's common history. After a throw it is of no more use: start afresh. */
 export class NodeState {
   readonly #node: string;
   readonly #compiler: PlanMaker;
-  readonly #datapath: Datapath;
+  readonly #datapath: NodeDatapath;
   readonly #names: RuleNames = new RuleNames();
   readonly #policies: Set<PolicyKey> = new Set();
   /** Local addresses whose policy is in force. */
   readonly #endpoints: Set<AddressKey> = new Set();
-  readonly #drops: Map<DropReason, number> = new Map();
+  readonly #interfaces: Set<number> = new Set();
   #lost = 0;
 
-  constructor(node: string, compiler: PlanMaker, datapath: Datapath) {
+  constructor(node: string, compiler: PlanMaker, datapath: NodeDatapath) {
     this.#node = node;
     this.#compiler = compiler;
     this.#datapath = datapath;
@@ -46,8 +58,18 @@ export class NodeState {
     return this.#lost;
   }
 
+  /** Packets dropped, by reason, as the kernel counted them: events may stand for many, or be shed. */
   get drops(): Readonly<Partial<Record<DropReason, number>>> {
-    return Object.fromEntries(this.#drops);
+    const drops = [...this.#datapath.counters().drops].filter(([, count]) => count > 0n);
+    return Object.fromEntries(drops.map(([reason, count]) => [reason, Number(count)]));
+  }
+
+  /** Interfaces whose hooks are gone, or stand behind somebody else's program. */
+  get unhealthy(): readonly { readonly interfaceIndex: number; readonly health: HookHealth }[] {
+    const all = [...this.#interfaces].map((interfaceIndex) => {
+      return { interfaceIndex, health: this.#health(interfaceIndex) };
+    });
+    return all.filter(({ health }) => health !== 'first');
   }
 
   /** Brings changes into force: every later packet is judged by them. */
@@ -64,10 +86,17 @@ export class NodeState {
   /** Puts the hooks on an interface. What it may pass is decided by the policy of its addresses. */
   attach(link: EndpointLink): void {
     this.#datapath.attach(link);
+    this.#interfaces.add(link.interfaceIndex);
   }
 
   detach(interfaceIndex: number): void {
+    this.#interfaces.delete(interfaceIndex);
     this.#datapath.detach(interfaceIndex);
+  }
+
+  /** Every local endpoint is attached, and its policy in force: what an earlier process left may go. */
+  settle(): void {
+    this.#datapath.settle();
   }
 
   /** True where the address has its policy in force. */
@@ -79,12 +108,21 @@ export class NodeState {
   poll(): { readonly events: readonly FlowEvent[]; readonly lost: number } {
     const { events, lost } = this.#datapath.poll();
     this.#lost += lost;
-    for (const event of events) if (event.kind === 'drop') this.#countDrop(event);
     return { events: events.map((event) => this.#name(event)), lost };
   }
 
   close(): void {
     this.#datapath.close();
+  }
+
+  /** An interface that is gone has no hooks: its pod is on its way out, which is no failure of this process. */
+  #health(interfaceIndex: number): HookHealth {
+    try {
+      return this.#datapath.health(interfaceIndex);
+    } catch (error) {
+      if (error instanceof SystemCallError && error.code === 'ENODEV') return 'absent';
+      throw error;
+    }
   }
 
   #remember(events: readonly WorldEvent[], steps: readonly Step[]): void {
@@ -98,10 +136,6 @@ export class NodeState {
       if (step.value === null) this.#endpoints.delete(formatAddress(step.address));
       else this.#endpoints.add(formatAddress(step.address));
     }
-  }
-
-  #countDrop(event: DatapathEvent): void {
-    this.#drops.set(event.reason, (this.#drops.get(event.reason) ?? 0) + event.count);
   }
 
   #name(event: DatapathEvent): FlowEvent {

@@ -113,10 +113,13 @@ export class Fleet {
 
   async #removePods(pods: readonly PodNetns[]): Promise<void> {
     if (pods.length === 0) return;
-    await this.#setup.network.removePods(pods);
+    await this.#setup.network.lowerPods(pods);
     for (const [node, here] of Map.groupBy(pods, (pod) => pod.node.name)) {
-      await this.#agentOf(node).client.detach(here.map((pod) => pod.interfaceIndex));
+      const agent = this.#agentOf(node);
+      // One that is away finds its interfaces gone when it comes back.
+      if (agent.alive) await agent.client.detach(here.map((pod) => pod.interfaceIndex));
     }
+    await this.#setup.network.removePods(pods);
     for (const pod of pods) this.#pods.delete(pod.key);
   }
 

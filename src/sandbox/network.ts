@@ -137,6 +137,16 @@ export class SandboxNetwork {
     );
   }
 
+  /** Takes pods off the network: after this nothing passes, so their hooks may go. */
+  async lowerPods(pods: readonly PodNetns[]): Promise<void> {
+    for (const [node, here] of byNode(pods)) {
+      await ipRemove(
+        node.netns,
+        here.map((pod) => `link set ${names.hostInterface(pod.index)} down`),
+      );
+    }
+  }
+
   /** Removes pods. Their links go first: deleting a namespace frees them only later, and in its own time. */
   async removePods(pods: readonly PodNetns[]): Promise<void> {
     await ipRemove(
