@@ -140,12 +140,12 @@ struct state {
 	__u64 high;   /* highest rule, layer or identity number ever used */
 	__u64 generation;
 	__u64 abi_version;
-	__u64 bank;
+	__u64 skew; /* tests move the clock by it, in nanoseconds */
 };
 
 /* Both directions of a flow have one key: the lower (address, port) first. */
 struct ct_key {
-	__u8 family;
+	__u8 family; /* 0x80 is set for ICMP that is no echo */
 	__u8 protocol;
 	__u16 sub; /* ICMP echo: 1 + the requester's side; other ICMP: type << 8 | code */
 	__u16 port[2];

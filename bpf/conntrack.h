@@ -25,6 +25,14 @@ static __always_inline __u32 side_of(const struct addr *a, __u16 a_port, const s
 	return a_port > b_port;
 }
 
+/* An ICMP message that is no echo has no replies: the same message from the other side is another flow. */
+static __always_inline void make_one_way(struct context *c, const struct packet *p)
+{
+	c->key.family |= 0x80;
+	c->key.sub = p->destination_port;
+	c->key.port[0] = c->key.port[1] = c->side;
+}
+
 /* Key of a packet's flow and which side its source is. */
 static __always_inline void make_key(struct context *c, const struct packet *p)
 {
@@ -38,6 +46,8 @@ static __always_inline void make_key(struct context *c, const struct packet *p)
 	c->side = side;
 	c->key.family = p->source.family;
 	c->key.protocol = p->protocol;
+	c->key.port[0] = side ? to : from;
+	c->key.port[1] = side ? from : to;
 	/* Requests of the other side under the same id are another flow, so that nobody opens one by a reply.
 	 */
 	if (p->flags & PACKET_ECHO_REQUEST)
@@ -45,9 +55,7 @@ static __always_inline void make_key(struct context *c, const struct packet *p)
 	else if (p->flags & PACKET_ECHO_REPLY)
 		c->key.sub = 2 - side;
 	else if (is_icmp(p))
-		c->key.sub = p->destination_port;
-	c->key.port[0] = side ? to : from;
-	c->key.port[1] = side ? from : to;
+		make_one_way(c, p);
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		c->key.address[0][i] = side ? p->destination.w[i] : p->source.w[i];

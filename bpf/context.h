@@ -38,6 +38,7 @@ struct context {
 	struct packet packet;
 	struct packet inner; /* of an ICMP error */
 	__u8 ethernet[14];
+	__u8 mac[6]; /* the pod's */
 	__u16 ethertype;
 	__u32 hook;
 	__u32 ifindex;

@@ -115,11 +115,14 @@ static __always_inline int adopt_flow(struct context *c)
 }
 
 /* The packet opens a flow, if policy lets it. `keep`: an open connection of these ports stands already. */
-static __always_inline int open_flow(struct __sk_buff *skb, struct context *c, __u32 keep)
+__attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c, __u32 keep)
 {
-	struct packet *p = &c->packet;
+	struct packet *p;
 	int reason = REASON_NONE;
 
+	if (!c)
+		return REASON_TABLE_ERROR;
+	p = &c->packet;
 	if (p->protocol == IPPROTO_TCP && !is_syn(p))
 		return may_adopt(c) ? adopt_flow(c) : REASON_MID_FLOW;
 	if (p->flags & PACKET_ECHO_REPLY)
@@ -249,11 +252,13 @@ static __always_inline void touch(struct context *c, struct ct_value *live, __u3
 }
 
 /* A packet of a known flow. */
-static __always_inline int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
-					 __u32 from_initiator)
+__attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
+					    __u32 from_initiator)
 {
 	int reason, changed = 0;
 
+	if (!c || !live)
+		return REASON_TABLE_ERROR;
 	c->position = c->entry.position;
 	if (c->entry.flags & ENTRY_TOMBSTONE) {
 		reason = judge_tombstone(c, from_initiator);
@@ -290,12 +295,15 @@ static __always_inline int judge_portless(struct context *c)
 	return judge_flow(c, 1);
 }
 
-static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c)
+__attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context *c)
 {
-	struct packet *p = &c->packet;
 	struct ct_value *live;
 	__u32 from_initiator;
+	struct packet *p;
 
+	if (!c)
+		return REASON_TABLE_ERROR;
+	p = &c->packet;
 	if ((c->source.ifindex && !is_ready(&c->source)) ||
 	    (c->destination.ifindex && !is_ready(&c->destination)))
 		return REASON_NO_ENDPOINT;

@@ -31,7 +31,7 @@ static __always_inline struct context *start(struct __sk_buff *skb, __u32 hook)
 
 	if (!c || !state)
 		return 0;
-	c->now = bpf_ktime_get_coarse_ns();
+	c->now = bpf_ktime_get_coarse_ns() + state->skew;
 	c->epoch = *(volatile __u64 *)&state->epoch;
 	asm volatile("" ::: "memory");
 	c->hook = hook;
@@ -62,13 +62,15 @@ static __always_inline int is_group(const struct context *c)
 }
 
 /* From a pod: only its own addresses. To a pod: only to its own, and whether its own node speaks. */
-static __always_inline int check_ends(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+__attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *c)
 {
+	if (!c)
+		return REASON_TABLE_ERROR;
 	if (find_endpoint(&c->packet.source, &c->source) ||
 	    find_endpoint(&c->packet.destination, &c->destination))
 		return REASON_TABLE_ERROR;
 	if (c->hook == HOOK_FROM_POD) {
-		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, mac))
+		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, c->mac))
 			return REASON_SPOOFED_SOURCE;
 		return REASON_NONE;
 	}
@@ -79,15 +81,15 @@ static __always_inline int check_ends(struct __sk_buff *skb, struct context *c, 
 	return REASON_NONE;
 }
 
-static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 {
 	int reason;
 
 	if (c->packet.flags & PACKET_NEIGHBOUR)
-		return judge_neighbour(skb, c, mac);
+		return judge_neighbour(skb, c);
 	if (is_group(c))
 		return REASON_MULTICAST;
-	reason = check_ends(skb, c, mac);
+	reason = check_ends(skb, c);
 	if (reason)
 		return reason;
 	/* A pod to its own address. */
@@ -105,21 +107,20 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c, co
 
 static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 {
-	__u8 mac[6] = {};
-	int known = find_mac(c->ifindex, mac), reason;
+	int known = find_mac(c->ifindex, c->mac), reason;
 
 	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))
 		return REASON_ETHERTYPE;
 	c->ethertype = be16(c->ethernet + 12);
 	if (c->ethertype == ETH_P_ARP)
-		return known ? judge_arp(skb, c, mac) : REASON_NO_ENDPOINT;
+		return known ? judge_arp(skb, c) : REASON_NO_ENDPOINT;
 	if (c->ethertype != ETH_P_IP && c->ethertype != ETH_P_IPV6)
 		return REASON_ETHERTYPE;
 	/* Parsed even where it is denied anyway: the event names the packet. */
 	reason = parse_packet(skb, c);
 	if (!known)
 		return REASON_NO_ENDPOINT;
-	return reason ? reason : judge_ip(skb, c, mac);
+	return reason ? reason : judge_ip(skb, c);
 }
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook)
@@ -155,9 +156,12 @@ int to_pod(struct __sk_buff *skb)
 SEC("syscall")
 int sweep(void *ctx)
 {
+	struct state *state = node_state();
 	struct sweep sweep = {.now = bpf_ktime_get_ns()};
 
 	(void)ctx;
+	if (state)
+		sweep.now += state->skew;
 	bpf_for_each_map_elem(&ct_tcp, sweep_connection, &sweep, 0);
 	bpf_for_each_map_elem(&drop_map, sweep_drop, &sweep, 0);
 	return sweep.removed;

@@ -19,11 +19,17 @@ static __always_inline int is_own(struct context *c, const struct addr *address)
 }
 
 /* The pod's frame: sender's MAC and IP must be its own. */
-static __always_inline int judge_arp(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+__attribute__((noinline)) int judge_arp(struct __sk_buff *skb, struct context *c)
 {
-	struct packet *p = &c->packet;
-	__u8 *arp = c->bytes;
+	struct packet *p;
+	const __u8 *mac;
+	__u8 *arp;
 
+	if (!c)
+		return REASON_TABLE_ERROR;
+	p = &c->packet;
+	mac = c->mac;
+	arp = c->bytes;
 	clear_packet(p, ETH_HLEN);
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, arp, 28))
 		return REASON_MALFORMED;
@@ -67,6 +73,8 @@ static __always_inline int judge_options(struct __sk_buff *skb, struct context *
 			return REASON_NONE;
 		if (at + 8 > c->packet.end || bpf_skb_load_bytes(skb, at, option, 8) || option[1] == 0)
 			return REASON_MALFORMED;
+		if (at + option[1] * 8 > c->packet.end)
+			return REASON_MALFORMED;
 		if ((option[0] == 1 || option[0] == 2) && (option[1] != 1 || !mac_equal(option + 2, mac)))
 			return REASON_SPOOFED_NEIGHBOUR;
 		at += option[1] * 8;
@@ -91,13 +99,31 @@ static __always_inline int judge_advertised(struct __sk_buff *skb, struct contex
 	return REASON_SPOOFED_NEIGHBOUR;
 }
 
-/* NDP and MLD stand before any tier. */
-static __always_inline int judge_neighbour(struct __sk_buff *skb, struct context *c, const __u8 *mac)
+/* What is not judged must not leave the link: groups, link-local addresses, this node's and its pods'. */
+static __always_inline int stays_here(struct context *c, const struct addr *to)
 {
-	struct packet *p = &c->packet;
-	__u8 type = p->destination_port >> 8;
-	int mld = type < NDP_SOLICIT_ROUTER || type == 143, reason;
+	if ((to->w[0] & 0xff) == 0xff || (to->w[0] & bpf_htonl(0xffc00000u)) == bpf_htonl(0xfe800000u))
+		return 1;
+	if (is_node_address(to))
+		return 1;
+	return !find_endpoint(to, &c->destination) && c->destination.ifindex;
+}
 
+/* NDP and MLD stand before any tier. */
+__attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *p;
+	const __u8 *mac;
+	__u32 options;
+	__u8 type;
+	int mld, reason;
+
+	if (!c)
+		return REASON_TABLE_ERROR;
+	p = &c->packet;
+	mac = c->mac;
+	type = p->destination_port >> 8;
+	mld = type < NDP_SOLICIT_ROUTER || type == 143;
 	if (p->ttl != (mld ? 1 : 255) || (p->flags & (PACKET_FRAGMENT_FIRST | PACKET_FRAGMENT_LATER)))
 		return REASON_SPOOFED_NEIGHBOUR;
 	if (c->hook == HOOK_TO_POD)
@@ -110,14 +136,19 @@ static __always_inline int judge_neighbour(struct __sk_buff *skb, struct context
 	if (!is_own_link_local(&p->source, mac) && !(is_zero(&p->source) && type != NDP_ADVERTISE) &&
 	    !is_own(c, &p->source))
 		return REASON_SPOOFED_NEIGHBOUR;
+	if (!stays_here(c, &p->destination))
+		return REASON_SPOOFED_NEIGHBOUR;
 	if (mld)
 		return REASON_NONE;
+	options = p->transport + (type == NDP_SOLICIT_ROUTER ? 8 : 24);
+	if (options > p->end)
+		return REASON_MALFORMED;
 	if (type == NDP_ADVERTISE) {
 		reason = judge_advertised(skb, c, mac);
 		if (reason)
 			return reason;
 	}
-	return judge_options(skb, c, p->transport + (type == NDP_SOLICIT_ROUTER ? 8 : 24), mac);
+	return judge_options(skb, c, options, mac);
 }
 
 #endif

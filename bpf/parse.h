@@ -49,27 +49,32 @@ static __always_inline int is_icmp(const struct packet *p)
 }
 
 /* Source routes change the destination after we judged it. */
-static __always_inline int v4_options(struct __sk_buff *skb, struct context *c, __u32 offset, __u32 length)
+__attribute__((noinline)) int v4_options(struct __sk_buff *skb, struct context *c, __u32 offset, __u32 length)
 {
-	__u32 at = 0;
+	__u32 skip = 0;
 
-	if (length == 0)
-		return REASON_NONE;
-	if (length > 40 || bpf_skb_load_bytes(skb, offset, c->bytes, length))
+	if (!c || length > 40 || length == 0)
 		return REASON_MALFORMED;
-	for (int i = 0; i < 40; i++) {
-		__u8 option;
+	if (bpf_skb_load_bytes(skb, offset, c->bytes, length))
+		return REASON_MALFORMED;
+	for (__u32 at = 0; at < 40; at++) {
+		__u8 option = c->bytes[at];
 
-		if (at >= length || at > 38)
-			return REASON_NONE;
-		option = c->bytes[at];
+		if (at >= length)
+			break;
+		if (skip) {
+			skip--;
+			continue;
+		}
 		if (option == 0)
-			return REASON_NONE;
+			break;
 		if (option == V4_OPTION_LSRR || option == V4_OPTION_SSRR)
 			return REASON_MALFORMED;
-		if (option != 1 && c->bytes[at + 1] < 2)
+		if (option == 1)
+			continue;
+		if (at + 1 >= length || c->bytes[at + 1] < 2)
 			return REASON_MALFORMED;
-		at += option == 1 ? 1 : c->bytes[at + 1];
+		skip = c->bytes[at + 1] - 1;
 	}
 	return REASON_NONE;
 }
@@ -104,12 +109,14 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct context *c, st
 	} else if (fragment & 0x2000) {
 		p->flags |= PACKET_FRAGMENT_FIRST;
 	}
-	return v4_options(skb, c, p->network + 20, header - 20);
+	return header == 20 ? REASON_NONE : v4_options(skb, c, p->network + 20, header - 20);
 }
 
 /* Walks the chain of IPv6 extension headers; leaves protocol and transport at the upper layer. */
-static __always_inline int parse_extensions(struct __sk_buff *skb, struct context *c, struct packet *p)
+__attribute__((noinline)) int parse_extensions(struct __sk_buff *skb, struct context *c, struct packet *p)
 {
+	if (!c || !p)
+		return REASON_TABLE_ERROR;
 	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
 		__u8 *header = c->bytes;
 		__u32 offset;
@@ -143,6 +150,8 @@ static __always_inline int parse_extensions(struct __sk_buff *skb, struct contex
 		} else {
 			p->transport += 8 + header[1] * 8;
 		}
+		if (p->transport > p->end)
+			return REASON_MALFORMED;
 		p->protocol = header[0];
 	}
 	return REASON_EXTENSION_HEADER;

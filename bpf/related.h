@@ -24,11 +24,15 @@ static __always_inline int inner_flow_stands(struct context *c, __u32 from_initi
 }
 
 /* An error passes where the flow it is about is alive and allowed; it refreshes nothing. */
-static __always_inline int judge_icmp_error(struct __sk_buff *skb, struct context *c)
+__attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct context *c)
 {
-	struct packet *outer = &c->packet, *inner = &c->inner;
+	struct packet *outer, *inner;
 	__u32 from_initiator;
 
+	if (!c)
+		return REASON_TABLE_ERROR;
+	outer = &c->packet;
+	inner = &c->inner;
 	if (parse_inner(skb, c))
 		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
 	if (!addr_equal(&inner->source, &outer->destination))

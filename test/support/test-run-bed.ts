@@ -59,7 +59,7 @@ export class TestRunBed {
         return next;
       },
       inject: (packet) => node.inject(packet),
-      advance: null,
+      advance: (seconds) => node.advance(seconds),
       interleave: null,
       close: () => node.forget(this.#interfaces.slice(0, KEPT)),
     };
@@ -119,6 +119,11 @@ class TestNode implements Datapath {
     if (verdict === 'drop' && said === undefined) throw new Error('a drop without an event');
     const { reason = 'none', leg = null, egressRule = null, ingressRule = null } = said ?? {};
     return { verdict: verdict === 'drop' ? 'drop' : 'pass', reason, leg, egressRule, ingressRule };
+  }
+
+  /** Moves the clock for good: what comes later only counts from there. */
+  advance(seconds: number): void {
+    this.#datapath.moveClock(seconds);
   }
 
   /** Takes back every step, every connection and fragment, and the hooks of all interfaces but those to be kept. */

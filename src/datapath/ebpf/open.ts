@@ -12,7 +12,7 @@ import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
 import { type HookHealth, Hooks } from './attach.ts';
 import { type Counters, readCounters } from './counters.ts';
 import { decodeEvent } from './events.ts';
-import { readInterface } from './links.ts';
+import { type InterfaceFacts, readInterface } from './links.ts';
 import { clearLeftovers, readLeftovers } from './takeover.ts';
 import { KernelTables } from './writer.ts';
 
@@ -32,6 +32,8 @@ export type OpenOptions = {
   readonly knobs?: Readonly<Partial<Record<Knob, bigint>>>;
   /** Another object than the project's build. */
   readonly object?: string;
+  /** Where facts of interfaces come from; by default iproute2. */
+  readonly readInterface?: (index: number) => InterfaceFacts;
 };
 
 /** The datapath could not be opened, or failed while it was being changed: then everything is denied. */
@@ -63,7 +65,7 @@ export function openDatapath(options: OpenOptions): EbpfDatapath {
       pinPath: (map) => (isShared(map) ? `${directory}/${map}` : null),
       knobs: (rodata) => setKnobs(rodata, options.knobs ?? {}),
     });
-    return new EbpfDatapath(object, directory, options.node);
+    return new EbpfDatapath(object, directory, options);
   } catch (cause) {
     const log = cause instanceof ObjectError && cause.log !== '' ? `: ${cause.log.split('\n').at(-1)}` : '';
     throw new DatapathError(`the kernel programs can't be loaded${log}`, cause);
@@ -86,6 +88,7 @@ function setKnobs(rodata: Uint8Array, knobs: Readonly<Partial<Record<Knob, bigin
 
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
+  readonly #readInterface: (index: number) => InterfaceFacts;
   readonly #tables: KernelTables;
   readonly #encoder: Encoder;
   readonly #hooks: Hooks;
@@ -99,15 +102,16 @@ export class EbpfDatapath implements Datapath {
   #reclaiming: Promise<void> | null = null;
   #closed = false;
 
-  constructor(object: LoadedObject, directory: string, node: string) {
+  constructor(object: LoadedObject, directory: string, options: OpenOptions) {
     this.#object = object;
+    this.#readInterface = options.readInterface ?? readInterface;
     const { bank, inherited } = readLeftovers(object.maps);
     this.#bank = bank;
     this.#tables = new KernelTables(object.maps, bank);
     this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
     this.#base = Number(this.#tables.readState('high'));
     this.#encoder = new Encoder(this.#tables, {
-      node,
+      node: options.node,
       sizes: this.#tables.sizes,
       epoch: this.#tables.readState('epoch'),
       generation: Number(this.#tables.readState('generation')),
@@ -135,7 +139,7 @@ export class EbpfDatapath implements Datapath {
   }
 
   attach(link: EndpointLink): void {
-    const facts = readInterface(link.interfaceIndex);
+    const facts = this.#readInterface(link.interfaceIndex);
     this.#change(() => {
       this.#encoder.attach({
         ...link,
@@ -214,6 +218,11 @@ export class EbpfDatapath implements Datapath {
     const fd = this.#object.programs.get(name);
     if (fd === undefined) throw new Error(`the kernel object has no program ${name}`);
     return fd;
+  }
+
+  /** Moves this datapath's clock, as tests of what ends by time do. */
+  moveClock(seconds: number): void {
+    this.#tables.state('skew', this.#tables.readState('skew') + BigInt(seconds) * 1_000_000_000n);
   }
 
   /** Takes the hooks off every interface of this process: for tests of what is no longer enforced then. */

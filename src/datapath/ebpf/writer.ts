@@ -12,6 +12,8 @@ const MAPPED = ['arena', 'set_slots', 'endpoint_slots', 'set_map', 'set_epoch', 
 type MappedName = (typeof MAPPED)[number];
 type Array8 = { readonly memory: SharedMemory; readonly bytes: Uint8Array; readonly words: BigUint64Array };
 
+type StateField = Exclude<keyof typeof STATE, 'size'>;
+
 /** Which of the two banks of address maps a process fills. */
 export type Bank = 0 | 1;
 
@@ -68,12 +70,12 @@ export class KernelTables implements Sink {
     Atomics.store(this.#array(table).words, index, value);
   }
 
-  state(field: 'epoch' | 'closed' | 'high' | 'generation' | 'bank' | 'abiVersion', value: bigint): void {
+  state(field: StateField, value: bigint): void {
     this.flush();
     Atomics.store(this.#array('state_map').words, STATE[field] / 8, value);
   }
 
-  readState(field: 'epoch' | 'closed' | 'high' | 'generation' | 'bank' | 'abiVersion'): bigint {
+  readState(field: StateField): bigint {
     return Atomics.load(this.#array('state_map').words, STATE[field] / 8);
   }
 

@@ -82,7 +82,7 @@ export const STATE = {
   high: 16,
   generation: 24,
   abiVersion: 32,
-  bank: 40,
+  skew: 40,
 } as const;
 
 /** struct ct_key */

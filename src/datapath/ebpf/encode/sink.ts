@@ -18,7 +18,7 @@ export type Sink = {
   record(table: RecordName, index: number, bytes: Uint8Array): void;
   word(table: WordName, index: number, value: bigint): void;
   /** The node's own numbers. */
-  state(field: 'epoch' | 'high' | 'generation' | 'bank', value: bigint): void;
+  state(field: 'epoch' | 'high' | 'generation', value: bigint): void;
 };
 
 /** How large the kernel's arrays are. */
