@@ -65,6 +65,9 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
     severity: 'error',
     meaning: 'An API group that Moat reads has no such kind: likely a misspelling.',
   },
-  'address-shared': { severity: 'error', meaning: 'Two running pods have one address.' },
+  'address-shared': {
+    severity: 'error',
+    meaning: 'Two running pods, two nodes, or a pod and a node have one address.',
+  },
   'addresses-exhausted': { severity: 'error', meaning: 'A node has no free address left for its pods.' },
 };

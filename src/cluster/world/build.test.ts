@@ -176,6 +176,16 @@ test("world: a hostNetwork pod has its node's addresses", () => {
   assert.deepEqual(world.pods.get('default/a' as Pod['key'])?.addresses.map(formatAddress), ['192.168.3.3']);
 });
 
+test("world: a pod whose address is its host's is on the host's network", () => {
+  const world = worldOf(object('Pod', 'a', 'spec: {nodeName: n}\nstatus: {hostIP: 192.168.3.3, podIP: 192.168.3.3}'));
+  assert.equal(world.pods.get('default/a' as Pod['key'])?.hostNetwork, true);
+});
+
+test('world: an address that a status gives in two spellings is one', () => {
+  const world = worldOf(object('Pod', 'a', 'status: {podIP: "fd00::1", podIPs: [{ip: "FD00::0:1"}, {ip: 10.0.0.1}]}'));
+  assert.deepEqual(world.pods.get('default/a' as Pod['key'])?.addresses.map(formatAddress), ['fd00::1', '10.0.0.1']);
+});
+
 test('world: pods keep their node and address when others come and go', () => {
   const pod = (name: string): string => object('Pod', name, '');
   const before = worldOf(pod('m') + pod('n') + pod('o'));
@@ -220,6 +230,20 @@ const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
     object('Pod', 'a', 'status: {podIP: 10.0.0.1}') + object('Pod', 'b', 'status: {podIP: 10.0.0.1}'),
     'address-shared',
     /10\.0\.0\.1.*default\/a.*world\.yaml:2/,
+  ],
+  [
+    'a pod with the address of a node',
+    object('Node', 'n', 'status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}') +
+      object('Pod', 'b', 'status: {podIP: 10.0.0.1}'),
+    'address-shared',
+    /10\.0\.0\.1.*the node n \(world\.yaml:2\)/,
+  ],
+  [
+    'two nodes with one address',
+    object('Node', 'n', 'status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}') +
+      object('Node', 'm', 'status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}'),
+    'address-shared',
+    /the node n/,
   ],
   [
     'a kind that is not read',

@@ -1,20 +1,12 @@
 // Objects → the world that policies are judged in. Pure: the same objects give the same world.
 
 import { lowerNetworkPolicy } from '#dialects/kubernetes/lower.ts';
-import { formatAddress } from '#net/address.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { SourceObject } from '#policy/object.ts';
-import {
-  impliedNamespace,
-  NAMESPACE_NAME_LABEL,
-  type Namespace,
-  type Pod,
-  type PodKey,
-  podKey,
-  type World,
-} from '#policy/world.ts';
-import { complainOf, placeOf, takeInventory, type UnknownKind } from './inventory.ts';
+import { impliedNamespace, NAMESPACE_NAME_LABEL, type Namespace, podKey, type World } from '#policy/world.ts';
+import { separateAddresses, unnamed } from './addresses.ts';
+import { complainOf, takeInventory, type UnknownKind } from './inventory.ts';
 import { findNodes } from './nodes.ts';
 import { mappingAt, rootOf } from './notes.ts';
 import { assignAddresses, needsAddress, placePods } from './place.ts';
@@ -44,10 +36,10 @@ export function buildWorld(input: readonly SourceObject[], options: BuildOptions
   const nodes = findNodes(objects);
   const nodeCount = objects.some(({ kind }) => kind === 'Node') ? 1 : options.nodeCount;
   const found = findPods(objects, Math.max(nodes.nodes.size, nodeCount));
-  const pods = separateAddresses(objects, found.pods);
-  const bare: World = { namespaces: namespaces.value, nodes: nodes.nodes, pods: pods.value, policies: policies.value };
+  const own = separateAddresses(objects, nodes.nodes, found.pods);
+  const bare: World = { namespaces: namespaces.value, nodes: own.nodes, pods: own.pods, policies: policies.value };
   const world = assignAddresses(placePods(bare, nodeCount, options.previous), options.previous);
-  const parts = [namespaces, policies, nodes, found, pods].flatMap((part) => part.diagnostics);
+  const parts = [namespaces, policies, nodes, found, own].flatMap((part) => part.diagnostics);
   return { world, unknownKinds, diagnostics: [...diagnostics, ...parts, ...homeless(objects, world)] };
 }
 
@@ -81,56 +73,15 @@ function findPolicies(objects: readonly SourceObject[]): Part<ReadonlyMap<Policy
   return { value, diagnostics };
 }
 
-/** Of two running pods with one address the first keeps it: an address is one pod's, and nobody can say whose. */
-function separateAddresses(
-  objects: readonly SourceObject[],
-  pods: ReadonlyMap<PodKey, Pod>,
-): Part<ReadonlyMap<PodKey, Pod>> {
-  const value = new Map<PodKey, Pod>();
-  const diagnostics: Diagnostic[] = [];
-  const holders = new Map<string, Pod>();
-  for (const pod of pods.values()) {
-    const own = pod.addresses.filter((address) => {
-      if (pod.hostNetwork || pod.finished) return true;
-      const text = formatAddress(address);
-      const holder = holders.get(text);
-      if (holder === undefined) holders.set(text, pod);
-      else diagnostics.push(sharedAddress(objects, text, [holder, pod]));
-      return holder === undefined;
-    });
-    value.set(pod.key, own.length === pod.addresses.length ? pod : { ...pod, addresses: own });
-  }
-  return { value, diagnostics };
-}
-
-function sharedAddress(objects: readonly SourceObject[], address: string, [first, second]: [Pod, Pod]): Diagnostic {
-  const objectOf = (pod: Pod): SourceObject | undefined =>
-    objects.find((object) => object.kind === 'Pod' && podKey(object.namespace, object.name) === pod.key);
-  const holder = objectOf(first);
-  const object = objectOf(second);
-  const place = holder === undefined ? '' : placeOf(holder);
-  const complaint = {
-    code: 'address-shared',
-    message: `the address ${address} is also that of the running pod ${first.key}${place}`,
-    hint: 'Give one of them another status.podIP, or mark it hostNetwork or finished (status.phase).',
-  } as const;
-  return complainOf(object ?? unnamed(second), 'status.podIP', complaint);
-}
-
 /** Pods that found no address: their node's blocks are full. */
 function homeless(objects: readonly SourceObject[], world: World): Diagnostic[] {
   const lacking = [...world.pods.values()].filter(needsAddress);
   return lacking.map((pod) => {
     const object = objects.find(({ kind, namespace, name }) => kind === 'Pod' && podKey(namespace, name) === pod.key);
-    return complainOf(object ?? unnamed(pod), '', {
+    return complainOf(object ?? unnamed({ kind: 'Pod', ...pod }), '', {
       code: 'addresses-exhausted',
       message: `the pod ${pod.key} finds no free address on its node ${pod.node}`,
       hint: 'Give the node a larger podCIDR, or spread the pods over more nodes.',
     });
   });
-}
-
-/** Stands for a pod that was made for a workload: it has no object, so no place in a file. */
-function unnamed({ namespace, name }: Pod): SourceObject {
-  return { apiVersion: 'v1', kind: 'Pod', namespace, name, content: null, origin: null };
 }

@@ -1,5 +1,5 @@
 // A pod, or a workload's pod template, as the world knows pods: labels, ports, addresses, phase.
-import { type Address, parseAddress } from '#net/address.ts';
+import { type Address, type AddressKey, formatAddress, parseAddress } from '#net/address.ts';
 import { protocolNumber } from '#net/protocol.ts';
 import { isAbsent, show } from '#policy/fields.ts';
 import { childPath } from '#policy/object.ts';
@@ -27,7 +27,12 @@ export type PodShape = {
   readonly nodeName: string;
 };
 
-export type PodStatus = { readonly addresses: readonly Address[]; readonly finished: boolean };
+export type PodStatus = {
+  readonly addresses: readonly Address[];
+  readonly finished: boolean;
+  /** The pod's address is its host's: it is on the host's network, whether the spec (often cut short) says so or not. */
+  readonly sharesHost: boolean;
+};
 
 /** Reads `metadata` and `spec` of a pod, or of a template. */
 export function readPodShape(notes: Notes, pod: LocatedFields): PodShape {
@@ -56,14 +61,16 @@ export function readPodStatus(notes: Notes): PodStatus {
   const status = mappingAt(notes, rootOf(notes), 'status');
   const listed = mappingsAt(notes, status, 'podIPs').map((item) => fieldAt(item, 'ip'));
   const given = [fieldAt(status, 'podIP'), ...listed].filter(({ value }) => !isAbsent(value) && value !== '');
-  const addresses: Address[] = [];
-  for (const at of new Map(given.map((located) => [located.value, located])).values()) {
+  const addresses = new Map<AddressKey, Address>();
+  for (const at of given) {
     const address = typeof at.value === 'string' ? parseAddress(at.value) : null;
     if (address === null) noteField(notes, at, 'an IP address');
-    else addresses.push(address);
+    else addresses.set(formatAddress(address), address);
   }
   const phase = textAt(notes, status, 'phase');
-  return { addresses, finished: phase === 'Succeeded' || phase === 'Failed' };
+  const hostIp = textAt(notes, status, 'hostIP');
+  const sharesHost = hostIp !== '' && hostIp === fieldAt(status, 'podIP').value;
+  return { addresses: [...addresses.values()], finished: phase === 'Succeeded' || phase === 'Failed', sharesHost };
 }
 
 /** Named ports of the containers, and of init containers that keep running beside them (sidecars). */

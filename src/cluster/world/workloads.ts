@@ -54,7 +54,9 @@ export function findPods(objects: readonly SourceObject[], nodeCount: number): F
 function realPod(notes: Notes, workload: Workload): Pod {
   const { namespace, name } = notes.object;
   const shape = readPodShape(notes, rootOf(notes));
-  return podOf(shape, { namespace, name, workload, ...readPodStatus(notes) });
+  const { addresses, finished, sharesHost } = readPodStatus(notes);
+  const hostNetwork = shape.hostNetwork || sharesHost;
+  return podOf({ ...shape, hostNetwork }, { namespace, name, workload, addresses, finished });
 }
 
 type Identity = Pick<Pod, 'namespace' | 'name' | 'workload' | 'addresses' | 'finished'>;
