@@ -12,8 +12,9 @@ export type InterfaceFacts = {
 
 /** The interface can't be found or read in this network namespace. */
 export class InterfaceError extends Error {
-  constructor(index: number, cause?: unknown) {
-    super(`interface ${index} can't be read in this network namespace`, { cause });
+  constructor(index: number | null, cause?: unknown) {
+    const what = index === null ? 'the interfaces' : `interface ${index}`;
+    super(`${what} can't be read in this network namespace`, { cause });
     this.name = 'InterfaceError';
   }
 }
@@ -28,11 +29,33 @@ type IpLink = {
   readonly linkinfo?: { readonly info_kind?: string };
 };
 
-/** Facts of one interface of the namespace that this thread is in. */
-export function readInterface(index: number): InterfaceFacts {
-  const link = listInterfaces().find((each) => each.ifindex === index);
-  if (link === undefined) throw new InterfaceError(index);
-  const qdiscs = json<{ readonly kind: string }>(index, 'tc', ['-j', 'qdisc', 'show', 'dev', link.ifname]);
+type IpQdisc = { readonly dev: string; readonly kind: string };
+
+/**
+ * Reads facts of interfaces of the namespace that this thread is in. All of them are read at once and kept for
+ * `keepMs`: a node that starts attaches its pods one after the other, and each look is two processes.
+ */
+export function interfaceReader(keepMs: number): (index: number) => InterfaceFacts {
+  let known: ReadonlyMap<number, InterfaceFacts> = new Map();
+  let readAtMs = Number.NEGATIVE_INFINITY;
+  return (index) => {
+    if (performance.now() - readAtMs > keepMs || !known.has(index)) {
+      known = readInterfaces();
+      readAtMs = performance.now();
+    }
+    const facts = known.get(index);
+    if (facts === undefined) throw new InterfaceError(index);
+    return facts;
+  };
+}
+
+function readInterfaces(): ReadonlyMap<number, InterfaceFacts> {
+  const links = json<IpLink>('ip', ['-j', '-d', 'link', 'show']);
+  const qdiscs = Map.groupBy(json<IpQdisc>('tc', ['-j', 'qdisc', 'show']), (qdisc) => qdisc.dev);
+  return new Map(links.map((link) => [link.ifindex, factsOf(link, qdiscs.get(link.ifname) ?? [])]));
+}
+
+function factsOf(link: IpLink, qdiscs: readonly IpQdisc[]): InterfaceFacts {
   const veth = link.linkinfo?.info_kind === 'veth' && link.master === undefined;
   return {
     name: link.ifname,
@@ -43,11 +66,7 @@ export function readInterface(index: number): InterfaceFacts {
   };
 }
 
-function listInterfaces(): readonly IpLink[] {
-  return json<IpLink>(0, 'ip', ['-j', '-d', 'link', 'show']);
-}
-
-function json<T>(index: number, program: string, args: readonly string[]): readonly T[] {
+function json<T>(program: string, args: readonly string[]): readonly T[] {
   try {
     const path = `${process.env.PATH}:/usr/sbin:/sbin`;
     const text = execFileSync(program, args, {
@@ -58,6 +77,6 @@ function json<T>(index: number, program: string, args: readonly string[]): reado
     });
     return text.trim() === '' ? [] : (JSON.parse(text) as readonly T[]);
   } catch (cause) {
-    throw new InterfaceError(index, cause);
+    throw new InterfaceError(null, cause);
   }
 }

@@ -12,11 +12,13 @@ import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
 import { type HookHealth, Hooks } from './attach.ts';
 import { type Counters, readCounters } from './counters.ts';
 import { decodeEvent } from './events.ts';
-import { type InterfaceFacts, readInterface } from './links.ts';
+import { type InterfaceFacts, interfaceReader } from './links.ts';
 import { clearLeftovers, readLeftovers } from './takeover.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
+/** How old what is known of interfaces may be when one is attached. */
+const INTERFACES_KEPT_MS = 500;
 const PROGRAMS = ['from_pod', 'to_pod', 'sweep'] as const;
 const SWEEP_INTERVAL_MS = 1000;
 
@@ -104,7 +106,7 @@ export class EbpfDatapath implements Datapath {
 
   constructor(object: LoadedObject, directory: string, options: OpenOptions) {
     this.#object = object;
-    this.#readInterface = options.readInterface ?? readInterface;
+    this.#readInterface = options.readInterface ?? interfaceReader(INTERFACES_KEPT_MS);
     const { bank, inherited } = readLeftovers(object.maps);
     this.#bank = bank;
     this.#tables = new KernelTables(object.maps, bank);
