@@ -35,6 +35,7 @@ export class Recorder {
   readonly #sets: Touched<SetNumber, PolicySet> = new Map();
   readonly #identities: Touched<IdentityNumber, Identity> = new Map();
   readonly #addresses: Touched<AddressKey, IdentityNumber> = new Map();
+  readonly #addressValues = new Map<AddressKey, Address>();
   readonly #prefixes: Touched<CidrKey, Prefix> = new Map();
   readonly #prefixCidrs = new Map<CidrKey, Cidr>();
   readonly #endpoints: Touched<AddressKey, PlanEndpoint> = new Map();
@@ -81,7 +82,9 @@ export class Recorder {
   }
 
   address(address: Address, value: IdentityNumber | null): void {
-    write(this.#plan.addresses, this.#addresses, formatAddress(address), value);
+    const key = formatAddress(address);
+    this.#addressValues.set(key, address);
+    write(this.#plan.addresses, this.#addresses, key, value);
   }
 
   prefix(cidr: Cidr, identity: IdentityNumber | null): void {
@@ -125,7 +128,11 @@ export class Recorder {
       if (cidr !== undefined) add({ kind: 'prefix', cidr, value: value?.identity ?? null });
     });
     this.#prefixCidrs.clear();
-    each(this.#addresses, plan.addresses, (key, value) => add({ kind: 'address', address: addressOf(key), value }));
+    each(this.#addresses, plan.addresses, (key, value) => {
+      const address = this.#addressValues.get(key);
+      if (address !== undefined) add({ kind: 'address', address, value });
+    });
+    this.#addressValues.clear();
     each(this.#nodes, plan.nodes, (node, value) => add({ kind: 'node', node, value }));
     each(this.#endpoints, plan.endpoints, (key, value) => add({ kind: 'endpoint', address: addressOf(key), value }));
     return inSafeOrder(steps);

@@ -8,7 +8,7 @@ export const NONE = -1;
 
 export class AddressTable {
   readonly #rows = new Rows();
-  readonly #byKey = new Map<AddressKey, number>();
+  readonly #byKey = new Map<number | AddressKey, number>();
   readonly #family = new Column(0);
   readonly #words = [new Column(0), new Column(0), new Column(0), new Column(0)] as const;
   readonly #owner = new Column(NONE);
@@ -29,7 +29,7 @@ export class AddressTable {
   }
 
   find(address: Address): number | undefined {
-    return this.#byKey.get(formatAddress(address));
+    return this.#byKey.get(keyOf(address));
   }
 
   /** A pod has this address. */
@@ -87,7 +87,7 @@ export class AddressTable {
 
   /** Forgets an address that nobody claims. */
   free(row: number): void {
-    this.#byKey.delete(formatAddress(this.address(row)));
+    this.#byKey.delete(keyOf(this.address(row)));
     this.#family.set(row, 0);
     this.identity.set(row, NONE);
     this.#rows.give(row);
@@ -122,7 +122,7 @@ export class AddressTable {
   }
 
   #take(address: Address): number {
-    const key = formatAddress(address);
+    const key = keyOf(address);
     const found = this.#byKey.get(key);
     if (found !== undefined) return found;
     const row = this.#rows.take();
@@ -131,6 +131,11 @@ export class AddressTable {
     for (const [index, word] of address.words.entries()) this.#words[index as 0 | 1 | 2 | 3].set(row, word | 0);
     return row;
   }
+}
+
+/** IPv4 by its number: less than half the memory of a text. */
+function keyOf(address: Address): number | AddressKey {
+  return address.family === 4 ? (address.words[0] ?? 0) | 0 : formatAddress(address);
 }
 
 function mask(bits: number): number {

@@ -36,6 +36,8 @@ export class Identifier {
   readonly #population: Population;
   readonly #atoms = new AtomTable();
   readonly #identities = new Identities();
+  /** Rows whose identity may be another one, with the one that they had. */
+  readonly #moved = new Map<number, number>();
   readonly #sink: IdentitySink;
   readonly #ipBlockPods: boolean;
 
@@ -98,6 +100,7 @@ export class Identifier {
     const peers = this.#assignRows(before);
     this.#assignBlocks();
     if (this.#twinsAreMany()) this.#moveTwins();
+    this.#writeMoves();
     const { dirty } = this.#population;
     const podBlocks = dirty.podBlocks;
     dirty.podBlocks = false;
@@ -107,6 +110,7 @@ export class Identifier {
   /** Makes equal identities one: what a fresh build would have. */
   merge(): IdentityChanges {
     this.#moveTwins();
+    this.#writeMoves();
     return { created: [], peers: [], podBlocks: false };
   }
 
@@ -139,6 +143,7 @@ export class Identifier {
     for (const row of this.#population.dirty.rows) {
       const identity = this.#population.addresses.identity.at(row);
       before.set(row, identity);
+      this.#moved.set(row, identity);
       if (identity === NONE) continue;
       this.#identities.leave(identity);
       this.#population.addresses.identity.set(row, NONE);
@@ -236,8 +241,17 @@ export class Identifier {
     const from = this.#population.addresses.identity.at(row);
     if (from !== NONE) this.#identities.leave(from);
     this.#identities.join(to);
+    if (!this.#moved.has(row)) this.#moved.set(row, from);
     this.#population.addresses.identity.set(row, to.number);
-    this.#sink.address(this.#population.addresses.address(row), to.number);
+  }
+
+  #writeMoves(): void {
+    const { addresses } = this.#population;
+    for (const [row, before] of this.#moved) {
+      const identity = addresses.identity.at(row);
+      if (identity !== before) this.#sink.address(addresses.address(row), identity);
+    }
+    this.#moved.clear();
   }
 
   #placeBlock(block: Block, to: IdentityEntry): void {
@@ -256,6 +270,7 @@ export class Identifier {
       if (!this.#population.addresses.isClaimed(row)) {
         this.#sink.address(address, null);
         this.#population.addresses.free(row);
+        this.#moved.delete(row);
         peers.push(address);
         continue;
       }

@@ -77,7 +77,7 @@ function parseGroups(text: string, last: boolean): number[] | null {
 }
 
 function formatV4(word: number): string {
-  return [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255].join('.');
+  return `${word >>> 24}.${(word >>> 16) & 255}.${(word >>> 8) & 255}.${word & 255}`;
 }
 
 function formatV6(words: readonly number[]): string {
