@@ -215,3 +215,44 @@ function checkBetween(now: FlowVerdict, { before, after }: Between, step: Step):
     );
   }
 }
+
+/** What a step list names as changed for flows that are open. */
+function recheckedBy(steps: readonly Step[]): { own: Set<string>; sets: Set<number>; peers: Set<string> } {
+  const named = { own: new Set<string>(), sets: new Set<number>(), peers: new Set<string>() };
+  for (const step of steps) {
+    if (step.kind === 'endpoint') named.own.add(formatAddress(step.address));
+    if (step.kind !== 'epoch') continue;
+    for (const set of step.sets) named.sets.add(set);
+    for (const peer of step.peers) named.peers.add(formatAddress(peer));
+  }
+  return named;
+}
+
+function openFlowsAreNamed(transport: Transport): fc.IProperty<[WorldEvent[][], Flow[], Place]> {
+  return fc.property(histories, flows, places, (history, sampled, place) => {
+    const compiler = compilerOf(place);
+    for (const batch of history) {
+      const before = sampled.map((flow) => judge(compiler.plan, flow));
+      const named = recheckedBy(transport(compiler.apply(batch)));
+      for (const [index, flow] of sampled.entries()) {
+        for (const leg of ['egress', 'ingress'] as const) {
+          const [own, peer] = leg === 'egress' ? [flow.from, flow.to] : [flow.to, flow.from];
+          const endpoint = compiler.plan.endpoints.get(formatAddress(own));
+          const after = judge(compiler.plan, flow)[leg];
+          // No endpoint: the flow is dropped for that. A rule with another name but the same verdict is no reason to cut.
+          if (endpoint === undefined || before[index]?.[leg].verdict === after.verdict) continue;
+          const rechecked =
+            named.own.has(formatAddress(own)) || named.sets.has(endpoint[leg]) || named.peers.has(formatAddress(peer));
+          assert.ok(rechecked, `${leg} ${formatAddress(own)} with ${formatAddress(peer)}: ${after.verdict}`);
+        }
+      }
+    }
+  });
+}
+
+test('an open flow whose verdict changes has its endpoint, its set or its peer named', (context) => {
+  const withoutEpoch: Transport = (steps) => steps.filter((step) => step.kind !== 'epoch');
+  const withoutEndpoints: Transport = (steps) => steps.filter((step) => step.kind !== 'endpoint');
+  holds(context, openFlowsAreNamed(whole), 300);
+  for (const fault of [withoutEpoch, withoutEndpoints]) fails(openFlowsAreNamed(fault), 1000);
+});

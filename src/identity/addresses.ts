@@ -32,17 +32,27 @@ export class AddressTable {
     return this.#byKey.get(keyOf(address));
   }
 
+  /** The row of an address; a new one is nobody's yet. */
+  take(address: Address): number {
+    const key = keyOf(address);
+    const found = this.#byKey.get(key);
+    if (found !== undefined) return found;
+    const row = this.#rows.take();
+    this.#byKey.set(key, row);
+    this.#family.set(row, address.family);
+    for (const [index, word] of address.words.entries()) this.#words[index as 0 | 1 | 2 | 3].set(row, word | 0);
+    return row;
+  }
+
   /** A pod has this address. */
-  claim(address: Address, pod: number): number {
-    const row = this.#take(address);
+  claim(row: number, pod: number): void {
     const owner = this.#owner.at(row);
     if (owner === NONE) {
       this.#owner.set(row, pod);
-      return row;
+      return;
     }
     this.#contested.set(row, [...(this.#contested.get(row) ?? [owner]), pod]);
     if (this.#before(pod, owner)) this.#owner.set(row, pod);
-    return row;
   }
 
   /** A pod no longer has the address. Returns the pods that still claim it. */
@@ -57,10 +67,8 @@ export class AddressTable {
   }
 
   /** A node or a hostNetwork pod has this address. */
-  claimHost(address: Address): number {
-    const row = this.#take(address);
+  claimHost(row: number): void {
     this.#hosts.set(row, this.#hosts.at(row) + 1);
-    return row;
   }
 
   unclaimHost(row: number): void {
@@ -79,10 +87,6 @@ export class AddressTable {
 
   isClaimed(row: number): boolean {
     return this.#owner.at(row) !== NONE || this.#hosts.at(row) > 0;
-  }
-
-  isUsed(row: number): boolean {
-    return this.#family.at(row) !== 0;
   }
 
   /** Forgets an address that nobody claims. */
@@ -119,17 +123,6 @@ export class AddressTable {
     return ([1, 2, 3] as const).every((index) => {
       return ((this.#words[index].at(row) ^ (cidr.address.words[index] ?? 0)) & mask(cidr.length - index * 32)) === 0;
     });
-  }
-
-  #take(address: Address): number {
-    const key = keyOf(address);
-    const found = this.#byKey.get(key);
-    if (found !== undefined) return found;
-    const row = this.#rows.take();
-    this.#byKey.set(key, row);
-    this.#family.set(row, address.family);
-    for (const [index, word] of address.words.entries()) this.#words[index as 0 | 1 | 2 | 3].set(row, word | 0);
-    return row;
   }
 }
 

@@ -140,7 +140,7 @@ export class Identifier {
     this.#dropGoneBlocks();
     for (const block of this.#population.dirty.blocks) this.#leaveBlock(block);
     const before = new Map<number, number>();
-    for (const row of this.#population.dirty.rows) {
+    for (const row of this.#population.dirty.rows.keys()) {
       const identity = this.#population.addresses.identity.at(row);
       before.set(row, identity);
       this.#moved.set(row, identity);
@@ -148,7 +148,6 @@ export class Identifier {
       this.#identities.leave(identity);
       this.#population.addresses.identity.set(row, NONE);
     }
-    this.#population.dirty.rows.clear();
     return before;
   }
 
@@ -276,9 +275,17 @@ export class Identifier {
       }
       const identity = this.#identities.of(this.#atomsOfRow(row, known), false);
       this.#place(row, identity);
-      if (identity.number !== old) peers.push(address);
+      if (identity.number !== old || this.#isSomebodyElse(row)) peers.push(address);
     }
+    this.#population.dirty.rows.clear();
+    this.#population.dirty.nodeRows.clear();
     return peers;
+  }
+
+  /** Another pod's address than before, or come to a node or gone from it. */
+  #isSomebodyElse(row: number): boolean {
+    const { dirty } = this.#population;
+    return dirty.nodeRows.has(row) || dirty.rows.get(row) !== this.#population.ownerKey(row);
   }
 
   #assignBlocks(): void {

@@ -1,6 +1,6 @@
 // Who has which address: pods, nodes and pod blocks as events tell it, and what an event has made uncertain since.
-import { type Address, formatAddress } from '#net/address.ts';
-import type { Cidr } from '#net/cidr.ts';
+import type { Address } from '#net/address.ts';
+import { type Cidr, type CidrKey, formatCidr } from '#net/cidr.ts';
 import { impliedNamespace, isEndpoint, type Namespace, type Node, type Pod, type PodKey } from '#policy/world.ts';
 import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
@@ -11,13 +11,18 @@ import { type NamespaceEntry, PodTable } from './pods.ts';
 
 /** Places whose identity has to be found anew; the reader clears them. */
 export type Dirty = {
-  readonly rows: Set<number>;
+  /** Address rows, each with the pod that owned it before; null: none did. */
+  readonly rows: Map<number, PodKey | null>;
+  /** Rows that came to a node or left it: what is from a pod's own node is not judged. */
+  readonly nodeRows: Set<number>;
   readonly blocks: Set<Block>;
   /** Blocks that nothing draws any more. */
   readonly gone: Set<Block>;
   /** True where a pod block came or went. */
   podBlocks: boolean;
 };
+
+type NodeEntry = { readonly addresses: readonly number[]; readonly blocks: ReadonlyMap<CidrKey, Cidr> };
 
 /** What is known of a label set and a selector; 0 is not yet. */
 const MATCHED = 1;
@@ -27,10 +32,16 @@ export class Population {
   readonly pods: PodTable = new PodTable();
   readonly blocks: Blocks = new Blocks();
   readonly addresses: AddressTable = new AddressTable((a, b) => this.pods.key(a) < this.pods.key(b));
-  readonly dirty: Dirty = { rows: new Set(), blocks: new Set(this.blocks.values()), gone: new Set(), podBlocks: false };
+  readonly dirty: Dirty = {
+    rows: new Map(),
+    nodeRows: new Set(),
+    blocks: new Set(this.blocks.values()),
+    gone: new Set(),
+    podBlocks: false,
+  };
   readonly #declared = new Map<string, Namespace>();
   readonly #hosts = new Map<PodKey, readonly number[]>();
-  readonly #nodes = new Map<string, { readonly addresses: readonly number[]; readonly blocks: readonly Cidr[] }>();
+  readonly #nodes = new Map<string, NodeEntry>();
   readonly #rivals = new Set<PodKey>();
 
   setNamespace(name: string, value: Namespace | null): void {
@@ -45,14 +56,14 @@ export class Population {
   }
 
   setNode(name: string, value: Node | null): void {
-    const before = this.#nodes.get(name);
-    const addresses = (value?.addresses ?? []).map((address) => this.addresses.claimHost(address));
-    const blocks = value?.podCidrs ?? [];
-    for (const cidr of blocks) this.#countPodBlock(cidr, 1);
-    for (const cidr of before?.blocks ?? []) this.#countPodBlock(cidr, -1);
-    for (const row of before?.addresses ?? []) this.addresses.unclaimHost(row);
-    this.#soil(addresses);
-    this.#soil(before?.addresses ?? []);
+    const before: NodeEntry = this.#nodes.get(name) ?? { addresses: [], blocks: new Map() };
+    const addresses = this.#claimHosts(value?.addresses ?? []);
+    const blocks = new Map((value?.podCidrs ?? []).map((cidr) => [formatCidr(cidr), cidr]));
+    for (const [key, cidr] of blocks) if (!before.blocks.has(key)) this.#countPodBlock(cidr, 1);
+    for (const [key, cidr] of before.blocks) if (!blocks.has(key)) this.#countPodBlock(cidr, -1);
+    for (const row of addresses) if (!before.addresses.includes(row)) this.dirty.nodeRows.add(row);
+    for (const row of before.addresses) if (!addresses.includes(row)) this.dirty.nodeRows.add(row);
+    this.#unclaimHosts(before.addresses);
     if (value === null) this.#nodes.delete(name);
     else this.#nodes.set(name, { addresses, blocks });
   }
@@ -62,12 +73,9 @@ export class Population {
     const hosts = this.#hosts.get(key) ?? [];
     this.#hosts.delete(key);
     if (value !== null && !value.finished && value.hostNetwork) {
-      const rows = value.addresses.map((address) => this.addresses.claimHost(address));
-      this.#hosts.set(key, rows);
-      this.#soil(rows);
+      this.#hosts.set(key, this.#claimHosts(value.addresses));
     }
-    for (const row of hosts) this.addresses.unclaimHost(row);
-    this.#soil(hosts);
+    this.#unclaimHosts(hosts);
     this.#removePod(key);
     if (value !== null && isEndpoint(value)) this.#addPod(value);
   }
@@ -87,9 +95,13 @@ export class Population {
   /** True where the pod is the one that owns the address. */
   owns(key: PodKey, address: Address): boolean {
     const row = this.addresses.find(address);
-    if (row === undefined) return false;
+    return row !== undefined && this.ownerKey(row) === key;
+  }
+
+  /** The pod that owns an address; null for a node's. */
+  ownerKey(row: number): PodKey | null {
     const owner = this.addresses.owner(row);
-    return owner !== NONE && this.pods.key(owner) === key;
+    return owner === NONE ? null : this.pods.key(owner);
   }
 
   /** Pods that a selector matches. */
@@ -133,25 +145,40 @@ export class Population {
     return found;
   }
 
+  /** Call before the address changes hands: its owner then is remembered. */
   #soil(rows: readonly number[]): void {
-    for (const row of rows) this.dirty.rows.add(row);
+    for (const row of rows) if (!this.dirty.rows.has(row)) this.dirty.rows.set(row, this.ownerKey(row));
+  }
+
+  #claimHosts(addresses: readonly Address[]): number[] {
+    const rows = addresses.map((address) => this.addresses.take(address));
+    this.#soil(rows);
+    for (const row of rows) this.addresses.claimHost(row);
+    return rows;
+  }
+
+  #unclaimHosts(rows: readonly number[]): void {
+    this.#soil(rows);
+    for (const row of rows) this.addresses.unclaimHost(row);
   }
 
   #addPod(pod: Pod): void {
     const row = this.pods.add(pod, () => this.namespaceLabels(pod.namespace));
-    const unique = new Map(pod.addresses.map((address) => [formatAddress(address), address]));
-    const addresses = [...unique.values()].map((address) => this.addresses.claim(address, row));
-    this.pods.setAddresses(row, addresses);
+    const addresses = [...new Set(pod.addresses.map((address) => this.addresses.take(address)))];
     this.#soil(addresses);
-    for (const address of addresses) this.#noteRivals(this.addresses.rivals(address));
+    for (const address of addresses) {
+      this.addresses.claim(address, row);
+      this.#noteRivals(this.addresses.rivals(address));
+    }
+    this.pods.setAddresses(row, addresses);
   }
 
   #removePod(key: PodKey): void {
     const row = this.pods.find(key);
     if (row === undefined) return;
     const addresses = this.pods.addresses(row);
-    for (const address of addresses) this.#noteRivals(this.addresses.unclaim(address, row));
     this.#soil(addresses);
+    for (const address of addresses) this.#noteRivals(this.addresses.unclaim(address, row));
     this.pods.remove(row);
   }
 
