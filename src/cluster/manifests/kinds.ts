@@ -26,10 +26,7 @@ const WORLD_KINDS: ReadonlySet<string> = new Set([
 
 /** Real kinds of the API groups of which Moat reads some, so that a misspelt kind can be told from a foreign one. */
 const FOREIGN_KINDS: ReadonlyMap<string, ReadonlySet<string>> = new Map([
-  [
-    'networking.k8s.io',
-    new Set(['Ingress', 'IngressClass', 'IPAddress', 'ServiceCIDR', 'ClusterCIDR', 'ClusterTrustBundle']),
-  ],
+  ['networking.k8s.io', new Set(['Ingress', 'IngressClass', 'IPAddress', 'ServiceCIDR', 'ClusterCIDR'])],
 ]);
 
 /** Groups whose own kind NetworkPolicy is another one. */
