@@ -134,7 +134,8 @@ export class SandboxClient {
   }
 }
 
-function errorOf(refusal: Refusal): SandboxError {
+/** A refusal as the error that it was where it happened. */
+export function errorOf(refusal: Refusal): SandboxError {
   if (refusal.diagnostics.length > 0) return new InvalidInputError(refusal.diagnostics);
   return new SandboxError(refusal.code, refusal.message, refusal.hint);
 }

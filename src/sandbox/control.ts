@@ -39,7 +39,9 @@ export class ControlServer {
   readonly #path: string;
   readonly #sandbox: SandboxControl;
   readonly #server: Server;
-  readonly #sockets: Set<Socket> = new Set();
+  /** Connections, and how many requests of each are not answered yet. */
+  readonly #sockets: Map<Socket, number> = new Map();
+  #closed = false;
 
   constructor(path: string, sandbox: SandboxControl) {
     this.#path = path;
@@ -53,12 +55,14 @@ export class ControlServer {
 
   close(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.end();
+    this.#closed = true;
+    // Who waits for an answer (that of `down` among them) gets it before the end.
+    for (const [socket, open] of this.#sockets) if (open === 0) socket.end();
     rmSync(this.#path, { force: true });
   }
 
   #serve(socket: Socket): void {
-    this.#sockets.add(socket);
+    this.#sockets.set(socket, 0);
     socket.on('error', () => undefined);
     socket.on('close', () => this.#sockets.delete(socket));
     readLines(socket, (value) => void this.#handle(socket, value as ControlRequest));
@@ -67,11 +71,19 @@ export class ControlServer {
   async #handle(socket: Socket, request: ControlRequest): Promise<void> {
     const { id } = request;
     const send = (message: ControlMessage): void => void writeLine(socket, message);
+    this.#count(socket, 1);
     try {
       send({ kind: 'answer', id, result: await this.#answer(socket, request, send) });
     } catch (error) {
       send({ kind: 'refusal', id, error: refusalOf(error) });
     }
+    this.#count(socket, -1);
+  }
+
+  #count(socket: Socket, change: 1 | -1): void {
+    const open = (this.#sockets.get(socket) ?? 0) + change;
+    if (this.#sockets.has(socket)) this.#sockets.set(socket, open);
+    if (this.#closed && open === 0) socket.end();
   }
 
   async #answer(socket: Socket, request: ControlRequest, send: (message: ControlMessage) => void): Promise<unknown> {
@@ -106,7 +118,8 @@ function readAddress(text: string): Address {
   return address;
 }
 
-function refusalOf(error: unknown): Refusal {
+/** An error on its way to another process. */
+export function refusalOf(error: unknown): Refusal {
   const { code, hint } = error instanceof SandboxError ? error : { code: 'failed', hint: 'report this' };
   const diagnostics = error instanceof InvalidInputError ? error.diagnostics : [];
   return { code, message: errorText(error), hint, diagnostics };

@@ -76,6 +76,8 @@ export type StatePaths = {
   readonly control: string;
   /** The cluster source that agents read. */
   readonly cluster: string;
+  /** What a detached sandbox has to say. */
+  readonly log: string;
   readonly agent: (node: string) => string;
   readonly agentLog: (node: string) => string;
 };
@@ -87,6 +89,7 @@ export function statePaths(instance: string): StatePaths {
     owner: `${folder}/owner.json`,
     control: `${folder}/control.sock`,
     cluster: `${folder}/cluster.sock`,
+    log: `${folder}/sandbox.log`,
     agent: (node) => `${folder}/agent-${node}.sock`,
     agentLog: (node) => `${folder}/agent-${node}.log`,
   };
