@@ -10,11 +10,18 @@ help: ## this list
 setup: ## install what is missing (packages, Node, the kernel programs); quick when nothing is
 	@sh tools/setup.sh
 
+demo: setup ## the tour on the example shop: real packets, a live edit, every drop explained (needs root)
+	@$(NODE) src/main/moat.ts demo
+
 test: setup ## every test, packets included (needs root)
 	@$(NODE) tools/check.ts test
 
 ci: setup ## format, lint, types, dead code and every test, as CI runs them
 	@$(NODE) tools/check.ts all
+
+fuzz: setup ## the properties, with as many random cases as you like: make fuzz CASES=2000000
+	@MOAT_FUZZ_CASES=$(or $(CASES),2000000) $(NODE) --test --test-timeout=86400000 \
+		$$(grep -rl support/property.ts --include='*.test.ts' src test)
 
 bench: setup ## packets with policy against the plain kernel, and the core at scale, as JSON lines (needs root)
 	@$(NODE) bench/datapath.ts

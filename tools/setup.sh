@@ -114,6 +114,14 @@ install_modules() {
 	cp package-lock.json "$module_stamp"
 }
 
+# ---- The kernel programs, where a source is newer than what was built from it.
+
+build_programs() {
+	object=build/bpf/moat.bpf.o
+	[ ! -f "$object" ] || [ -n "$(find bpf tools/build-bpf.sh -newer "$object" | head -n 1)" ] || return 0
+	slowly 'building the kernel programs' sh tools/build-bpf.sh
+}
+
 # Only one set-up at a time: two commands started together would install into each other.
 if command -v flock >/dev/null; then
 	exec 9>.moat/setup.lock
@@ -122,6 +130,4 @@ fi
 
 install_node
 install_modules
-if [ "$part" = all ] && install_packages; then
-	[ ! -f tools/build-bpf.sh ] || sh tools/build-bpf.sh
-fi
+if [ "$part" = all ] && install_packages; then build_programs; fi

@@ -6,9 +6,10 @@ import { Compiler } from '#compile/compiler.ts';
 import { evaluate } from '#policy/evaluate.ts';
 import type { World } from '#policy/world.ts';
 import { arbitraryFlow, arbitraryWorld, worldEvents } from '#test/support/arbitrary-world.ts';
+import { holds } from '#test/support/property.ts';
 import { explain } from './explain.ts';
 
-const RUNS = Number(process.env.MOAT_RUNS ?? 1000);
+const RUNS = 1000;
 
 function planOf(world: World, ipBlockPods: boolean) {
   const compiler = new Compiler({ semantics: { ipBlockPods }, isLocal: () => true });
@@ -17,8 +18,9 @@ function planOf(world: World, ipBlockPods: boolean) {
 }
 
 for (const policies of ['network', 'tiered'] as const) {
-  test(`on random worlds of ${policies} policies, the story ends at the rule that the interpreter names`, () => {
-    fc.assert(
+  test(`on random worlds of ${policies} policies, the story ends at the rule that the interpreter names`, (t) => {
+    holds(
+      t,
       fc.property(
         arbitraryWorld(policies),
         fc.array(arbitraryFlow, { minLength: 1, maxLength: 8 }),
@@ -38,7 +40,7 @@ for (const policies of ['network', 'tiered'] as const) {
           }
         },
       ),
-      { numRuns: RUNS },
+      RUNS,
     );
   });
 }

@@ -66,7 +66,8 @@ export function explain({ world, plan, semantics }: Judged, flow: Flow): Explana
 function peerEnd(world: World, address: Address, pod: Pod | null): PeerEnd {
   const text = formatAddress(address);
   const nodes = [...world.nodes.values()];
-  const isNode = nodes.some((node) => node.addresses.some((own) => formatAddress(own) === text));
+  const hosts = [...world.pods.values()].filter((each) => each.hostNetwork && !each.finished);
+  const isNode = [...nodes, ...hosts].some((host) => host.addresses.some((own) => formatAddress(own) === text));
   const inBlock = nodes.some((node) => node.podCidrs.some((block) => cidrContains(block, address)));
   return { address, pod, inPodBlock: pod === null && !isNode && inBlock };
 }

@@ -9,11 +9,12 @@ import { evaluate } from '#policy/evaluate.ts';
 import { endpointsByAddress, type Pod, type PodKey, type World } from '#policy/world.ts';
 import { PORTS, PROTOCOLS } from '#test/support/arbitrary-policy.ts';
 import { ADDRESSES, arbitraryWorld, worldEvents } from '#test/support/arbitrary-world.ts';
+import { holds } from '#test/support/property.ts';
 import type { Connection } from './connections.ts';
 import { addressNumber } from './external.ts';
 import { type Reach, reach, workloadName } from './reach.ts';
 
-const RUNS = Number(process.env.MOAT_RUNS ?? 200);
+const RUNS = 200;
 
 type Semantics = { readonly ipBlockPods: boolean };
 
@@ -25,12 +26,12 @@ function reachOf(world: World, semantics: Semantics): Reach {
 
 /** What the rows say of one protocol and port between two names. */
 function says(found: Reach, from: string, to: string, { protocol, port }: Port): boolean {
-  return found.rows.some((row) => row.from === from && row.to === to && holds(row.connections, protocol, port));
+  return found.rows.some((row) => row.from === from && row.to === to && listed(row.connections, protocol, port));
 }
 
 type Port = { readonly protocol: Protocol; readonly port: number };
 
-function holds(connections: readonly Connection[], protocol: Protocol, port: number): boolean {
+function listed(connections: readonly Connection[], protocol: Protocol, port: number): boolean {
   const wanted = connections.find(({ protocol: name }) => name === protocolName(protocol));
   const ports = (wanted ?? connections.find(({ protocol: name }) => name === 'other'))?.ports ?? [];
   return ports.some(([first, last]) => first <= port && port <= last);
@@ -75,8 +76,9 @@ function allowsSome(world: World, [sources, destinations]: readonly [Group, Grou
   );
 }
 
-test('on random worlds, rows between workloads are what the interpreter allows', () => {
-  fc.assert(
+test('on random worlds, rows between workloads are what the interpreter allows', (t) => {
+  holds(
+    t,
     fc.property(worlds, fc.boolean(), (world, ipBlockPods) => {
       const semantics = { ipBlockPods };
       const found = reachOf(world, semantics);
@@ -94,12 +96,13 @@ test('on random worlds, rows between workloads are what the interpreter allows',
         }
       }
     }),
-    { numRuns: RUNS },
+    RUNS,
   );
 });
 
-test('on random worlds, rows to and from the outside are what the interpreter allows there', () => {
-  fc.assert(
+test('on random worlds, rows to and from the outside are what the interpreter allows there', (t) => {
+  holds(
+    t,
     fc.property(worlds, (world) => {
       const found = reachOf(world, { ipBlockPods: true });
       const known = new Set(
@@ -111,7 +114,7 @@ test('on random worlds, rows to and from the outside are what the interpreter al
           for (const port of SAMPLE) compareOutside(world, found, { group, address, port });
       }
     }),
-    { numRuns: RUNS },
+    RUNS,
   );
 });
 
@@ -131,10 +134,10 @@ function compareOutside(world: World, found: Reach, { group, address, port }: Ou
   const allowed = (flow: { from: Address; to: Address }): boolean =>
     evaluate(world, { ...flow, ...port }, { ipBlockPods: true }).verdict === 'allow';
   const inward = found.rows.some(
-    (row) => row.to === name && covers(row.from, address) && holds(row.connections, port.protocol, port.port),
+    (row) => row.to === name && covers(row.from, address) && listed(row.connections, port.protocol, port.port),
   );
   const outward = found.rows.some(
-    (row) => row.from === name && covers(row.to, address) && holds(row.connections, port.protocol, port.port),
+    (row) => row.from === name && covers(row.to, address) && listed(row.connections, port.protocol, port.port),
   );
   assert.equal(
     inward,

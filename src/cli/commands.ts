@@ -14,4 +14,14 @@ export const COMMANDS: readonly Entry[] = [
   },
   { name: 'reach', summary: 'who can reach whom, as workloads', load: () => import('./reach.ts') },
   { name: 'explain', summary: 'the verdict on one connection, and why', load: () => import('./explain.ts') },
+  {
+    name: 'sandbox',
+    summary: 'pods of manifests as network namespaces on this machine: up, apply, probe, status, down',
+    load: () => import('./sandbox.ts'),
+  },
+  {
+    name: 'demo',
+    summary: 'the tour: before, after, a live edit, the denied explained',
+    load: () => import('./demo.ts'),
+  },
 ];

@@ -5,7 +5,7 @@ export type Closeable = { readonly down: () => Promise<void> };
 
 /**
  * Brings something up, uses it, and takes it down, whatever happens. SIGINT, SIGTERM and SIGHUP take it down and end
- * the process, also while it is still coming up; a second one does not wait.
+ * the process, also while it is still coming up; the third does not wait.
  */
 export async function whileUp<It extends Closeable, Result>(
   start: () => Promise<It>,
@@ -36,11 +36,12 @@ const SIGNALS = [
 
 /** Cleans up and exits at a signal, until the returned function is called. */
 function onInterrupt(cleanUp: () => Promise<void>): () => void {
-  let asked = false;
+  let asked = 0;
   const listeners = SIGNALS.map(([signal, code]) => {
     const end = (): void => {
-      if (asked) process.exit(code);
-      asked = true;
+      asked++;
+      if (asked >= 3) process.exit(code);
+      if (asked > 1) return;
       cleanUp()
         .catch((error) => console.error(`moat: ${error instanceof Error ? error.message : error}`))
         .finally(() => process.exit(code));

@@ -19,8 +19,20 @@ export const ICMP_ECHO: number = 8 << 8;
 
 /** `-f`, `--lenient`, `--ipblock-pods`: for every command that reads manifests. */
 export function inputOptions(command: Command): Command {
+  const file = new Option(FILE_FLAGS, 'a manifest, a folder of them, or - for stdin (repeatable)').argParser(collect);
+  return semanticsOptions(command.addOption(file.makeOptionMandatory()));
+}
+
+/** The same, where `-f` may be left out. */
+export function inputOptionsOr(command: Command, fallback: string): Command {
+  const file = new Option(FILE_FLAGS, 'a manifest or a folder of them (repeatable)').argParser(collect);
+  return semanticsOptions(command.addOption(file.default(undefined, fallback)));
+}
+
+const FILE_FLAGS = '-f, --filename <path>';
+
+function semanticsOptions(command: Command): Command {
   return command
-    .requiredOption('-f, --filename <path>', 'a manifest, a folder of them, or - for stdin (repeatable)', collect)
     .option('--lenient', 'take invalid objects as a live cluster would, instead of refusing them', false)
     .addOption(
       new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")

@@ -35,10 +35,15 @@ export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): Probe
 }
 
 /** How to print. `perPort`: a square for each port; else one for all of them together. */
-export type ProbePrinting = { readonly world: World; readonly output: 'table' | 'json'; readonly perPort: boolean };
+export type ProbePrinting = {
+  readonly output: 'table' | 'json';
+  readonly perPort: boolean;
+  /** The name that an end goes under where there are many. */
+  readonly groupOf: (end: string) => string;
+};
 
 /** Prints all rows. Squares that come out the same for several ports are drawn once. */
-export function printProbe(rows: readonly ProbeRow[], { world, output, perPort }: ProbePrinting): void {
+export function printProbe(rows: readonly ProbeRow[], { output, perPort, groupOf }: ProbePrinting): void {
   if (output === 'json') {
     printJson(rows);
     return;
@@ -47,7 +52,7 @@ export function printProbe(rows: readonly ProbeRow[], { world, output, perPort }
     print('No two pods to try.');
     return;
   }
-  const style = { width: outputWidth(), groupOf: groupIn(world) };
+  const style = { width: outputWidth(), groupOf };
   for (const { ports, tried } of perPort ? sameSquares(rows) : [oneSquare(rows)]) {
     print(
       `${styled('bold', perPort ? wrapped(ports, style.width) : 'each on its own ports')}\n${matrixText(tried, style)}\n`,
@@ -58,7 +63,7 @@ export function printProbe(rows: readonly ProbeRow[], { world, output, perPort }
 }
 
 /** Pods by their workload; other ends by themselves. */
-function groupIn(world: World): (end: string) => string {
+export function groupIn(world: World): (end: string) => string {
   return (end) => {
     const workload = world.pods.get(end as PodKey)?.workload;
     return workload === undefined ? end : `${workload.namespace}/${workload.name}`;

@@ -36,7 +36,7 @@ export async function probeInSandbox(
     });
   return await whileUp(start, async (sandbox) => {
     await sandbox.setObjects(objects);
-    return await probeNow(sandbox, ask);
+    return (await probeNow(sandbox, ask)).rows;
   });
 }
 
@@ -47,13 +47,12 @@ async function removeDeadProbes(): Promise<void> {
 }
 
 /** Probes; a connection that proved nothing ends the command, since it is no verdict. */
-export async function probeNow(probed: Probed, ask: Ask): Promise<readonly ProbeRow[]> {
+export async function probeNow(probed: Probed, ask: Ask): Promise<ProbeResult> {
   const bar = progressBar('probing');
   try {
-    const { rows, errors } = await probed.probe({ ...ask, progress: bar.show });
-    bar.end();
-    if (errors.length > 0) throw new CommandError(failureText(errors));
-    return rows;
+    const result = await probed.probe({ ...ask, progress: bar.show });
+    if (result.errors.length > 0) throw new CommandError(failureText(result.errors));
+    return result;
   } finally {
     bar.end();
   }

@@ -16,7 +16,7 @@ import {
 } from './options.ts';
 import { planOf } from './plan.ts';
 import { worldProbes } from './probe-ends.ts';
-import { type ProbeRow, printProbe, simulatedRow } from './probe-output.ts';
+import { groupIn, type ProbeRow, printProbe, simulatedRow } from './probe-output.ts';
 
 type Options = InputOptions & {
   readonly output: 'table' | 'json';
@@ -43,7 +43,7 @@ export function define(command: Command, done: (exitCode: number) => void): void
     .action(async (options: Options) => {
       const { world, objects } = readInput(options);
       const rows = options.datapath === 'simulate' ? simulatedRows(world, options) : await packetRows(objects, options);
-      printProbe(rows, { world, output: options.output, perPort: options.ports !== undefined });
+      printProbe(rows, { output: options.output, perPort: options.ports !== undefined, groupOf: groupIn(world) });
       done(0);
     });
 }

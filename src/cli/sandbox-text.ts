@@ -1,0 +1,43 @@
+// A sandbox's answers as text for people.
+import type { Change, SandboxStatus } from '#sandbox/api.ts';
+import type { Downed } from '#sandbox/client.ts';
+import { outputWidth } from './output.ts';
+import { tableText } from './table.ts';
+
+/** What changed, one a line, and how long it took. */
+export function changeText({ changes, totalMs }: Change): string {
+  if (changes.length === 0) return 'nothing changed';
+  return [...changes, `in force on every node after ${totalMs.toFixed(1)} ms`].join('\n');
+}
+
+/** Nodes with their agents, then pods. */
+export async function statusText({ name, nodes, pods }: SandboxStatus): Promise<string> {
+  const nodeRows = nodes.map(({ name: node, agent, addresses }) => [
+    node,
+    addresses.join(' '),
+    agent === null ? 'agent is away; the kernel goes on enforcing' : `${agent.endpoints} pods, ${agent.rules} rules`,
+    agent === null ? '' : `${Math.round(agent.memoryMb)} MB`,
+    agent?.problem ?? '',
+  ]);
+  const podRows = pods.map((pod) => [pod.name, pod.node, pod.addresses.join(' '), pod.netns]);
+  const width = outputWidth();
+  return [
+    `sandbox ${name}: ${nodes.length} nodes, ${pods.length} pods`,
+    '',
+    await tableText(['node', 'addresses', 'agent', 'memory', 'problem'], nodeRows, width),
+    '',
+    await tableText(['pod', 'node', 'addresses', 'network namespace'], podRows, width),
+  ].join('\n');
+}
+
+/** What `down` found. */
+export function downText(name: string, found: Downed): string {
+  switch (found.kind) {
+    case 'down':
+      return `sandbox ${name} is down`;
+    case 'absent':
+      return `there is no sandbox ${name}`;
+    case 'leftovers':
+      return `removed what sandbox ${name} left: ${found.namespaces.length} namespaces, ${found.processes.length} agents`;
+  }
+}
