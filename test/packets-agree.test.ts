@@ -107,7 +107,7 @@ test(
     });
     const plan = planOf(sandbox.world);
     const startedMs = performance.now();
-    const { rows, errors, flows } = await sandbox.probe({ ports: PORTS, externals });
+    const { rows, errors, flows, secondFamily } = await sandbox.probe({ ports: PORTS, externals });
     t.diagnostic(`${rows.length} connections in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
     assert.deepEqual(errors, []);
     const wrong = rows.filter((row, index) => {
@@ -119,6 +119,11 @@ test(
       return !same || (leg !== null && row.rule[leg] !== expected[leg].rule);
     });
     assert.deepEqual(wrong, []);
+    // Pods 4 and 8 speak both families: three protocols on port 80, twice.
+    const both = [...rows, ...secondFamily].filter(
+      (row) => row.from === 'n1/p4' && row.to === 'n2/p8' && row.port === 80,
+    );
+    assert.deepEqual(both.map((row) => row.protocol).sort(), ['SCTP', 'SCTP', 'TCP', 'TCP', 'UDP', 'UDP']);
     assert.ok(
       rows.length > 3900 && rows.some((row) => row.verdict === 'deny') && rows.some((row) => row.verdict === 'allow'),
     );

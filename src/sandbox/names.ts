@@ -62,11 +62,6 @@ export function hardwareAddress(kind: 'pod' | 'gateway' | 'uplink' | 'fabric', i
     .join(':');
 }
 
-/** The bytes of a hardware address as text. */
-export function hardwareBytes(text: string): Uint8Array {
-  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
-}
-
 /** Files of one sandbox: all of them in one folder that root alone can enter. */
 export type StatePaths = {
   readonly folder: string;

@@ -31,34 +31,47 @@ export type Task = {
   readonly netns: string;
   readonly egressNode: string | null;
   readonly ingressNode: string | null;
+  /** The primary family makes the row; where both ends speak the other one too, it is tried beside it. */
+  readonly family: 'primary' | 'second';
   attempts: number;
 };
 
-/** One task for each connection, in the order of the rows. From the outside to the outside is nobody's business here. */
+/** One task for each connection, rows first. From the outside to the outside is nobody's business here. */
 export function makeTasks(ask: Ask): readonly Task[] {
   const sources = endsByName(ask.sources);
   const destinations = endsByName(ask.destinations);
-  const isOurs = ({ from, to }: Probe): boolean =>
-    (sources.get(from)?.node ?? null) !== null || (destinations.get(to)?.node ?? null) !== null;
-  return probePairs(ask)
-    .filter(isOurs)
-    .map((asked, index) => {
-      const from = sources.get(asked.from);
-      const to = destinations.get(asked.to);
-      if (from === undefined || to === undefined)
-        throw new SandboxError('probe', 'an end has no namespace', 'report this');
-      const probe = { ...asked, flow: ofFamily(asked.flow) };
-      const ownNode = !from.endpoint && from.node !== null && from.node === to.node;
-      return {
-        index,
-        probe,
-        port: { protocol: asked.flow.protocol, port: asked.flow.port },
-        netns: from.netns,
-        egressNode: from.endpoint ? from.node : null,
-        ingressNode: to.endpoint && !ownNode ? to.node : null,
-        attempts: 0,
-      };
-    });
+  const primary = probePairs(ask);
+  const second = secondFamilyPairs(ask, primary);
+  return [...primary, ...second].flatMap((asked, index) => {
+    const from = sources.get(asked.from);
+    const to = destinations.get(asked.to);
+    if (from === undefined || to === undefined)
+      throw new SandboxError('probe', 'an end has no namespace', 'report this');
+    if (from.node === null && to.node === null) return [];
+    const ownNode = !from.endpoint && from.node !== null && from.node === to.node;
+    return {
+      index,
+      probe: { ...asked, flow: ofFamily(asked.flow) },
+      port: { protocol: asked.flow.protocol, port: asked.flow.port },
+      netns: from.netns,
+      egressNode: from.endpoint ? from.node : null,
+      ingressNode: to.endpoint && !ownNode ? to.node : null,
+      family: index < primary.length ? 'primary' : 'second',
+      attempts: 0,
+    };
+  });
+}
+
+/** The same pairs by the family that their rows don't use. */
+function secondFamilyPairs(ask: Ask, primary: readonly Probe[]): readonly Probe[] {
+  const names = (probe: Probe): string => `${probe.from} ${probe.to} ${probe.flow.from.family}`;
+  const used = new Set(primary.map(names));
+  return ([4, 6] as const).flatMap((family) => {
+    const only = (ends: readonly PacketEnd[]): readonly PacketEnd[] =>
+      ends.map((end) => ({ ...end, addresses: end.addresses.filter((address) => address.family === family) }));
+    const pairs = probePairs({ ...ask, sources: only(ask.sources), destinations: only(ask.destinations) });
+    return pairs.filter((probe) => !used.has(names(probe)));
+  });
 }
 
 function endsByName(ends: readonly PacketEnd[]): ReadonlyMap<string, PacketEnd> {

@@ -36,6 +36,8 @@ export type ProbeResult = {
   readonly errors: readonly ProbeFailure[];
   /** The connection behind each row, as packets carried it. */
   readonly flows: readonly Flow[];
+  /** Pairs with two families in common: what the one that does not make the row says. */
+  readonly secondFamily: readonly ProbeRow[];
   /** The rules that the rows name, each with its places in the manifests. */
   readonly rules: readonly NamedRule[];
 };
@@ -201,6 +203,7 @@ class ProbeRun {
   #result(): ProbeResult {
     const rows: ProbeRow[] = [];
     const flows: Flow[] = [];
+    const secondFamily: ProbeRow[] = [];
     const errors: ProbeFailure[] = [];
     const rules = new Map<string, NamedRule>();
     for (const task of this.#tasks) {
@@ -208,13 +211,14 @@ class ProbeRun {
       const about = { from, to, protocol: protocolName(task.port.protocol), port: task.port.port };
       const proof = this.#proofs.get(task.index);
       if (proof === undefined) errors.push({ ...about, message: this.#failures.get(task.index) ?? 'not tried' });
+      else if (task.family === 'second') secondFamily.push({ ...about, ...rowOf(proof) });
       else {
         rows.push({ ...about, ...rowOf(proof) });
         flows.push(task.probe.flow);
       }
       for (const rule of [proof?.egress, proof?.ingress]) if (rule) rules.set(rule.id, rule);
     }
-    return { rows, errors, flows, rules: [...rules.values()] };
+    return { rows, errors, flows, secondFamily, rules: [...rules.values()] };
   }
 }
 
