@@ -140,7 +140,8 @@ struct state {
 	__u64 high;   /* highest rule, layer or identity number ever used */
 	__u64 generation;
 	__u64 abi_version;
-	__u64 skew; /* tests move the clock by it, in nanoseconds */
+	__u64 changes; /* odd while a hash is being changed: then a miss may be a look-up gone astray */
+	__u64 skew;    /* tests move the clock by it, in nanoseconds */
 };
 
 /* Both directions of a flow have one key: the lower (address, port) first. */

@@ -74,30 +74,33 @@ static __always_inline int copy_entry(struct context *c, struct ct_value *live)
 	       *(volatile __u64 *)&live->tail == c->entry.head;
 }
 
+/*
+ * The element of the packet's flow, copied to c->entry. A miss is made sure of by a second look: a flow that
+ * seems new while its tombstone is being written would open afresh, and the first packet of a flow takes long
+ * anyway.
+ */
 static __always_inline struct ct_value *find_entry(struct context *c)
 {
 	struct ct_value *live;
+	int missed = 0;
 
 	c->found = FOUND_NONE;
-#pragma unroll
-	for (int attempt = 0; attempt < 2; attempt++) {
-		if (c->key.protocol == IPPROTO_TCP) {
-			live = bpf_map_lookup_elem(&ct_tcp, &c->key);
-			if (live) {
-				c->found = copy_entry(c, live) ? FOUND_TCP : FOUND_TORN;
-				if (c->found == FOUND_TCP)
-					return live;
-				continue;
-			}
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		c->found = FOUND_TCP;
+		live = c->key.protocol == IPPROTO_TCP ? bpf_map_lookup_elem(&ct_tcp, &c->key) : 0;
+		if (!live) {
+			c->found = FOUND_LRU;
+			live = bpf_map_lookup_elem(&ct_lru, &c->key);
 		}
-		live = bpf_map_lookup_elem(&ct_lru, &c->key);
 		if (!live) {
 			c->found = FOUND_NONE;
-			return 0;
-		}
-		c->found = copy_entry(c, live) ? FOUND_LRU : FOUND_TORN;
-		if (c->found == FOUND_LRU)
+			if (missed++)
+				return 0;
+		} else if (copy_entry(c, live)) {
 			return live;
+		} else {
+			c->found = FOUND_TORN;
+		}
 	}
 	return 0;
 }

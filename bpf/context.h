@@ -34,7 +34,8 @@ struct packet {
 
 struct context {
 	__u64 now;
-	__u64 epoch; /* read before any table: what is judged by older tables is judged again */
+	__u64 epoch;   /* read before any table: what is judged by older tables is judged again */
+	__u64 changes; /* of the hashes, before any look-up */
 	struct packet packet;
 	struct packet inner; /* of an ICMP error */
 	__u8 ethernet[14];
@@ -54,6 +55,7 @@ struct context {
 	__u32 found; /* enum found */
 	/* The judgement, in the initiator's direction */
 	__u32 position;
+	__u32 identity; /* of the peer of the leg being judged */
 	__u32 rule[LEG_COUNT];
 	__u32 reason[LEG_COUNT];
 	__u32 owned[LEG_COUNT];
@@ -80,6 +82,19 @@ static __always_inline struct state *node_state(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&state_map, &zero);
+}
+
+/*
+ * A look-up that holds an element while it is taken out and used again for another key ends in a miss, or at
+ * a shorter prefix, though its key never left the map. It counts only if no hash changed meanwhile; else it
+ * is made again.
+ */
+static __always_inline int is_quiet(__u64 changes)
+{
+	struct state *state = node_state();
+
+	asm volatile("" ::: "memory");
+	return state && !(changes & 1) && *(volatile __u64 *)&state->changes == changes;
 }
 
 static __always_inline struct counters *node_counters(void)

@@ -6,23 +6,28 @@
 #include "tag.h"
 #include "context.h"
 
+#define ATTEMPTS 3
+
 /*
  * The endpoint of a local address; `ifindex` 0 where the address is not local. Returns a reason only where
- * tables contradict themselves twice: a recycled hash element shows another key's tag.
+ * tables contradict themselves again and again: a recycled hash element shows another key's tag.
  */
-static __always_inline int find_endpoint(const struct addr *address, struct endpoint *into)
+static __always_inline int find_endpoint(struct context *c, const struct addr *address, struct endpoint *into)
 {
 	__u32 tag = addr_tag(address);
+	int missed = 0;
 
 	into->ifindex = 0;
 	into->flags = 0;
-#pragma unroll
-	for (int attempt = 0; attempt < 2; attempt++) {
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
 		struct tagged *word = bpf_map_lookup_elem(&endpoint_map, address), found;
 		struct endpoint *record;
 
-		if (!word)
-			return REASON_NONE;
+		if (!word) {
+			if (missed++ || is_quiet(c->changes))
+				return REASON_NONE;
+			continue;
+		}
 		found = read_tagged(word);
 		if (found.tag != tag)
 			continue;
@@ -53,6 +58,8 @@ static __always_inline int find_mac(__u32 ifindex, __u8 mac[6])
 {
 	__u64 *word = bpf_map_lookup_elem(&iface_map, &ifindex), found;
 
+	if (!word)
+		word = bpf_map_lookup_elem(&iface_map, &ifindex);
 	if (!word)
 		return 0;
 	found = *(volatile __u64 *)word;

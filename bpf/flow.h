@@ -18,9 +18,11 @@ static __always_inline int judge_leg(struct context *c, __u32 leg, const struct 
 		return REASON_NONE;
 	if (!(owner->flags & ENDPOINT_READY))
 		return REASON_NO_ENDPOINT;
-	reason = find_identity(c, peer, owner->flags & ENDPOINT_BANK, &q.identity);
+	reason = find_identity(c, peer, owner->flags & ENDPOINT_BANK);
 	if (reason)
 		return reason;
+	q.identity = c->identity;
+	q.changes = c->changes;
 	q.set = leg == LEG_EGRESS ? owner->egress_set : owner->ingress_set;
 	q.first = q.last = c->position;
 	if (c->packet.flags & PACKET_PORTS_UNKNOWN)

@@ -33,6 +33,7 @@ static __always_inline struct context *start(struct __sk_buff *skb, __u32 hook)
 		return 0;
 	c->now = bpf_ktime_get_coarse_ns() + state->skew;
 	c->epoch = *(volatile __u64 *)&state->epoch;
+	c->changes = *(volatile __u64 *)&state->changes;
 	asm volatile("" ::: "memory");
 	c->hook = hook;
 	c->ifindex = skb->ifindex;
@@ -66,8 +67,8 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 {
 	if (!c)
 		return REASON_TABLE_ERROR;
-	if (find_endpoint(&c->packet.source, &c->source) ||
-	    find_endpoint(&c->packet.destination, &c->destination))
+	if (find_endpoint(c, &c->packet.source, &c->source) ||
+	    find_endpoint(c, &c->packet.destination, &c->destination))
 		return REASON_TABLE_ERROR;
 	if (c->hook == HOOK_FROM_POD) {
 		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, c->mac))

@@ -13,7 +13,7 @@
 /* True where the address is a ready endpoint of this interface. */
 static __always_inline int is_own(struct context *c, const struct addr *address)
 {
-	if (find_endpoint(address, &c->source))
+	if (find_endpoint(c, address, &c->source))
 		return 0;
 	return c->source.ifindex == c->ifindex && (c->source.flags & ENDPOINT_READY);
 }
@@ -106,7 +106,7 @@ static __always_inline int stays_here(struct context *c, const struct addr *to)
 		return 1;
 	if (is_node_address(to))
 		return 1;
-	return !find_endpoint(to, &c->destination) && c->destination.ifindex;
+	return !find_endpoint(c, to, &c->destination) && c->destination.ifindex;
 }
 
 /* NDP and MLD stand before any tier. */

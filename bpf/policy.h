@@ -8,6 +8,7 @@
 /* One leg's question. `first`..`last` is one position, or a protocol's whole range where the ports are not
  * known. */
 struct question {
+	__u64 changes;
 	__u32 set;
 	__u32 identity;
 	__u32 first;
@@ -61,20 +62,23 @@ static __always_inline int covers(__u32 offset, __u32 index, __u32 last)
 	return next && next->start > last;
 }
 
-/* Arena offset of the class (layer, identity); 0 = none. *torn is set where the element was recycled twice.
- */
-static __always_inline __u32 find_class(__u32 layer, __u32 identity, int *torn)
+/* Arena offset of the class (layer, identity); 0 = none. *torn is set where the element was recycled each
+ * time. */
+static __always_inline __u32 find_class(const struct question *q, __u32 layer, int *torn)
 {
-	struct class_key key = {.layer = layer, .identity = identity};
+	struct class_key key = {.layer = layer, .identity = q->identity & ~IDENTITY_UNKNOWN};
+	int missed = 0;
 
-#pragma unroll
-	for (int attempt = 0; attempt < 2; attempt++) {
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
 		struct tagged *word = bpf_map_lookup_elem(&class_map, &key), found;
 
-		if (!word)
-			return 0;
+		if (!word) {
+			if (missed++ || is_quiet(q->changes))
+				return 0;
+			continue;
+		}
 		found = read_tagged(word);
-		if (found.tag == class_tag(layer, identity))
+		if (found.tag == class_tag(key.layer, key.identity))
 			return found.value;
 	}
 	*torn = 1;
@@ -125,12 +129,10 @@ static __always_inline struct set_slot *find_set(__u32 set)
 __attribute__((noinline)) int judge(struct question *q)
 {
 	struct set_slot *set;
-	__u32 identity;
 
 	if (!q)
 		return REASON_TABLE_ERROR;
 	q->rule = 0;
-	identity = q->identity & ~IDENTITY_UNKNOWN;
 	set = find_set(q->set);
 	if (!set || set->count > MAX_LAYERS)
 		return REASON_TABLE_ERROR;
@@ -143,7 +145,7 @@ __attribute__((noinline)) int judge(struct question *q)
 		reason = ask_table(set->layers[i].base, q, &base);
 		if (reason)
 			return reason;
-		reason = ask_table(find_class(set->layers[i].layer, identity, &torn), q, &class);
+		reason = ask_table(find_class(q, set->layers[i].layer, &torn), q, &class);
 		if (reason || torn)
 			return torn ? REASON_TABLE_ERROR : reason;
 		if (class.action != ACTION_UNDECIDED &&
@@ -196,34 +198,58 @@ static __always_inline struct tagged *find_prefix(struct context *c, const struc
 		    : bpf_map_lookup_elem(&prefix6_a, &c->prefix6);
 }
 
-/* The identity of an address, in the bank that the judging endpoint's sets speak of. Returns a reason. */
-static __always_inline int find_identity(struct context *c, const struct addr *address, __u32 bank,
-					 __u32 *identity)
+/* The prefix tree's word for an address, seen alike twice where the trees are being changed. Returns 0 for
+ * none. */
+static __always_inline int read_prefix(struct context *c, const struct addr *address, __u32 bank,
+				       struct tagged *into)
 {
-	__u32 tag = addr_tag(address);
+	struct tagged before = {};
 
-#pragma unroll
-	for (int attempt = 0; attempt < 2; attempt++) {
-		struct tagged *word, found;
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		struct tagged *word = find_prefix(c, address, bank);
 
+		if (!word)
+			continue;
+		*into = read_tagged(word);
+		if (!prefix_tag_fits(c, address, into->tag))
+			continue;
+		if (is_quiet(c->changes) || (before.tag == into->tag && before.value == into->value))
+			return 1;
+		before = *into;
+	}
+	return 0;
+}
+
+/* The identity of an address, in the bank that the judging endpoint's sets speak of. Returns a reason. */
+__attribute__((noinline)) int find_identity(struct context *c, const struct addr *address, __u32 bank)
+{
+	struct tagged *word, found;
+	int missed = 0;
+	__u32 tag;
+
+	if (!c || !address)
+		return REASON_TABLE_ERROR;
+	tag = addr_tag(address);
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
 		word = bank ? bpf_map_lookup_elem(&address_map_b, address)
 			    : bpf_map_lookup_elem(&address_map_a, address);
-		if (word) {
-			found = read_tagged(word);
-			*identity = found.value;
-			if (found.tag == tag)
-				return REASON_NONE;
+		if (!word) {
+			if (missed++ || is_quiet(c->changes))
+				break;
 			continue;
 		}
-		word = find_prefix(c, address, bank);
-		if (!word)
-			return REASON_NO_IDENTITY;
 		found = read_tagged(word);
-		*identity = found.value;
-		if (prefix_tag_fits(c, address, found.tag))
+		c->identity = found.value;
+		if (found.tag == tag)
 			return REASON_NONE;
+		missed = 0;
 	}
-	return REASON_TABLE_ERROR;
+	if (!missed)
+		return REASON_TABLE_ERROR;
+	if (!read_prefix(c, address, bank, &found))
+		return REASON_NO_IDENTITY;
+	c->identity = found.value;
+	return REASON_NONE;
 }
 
 #endif

@@ -41,7 +41,8 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	if (c->hook == HOOK_FROM_POD && !addr_equal(&inner->destination, &outer->source))
 		return REASON_ICMP_UNRELATED;
 	/* The endpoints of the inner flow: at the error's source there may be a router. */
-	if (find_endpoint(&inner->source, &c->destination) || find_endpoint(&inner->destination, &c->source))
+	if (find_endpoint(c, &inner->source, &c->destination) ||
+	    find_endpoint(c, &inner->destination, &c->source))
 		return REASON_TABLE_ERROR;
 	make_key(c, inner);
 	if (!find_entry(c) || (c->entry.flags & ENTRY_TOMBSTONE))

@@ -13,7 +13,7 @@ import { type HookHealth, Hooks } from './attach.ts';
 import { type Counters, readCounters } from './counters.ts';
 import { decodeEvent } from './events.ts';
 import { type InterfaceFacts, interfaceReader } from './links.ts';
-import { clearLeftovers, readLeftovers } from './takeover.ts';
+import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
@@ -107,9 +107,11 @@ export class EbpfDatapath implements Datapath {
   constructor(object: LoadedObject, directory: string, options: OpenOptions) {
     this.#object = object;
     this.#readInterface = options.readInterface ?? interfaceReader(INTERFACES_KEPT_MS);
-    const { bank, inherited } = readLeftovers(object.maps);
+    const leftovers = readLeftovers(object.maps);
+    const { bank, inherited } = leftovers;
     this.#bank = bank;
     this.#tables = new KernelTables(object.maps, bank);
+    this.#tables.changing(() => clearForStart(object.maps, leftovers));
     this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
     this.#base = Number(this.#tables.readState('high'));
     this.#encoder = new Encoder(this.#tables, {
@@ -174,7 +176,8 @@ export class EbpfDatapath implements Datapath {
       this.#hooks.forgetGone();
       gracePeriodNow();
       const nodes = this.#encoder.nodeAddresses;
-      clearLeftovers(this.#object.maps, { bank: this.#bank, base: this.#base, nodes });
+      const kept = { bank: this.#bank, base: this.#base, nodes };
+      this.#tables.changing(() => clearLeftovers(this.#object.maps, kept));
       this.#tables.state('closed', 0n);
     });
   }

@@ -10,7 +10,12 @@ import type { Address } from '#net/address.ts';
 export type Maps = ReadonlyMap<string, LoadedMap>;
 
 /** What stands in the kernel, and the bank of tables that is free for this process. */
-export type Leftovers = { readonly bank: 0 | 1; readonly inherited: readonly Inherited[] };
+export type Leftovers = {
+  readonly bank: 0 | 1;
+  readonly inherited: readonly Inherited[];
+  /** Addresses of endpoints that are given up. */
+  readonly lost: readonly Address[];
+};
 
 const BANKED = ['address_map', 'prefix4', 'prefix6'] as const;
 
@@ -24,13 +29,18 @@ export function readLeftovers(maps: Maps): Leftovers {
   const found = readEndpoints(maps);
   const second = found.filter((each) => each.bank === 1);
   const bank = second.length * 2 > found.length || found.length === 0 ? 0 : 1;
-  const endpointMap = mapOf(maps, 'endpoint_map');
-  deleteAll(
-    endpointMap.fd,
-    found.filter((each) => each.bank === bank).map((each) => addressBytes(each.endpoint.address)),
-  );
+  const addressesIn = (each: Found): Address => each.endpoint.address;
+  return {
+    bank,
+    inherited: found.filter((each) => each.bank !== bank).map((each) => each.endpoint),
+    lost: found.filter((each) => each.bank === bank).map(addressesIn),
+  };
+}
+
+/** Empties the bank that this process is going to fill. */
+export function clearForStart(maps: Maps, { bank, lost }: Leftovers): void {
+  deleteAll(mapOf(maps, 'endpoint_map').fd, lost.map(addressBytes));
   clearBank(maps, bank);
-  return { bank, inherited: found.filter((each) => each.bank !== bank).map((each) => each.endpoint) };
 }
 
 /** Takes away the tables of the other bank, classes under numbers below `base`, and node addresses not in `nodes`. */

@@ -54,7 +54,7 @@ export class KernelTables implements Sink {
 
   remove(table: HashName, key: Uint8Array): void {
     this.flush();
-    deleteElement(this.#map(this.#kernelName(table)).fd, key);
+    this.changing(() => deleteElement(this.#map(this.#kernelName(table)).fd, key));
   }
 
   /** Nothing points to these records yet, so they may go ahead of entries that still wait in the batch. */
@@ -84,7 +84,20 @@ export class KernelTables implements Sink {
     const pending = this.#pending;
     if (pending === null) return;
     this.#pending = null;
-    updateBatch(pending.map.fd, joined(pending.keys), joined(pending.values), pending.keys.length);
+    const [keys, values] = [joined(pending.keys), joined(pending.values)];
+    this.changing(() => updateBatch(pending.map.fd, keys, values, pending.keys.length));
+  }
+
+  /** While the count is odd, or has changed, the programs make sure of what they do not find (bpf/context.h). */
+  changing(work: () => void): void {
+    const { words } = this.#array('state_map');
+    const before = Atomics.load(words, STATE.changes / 8);
+    Atomics.store(words, STATE.changes / 8, before | 1n);
+    try {
+      work();
+    } finally {
+      Atomics.store(words, STATE.changes / 8, (before | 1n) + 1n);
+    }
   }
 
   /** Forgets what waits: for after a failure. */

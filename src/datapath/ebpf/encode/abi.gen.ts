@@ -76,13 +76,14 @@ export const SET_SLOT = {
 
 /** struct state */
 export const STATE = {
-  size: 48,
+  size: 56,
   epoch: 0,
   closed: 8,
   high: 16,
   generation: 24,
   abiVersion: 32,
-  skew: 40,
+  changes: 40,
+  skew: 48,
 } as const;
 
 /** struct ct_key */

@@ -46,6 +46,8 @@ export class Endpoints {
   readonly #clock: Clock;
   readonly #slots: Space;
   readonly #known = new Map<AddressKey, Known>();
+  /** What iface_map says: nothing is written twice, since each write may send a look-up astray. */
+  readonly #interfaces = new Map<number, bigint>();
   readonly #inherited: Map<AddressKey, Inherited>;
   /** ENDPOINT_FLAG.BANK where the address maps of this process are the second bank. */
   readonly #bank: number;
@@ -69,6 +71,7 @@ export class Endpoints {
   }
 
   detach(interfaceIndex: number): void {
+    this.#interfaces.delete(interfaceIndex);
     this.#ground.sink.remove('iface_map', u32Bytes(interfaceIndex));
     for (const known of this.#ofInterface(interfaceIndex)) this.#unlink(known);
   }
@@ -163,8 +166,14 @@ export class Endpoints {
     const key = u32Bytes(interfaceIndex);
     const left = [...this.#inherited.values()].some((each) => each.interfaceIndex === interfaceIndex);
     if (ready === undefined && left) return;
-    if (ready?.link) this.#ground.sink.put('iface_map', key, u64Bytes(ifaceWord(interfaceIndex, ready.link.mac)));
-    else this.#ground.sink.remove('iface_map', key);
+    const word = ready?.link ? ifaceWord(interfaceIndex, ready.link.mac) : null;
+    if (word === null) {
+      this.#interfaces.delete(interfaceIndex);
+      this.#ground.sink.remove('iface_map', key);
+    } else if (this.#interfaces.get(interfaceIndex) !== word) {
+      this.#interfaces.set(interfaceIndex, word);
+      this.#ground.sink.put('iface_map', key, u64Bytes(word));
+    }
   }
 
   #unlink(known: Known): void {

@@ -1,0 +1,33 @@
+// A process that opens a datapath for a bed's pods, says `ready`, and waits to be killed: `hold-datapath.ts JSON`.
+import { openDatapath } from '#datapath/ebpf/open.ts';
+import { enterNetns } from '#kernel/sockets.ts';
+import { endpointStep, ground, isolatingSet } from './hand-plan.ts';
+import { address } from './pod-bed.ts';
+
+/** Pods as `[interface, MAC, addresses…]`; the last one's ingress is closed by `denyRule`. */
+export type Held = {
+  readonly netns: string;
+  readonly instance: string;
+  readonly pods: readonly {
+    readonly interfaceIndex: number;
+    readonly mac: readonly number[];
+    readonly addresses: readonly string[];
+  }[];
+  readonly denyRule: number;
+};
+
+if (import.meta.main) {
+  const held = JSON.parse(process.argv[2] ?? '{}') as Held;
+  enterNetns(held.netns);
+  const datapath = openDatapath({ instance: held.instance, node: 'node-a', sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+  datapath.apply([...ground(), ...isolatingSet(7, held.denyRule)]);
+  for (const [index, pod] of held.pods.entries()) {
+    const addresses = pod.addresses.map(address);
+    datapath.attach({ interfaceIndex: pod.interfaceIndex, mac: Uint8Array.from(pod.mac), addresses });
+    const sets = index === held.pods.length - 1 ? { ingress: 7 } : {};
+    datapath.apply(addresses.map((each) => endpointStep(each, sets, `pod${index}`)));
+  }
+  datapath.settle();
+  process.stdout.write('ready\n');
+  setInterval(() => {}, 1000);
+}
