@@ -10,6 +10,7 @@ import type { SandboxEvent, SandboxOptions } from '#sandbox/api.ts';
 import type { ProbeResult } from '#sandbox/probe.ts';
 import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
+import { sabotageAsAsked } from './sabotage.ts';
 
 export const TCP_80: { readonly protocol: number; readonly port: number } = { protocol: TCP, port: 80 };
 export const EVERY_KIND: readonly { readonly protocol: number; readonly port: number }[] = [
@@ -52,6 +53,7 @@ export async function clusterOf(
   const onEvent = (event: SandboxEvent): void => void events.push(event);
   const sandbox = await startSandbox({ name: instanceName(), paths: [folder], onEvent, ...options });
   context.after(() => sandbox.down());
+  await sabotageAsAsked(sandbox);
   return { sandbox, folder, events, write };
 }
 
