@@ -142,3 +142,14 @@ test(
     ]);
   },
 );
+
+test('needs root: a probe and an open connection share a port, and don’t disturb each other', needsRoot, async (t) => {
+  const { sandbox } = await clusterOf(t, { 'pods.yaml': PODS });
+  const stream = await sandbox.openStream({ from: 'shop/web', to: 'shop/db', port: TCP_80, intervalMs: 5 });
+  t.after(() => stream.close());
+  const startMs = performance.now();
+  const results = await Promise.all([1, 2].map(() => sandbox.probe({ ports: [TCP_80, UDP_90] })));
+  for (const { rows, errors } of results) assert.deepEqual([rows.length, errors], [12, []]);
+  assert.equal(await stream.firstSilent(startMs, 200), null);
+  assert.equal(stream.broken, null);
+});

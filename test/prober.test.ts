@@ -8,9 +8,11 @@ import { podKey } from '#policy/world.ts';
 import { listNetns, SandboxNetwork } from '#sandbox/network.ts';
 import { type ProbeResult, probeByPackets, SourcePorts } from '#sandbox/probe.ts';
 import type { PacketEnd } from '#sandbox/probe-tasks.ts';
+import { SharedSockets } from '#sandbox/shared-sockets.ts';
 import { needsRoot } from '#test/support/needs.ts';
 
 const INSTANCE = `pr${process.pid}`;
+const gear = { sockets: new SharedSockets(), ports: new SourcePorts() };
 const network = new SandboxNetwork(INSTANCE);
 const ports = [
   { protocol: TCP, port: 80 },
@@ -28,7 +30,7 @@ function address(text: string): Address {
 
 function probe(attemptsMs?: readonly number[]): Promise<ProbeResult> {
   const ask = { sources: ends, destinations: ends, ports, ...(attemptsMs === undefined ? {} : { attemptsMs }) };
-  return probeByPackets(ask, () => () => undefined, new SourcePorts());
+  return probeByPackets(ask, () => () => undefined, gear);
 }
 
 before(async () => {

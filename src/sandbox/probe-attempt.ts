@@ -49,18 +49,18 @@ function startStream(loop: SocketLoop, attempt: Try, nonce: Buffer): () => void 
   let connected = false;
   const started = sockets.connectSocket(fd, flow.to, flow.port);
   if (started.kind === 'failed') report(started);
-  loop.add(fd, 'read-write', () => {
+  const close = loop.add(fd, 'read-write', () => {
     const error = sockets.socketError(fd);
     if (error !== null) {
-      loop.remove(fd);
+      close();
       return report({ kind: 'failed', code: error });
     }
-    if (connected) return readEcho(loop, fd, nonce, report);
+    if (connected) return readEcho({ fd, nonce, report, close });
     connected = true;
     loop.change(fd, 'read');
     sockets.sendSocket(fd, nonce, null);
   });
-  return () => loop.remove(fd);
+  return close;
 }
 
 function startDatagram(loop: SocketLoop, attempt: Try, nonce: Buffer): () => void {
@@ -69,18 +69,25 @@ function startDatagram(loop: SocketLoop, attempt: Try, nonce: Buffer): () => voi
   const started = sockets.connectSocket(fd, flow.to, flow.port);
   const sent = started.kind === 'failed' ? started : sockets.sendSocket(fd, nonce, null);
   if (sent.kind === 'failed') report(sent);
-  loop.add(fd, 'read', () => readEcho(loop, fd, nonce, report));
-  return () => loop.remove(fd);
+  const close = loop.add(fd, 'read', () => readEcho({ fd, nonce, report, close }));
+  return close;
 }
 
+type Listening = {
+  readonly fd: number;
+  readonly nonce: Buffer;
+  readonly report: (outcome: Outcome) => void;
+  readonly close: () => void;
+};
+
 /** The echo is short: it arrives whole. Anything else on this connection is not our payload, so it is no answer. */
-function readEcho(loop: SocketLoop, fd: number, nonce: Buffer, report: (outcome: Outcome) => void): void {
+function readEcho({ fd, nonce, report, close }: Listening): void {
   const got = sockets.receiveSocket(fd, buffer);
   if (got.kind === 'would-block') return;
   if (got.kind === 'done' && nonce.equals(buffer.subarray(0, got.bytes))) report({ kind: 'echoed' });
   else if (got.kind === 'failed') report(got);
   else report({ kind: 'failed', code: got.bytes === 0 ? 'closed' : 'wrong payload' });
-  loop.remove(fd);
+  close();
 }
 
 function openBound(loop: SocketLoop, attempt: Try, kind: 'stream' | 'datagram'): number {

@@ -29,9 +29,9 @@ export class EchoServers {
   listen(place: ListenPlace, protocol: Protocol, port: number): void {
     const key = `${place.netns} ${formatAddress(place.address)} ${protocol} ${port}`;
     if (this.#open.has(key)) return;
-    this.#open.add(key);
     try {
       this.#listenNew(place, protocol, port);
+      this.#open.add(key);
     } catch (cause) {
       const what = `${formatAddress(place.address)} port ${port}/${protocolName(protocol)} in ${place.netns}`;
       const message = `can't listen on ${what}: ${errorText(cause)}`;
@@ -70,11 +70,11 @@ export class EchoServers {
 
   #serve(fd: number): void {
     sockets.resetOnClose(fd);
-    this.#loop.add(fd, 'read', () => {
+    const close = this.#loop.add(fd, 'read', () => {
       const got = sockets.receiveSocket(fd, this.#buffer);
       if (got.kind === 'would-block') return;
-      if (got.kind === 'failed' || got.bytes === 0) return this.#loop.remove(fd);
-      sockets.sendSocket(fd, this.#buffer.subarray(0, got.bytes), null);
+      if (got.kind === 'failed' || got.bytes === 0) close();
+      else sockets.sendSocket(fd, this.#buffer.subarray(0, got.bytes), null);
     });
   }
 

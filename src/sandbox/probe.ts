@@ -6,12 +6,10 @@ import { SystemCallError } from '#kernel/sockets.ts';
 import { formatAddress } from '#net/address.ts';
 import { protocolName } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
-import { type Equipment, type Outcome, startAttempt } from './probe-attempt.ts';
+import { type Outcome, startAttempt } from './probe-attempt.ts';
 import { type Judgement, judgeEvidence, type ProbeRow, type Proof } from './probe-judge.ts';
-import { EchoServers } from './probe-listen.ts';
-import { RawChannels } from './probe-raw.ts';
 import { eventKey, flowKey, makeTasks, type PacketEnd, type Task } from './probe-tasks.ts';
-import { SocketLoop } from './socket-loop.ts';
+import type { Borrowed, SharedSockets } from './shared-sockets.ts';
 
 export type PacketProbe = {
   readonly sources: readonly PacketEnd[];
@@ -60,16 +58,20 @@ export class SourcePorts {
   }
 }
 
-/** Probes all pairs. Opens the listeners, and closes every socket whatever happens. */
-export async function probeByPackets(ask: PacketProbe, tap: FlowTap, ports: SourcePorts): Promise<ProbeResult> {
-  const loop = new SocketLoop();
-  const run = new ProbeRun({ loop, raw: new RawChannels(loop) }, ask, ports);
+/** What probes and streams of one sandbox share. */
+export type ProbeGear = { readonly sockets: SharedSockets; readonly ports: SourcePorts };
+
+/** Probes all pairs. Frees every socket whatever happens. */
+export async function probeByPackets(ask: PacketProbe, tap: FlowTap, gear: ProbeGear): Promise<ProbeResult> {
+  const borrowed = gear.sockets.borrow(TURN_MS);
+  const run = new ProbeRun(borrowed, ask, gear.ports);
   const untap = tap((node, events, lost) => run.hear(node, events, lost));
   try {
     return await run.all();
   } finally {
     untap();
-    loop.close();
+    run.stop();
+    borrowed.giveBack();
   }
 }
 
@@ -84,7 +86,7 @@ type Running = {
 };
 
 class ProbeRun {
-  readonly #equipment: Equipment;
+  readonly #borrowed: Borrowed;
   readonly #ports: SourcePorts;
   readonly #ask: PacketProbe;
   readonly #limits: readonly number[];
@@ -95,8 +97,8 @@ class ProbeRun {
   readonly #failures: Map<number, string> = new Map();
   readonly #lost: Map<string, number> = new Map();
 
-  constructor(equipment: Equipment, ask: PacketProbe, ports: SourcePorts) {
-    this.#equipment = equipment;
+  constructor(borrowed: Borrowed, ask: PacketProbe, ports: SourcePorts) {
+    this.#borrowed = borrowed;
     this.#ask = ask;
     this.#ports = ports;
     this.#limits = ask.attemptsMs ?? ATTEMPTS_MS;
@@ -115,16 +117,19 @@ class ProbeRun {
     this.#listen();
     while (this.#waiting.length > 0 || this.#running.size > 0) {
       for (let task = this.#nextTask(); task !== undefined; task = this.#nextTask()) this.#start(task);
-      await this.#equipment.loop.turn(TURN_MS);
-      // The events of the nodes arrive on Node's own sockets: let them in.
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      await this.#borrowed.turned();
       this.#review();
     }
     return this.#result();
   }
 
+  /** Ends whatever is still being tried. */
+  stop(): void {
+    for (const running of this.#running.values()) running.stop();
+  }
+
   #listen(): void {
-    const servers = new EchoServers(this.#equipment.loop, this.#equipment.raw);
+    const { servers } = this.#borrowed;
     for (const end of this.#ask.destinations) {
       for (const address of end.addresses) {
         for (const port of end.ports ?? this.#ask.ports)
@@ -162,7 +167,7 @@ class ProbeRun {
       else running.outcome = outcome;
     };
     const startedMs = performance.now();
-    const stop = startAttempt(this.#equipment, { netns: task.netns, flow, sourcePort, report });
+    const stop = startAttempt(this.#borrowed, { netns: task.netns, flow, sourcePort, report });
     running = { task, key, startedMs, stop, events: [], outcome: early };
     task.attempts++;
     this.#running.set(key, running);

@@ -27,8 +27,9 @@ import type { StatePaths } from './names.ts';
 import { SandboxNetwork } from './network.ts';
 import { ObjectStore } from './objects.ts';
 import { claim, release, removeLeftovers } from './owner.ts';
-import { type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
+import { type ProbeGear, type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
 import type { PacketEnd } from './probe-tasks.ts';
+import { SharedSockets } from './shared-sockets.ts';
 import { PacketStream } from './stream.ts';
 
 /** Brings a sandbox up, after removing what a crashed one of the same name left. Throws SandboxError. */
@@ -56,7 +57,7 @@ export class Sandbox {
   readonly #control: ControlServer;
   readonly #fleet: Fleet;
   readonly #listeners: Set<(event: SandboxEvent) => void> = new Set();
-  readonly #ports: SourcePorts = new SourcePorts();
+  readonly #gear: ProbeGear = { sockets: new SharedSockets(), ports: new SourcePorts() };
   readonly #store: ObjectStore = new ObjectStore();
   #watching: ManifestWatch | null = null;
   readonly #closed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
@@ -151,7 +152,7 @@ export class Sandbox {
           if (event.kind === 'flows') listen(event.node, event.events, event.lost);
         });
       const ports = ask.ports ?? [DEFAULT_PORT];
-      return await probeByPackets({ ...ask, ports, sources: ends, destinations: ends }, tap, this.#ports);
+      return await probeByPackets({ ...ask, ports, sources: ends, destinations: ends }, tap, this.#gear);
     } finally {
       await this.#network.removeExternal(externals);
     }
@@ -167,13 +168,21 @@ export class Sandbox {
       const message = `there is no way from ${ask.from} to ${ask.to}`;
       throw new SandboxError('no-pod', message, "name two running pods as NAMESPACE/POD; 'status' lists them");
     }
-    const sourcePort = this.#ports.take(formatAddress(probe.flow.from));
+    const sourcePort = this.#gear.ports.take(formatAddress(probe.flow.from));
     const { flow } = probe;
     const { intervalMs = 1 } = ask;
-    const stream = new PacketStream({ fromNetns: from.netns, toNetns: to.netns, flow, sourcePort, intervalMs });
-    stream.start();
-    if (ask.mayBeDenied !== true) await stream.opened();
-    return stream;
+    const stream = new PacketStream(
+      { fromNetns: from.netns, toNetns: to.netns, flow, sourcePort, intervalMs },
+      this.#gear.sockets,
+    );
+    try {
+      stream.start();
+      if (ask.mayBeDenied !== true) await stream.opened();
+      return stream;
+    } catch (error) {
+      await stream.close();
+      throw error;
+    }
   }
 
   async status(): Promise<SandboxStatus> {

@@ -19,19 +19,22 @@ export class SocketLoop {
     return inNetns(handle, work);
   }
 
-  /** From now on the loop owns this socket. */
-  add(fd: number, interest: 'read' | 'read-write', ready: () => void): void {
+  /**
+   * From now on the loop owns this socket. Returns what closes it; done twice, that does nothing: the number may be
+   * another socket's by then.
+   */
+  add(fd: number, interest: 'read' | 'read-write', ready: () => void): () => void {
     this.#poller.add(fd, interest);
     this.#handlers.set(fd, ready);
+    return () => {
+      if (this.#handlers.get(fd) !== ready) return;
+      this.#handlers.delete(fd);
+      closeSocket(fd);
+    };
   }
 
   change(fd: number, interest: 'read' | 'read-write'): void {
     this.#poller.change(fd, interest);
-  }
-
-  /** Closes one socket. Closing it twice does nothing: its number may be somebody else's by then. */
-  remove(fd: number): void {
-    if (this.#handlers.delete(fd)) closeSocket(fd);
   }
 
   /** Handles what is ready, waiting up to `timeoutMs` for it. */
@@ -42,7 +45,8 @@ export class SocketLoop {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const fd of [...this.#handlers.keys()]) this.remove(fd);
+    for (const fd of this.#handlers.keys()) closeSocket(fd);
+    this.#handlers.clear();
     for (const handle of this.#netns.values()) closeSocket(handle);
     this.#poller.close();
   }

@@ -4,9 +4,7 @@ import * as sockets from '#kernel/sockets.ts';
 import { TCP } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
 import { SandboxError } from './error.ts';
-import { EchoServers } from './probe-listen.ts';
-import { RawChannels } from './probe-raw.ts';
-import { SocketLoop } from './socket-loop.ts';
+import type { Borrowed, SharedSockets } from './shared-sockets.ts';
 
 export type StreamSetup = {
   /** Namespaces of the two ends. */
@@ -31,40 +29,40 @@ type Sent = { readonly atMs: number; answered: boolean };
 /** Sends numbered messages over one connection and notes which come back. `close` frees its sockets. */
 export class PacketStream {
   readonly #setup: StreamSetup;
-  readonly #loop: SocketLoop = new SocketLoop();
+  readonly #borrowed: Borrowed;
   readonly #sent: Sent[] = [];
   readonly #nonce: Buffer = randomBytes(MESSAGE_SIZE - 8);
   readonly #buffer: Buffer = Buffer.alloc(65536);
   #fd = -1;
+  #closeSocket: () => void = () => undefined;
   #received = 0;
   #open = false;
   #broken: string | null = null;
   #running: Promise<void> | null = null;
   #closed = false;
 
-  constructor(setup: StreamSetup) {
+  constructor(setup: StreamSetup, sockets: SharedSockets) {
     this.#setup = setup;
+    this.#borrowed = sockets.borrow(1);
   }
 
   /** Starts connecting and speaking. */
   start(): void {
     const { flow, fromNetns, toNetns, sourcePort } = this.#setup;
     const kind = flow.protocol === TCP ? 'stream' : 'datagram';
-    const servers = new EchoServers(this.#loop, new RawChannels(this.#loop));
-    servers.listen({ netns: toNetns, address: flow.to }, flow.protocol, flow.port);
-    const fd = this.#loop.inside(fromNetns, () => sockets.openSocket(flow.from.family, kind));
+    this.#borrowed.servers.listen({ netns: toNetns, address: flow.to }, flow.protocol, flow.port);
+    const fd = this.#borrowed.loop.inside(fromNetns, () => sockets.openSocket(flow.from.family, kind));
     this.#fd = fd;
     sockets.bindSocket(fd, flow.from, sourcePort);
     if (kind === 'stream') sockets.resetOnClose(fd);
     sockets.connectSocket(fd, flow.to, flow.port);
-    this.#loop.add(fd, 'read-write', () => this.#ready());
+    this.#closeSocket = this.#borrowed.loop.add(fd, 'read-write', () => this.#ready());
     this.#running = this.#run();
   }
 
-  /** Waits for the first echo. Throws where none comes, and closes: there is nothing to watch. */
+  /** Waits for the first echo. Throws where none comes: there is nothing to watch. */
   async opened(): Promise<void> {
     if ((await this.#first(true, 0, START_LIMIT_MS)) !== null) return;
-    await this.close();
     throw new SandboxError('stream', 'the connection to watch does not open', 'probe it first: it must be allowed');
   }
 
@@ -91,7 +89,8 @@ export class PacketStream {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#running;
-    this.#loop.close();
+    this.#closeSocket();
+    this.#borrowed.giveBack();
   }
 
   async #first(answered: boolean, afterMs: number, limitMs: number): Promise<number | null> {
@@ -123,8 +122,7 @@ export class PacketStream {
   async #run(): Promise<void> {
     let nextMs = performance.now();
     while (!this.#closed) {
-      await this.#loop.turn(1);
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      await this.#borrowed.turned();
       const now = performance.now();
       if (!this.#open || this.#broken !== null || now < nextMs) continue;
       nextMs = Math.max(nextMs + this.#setup.intervalMs, now - this.#setup.intervalMs);
@@ -145,12 +143,12 @@ export class PacketStream {
     const error = sockets.socketError(this.#fd);
     if (error !== null) {
       this.#broken = error;
-      this.#loop.remove(this.#fd);
+      this.#closeSocket();
       return;
     }
     if (!this.#open) {
       this.#open = true;
-      this.#loop.change(this.#fd, 'read');
+      this.#borrowed.loop.change(this.#fd, 'read');
       return;
     }
     const got = sockets.receiveSocket(this.#fd, this.#buffer);
