@@ -27,8 +27,14 @@ export class ActivePolicies {
     this.#atoms = atoms;
   }
 
-  at(key: PolicyKey): ActivePolicy | undefined {
-    return this.#active.get(key)?.policy;
+  /** The active ones of these policies, in evaluation order. */
+  inOrder(keys: ReadonlySet<PolicyKey>): ActivePolicy[] {
+    const found: Active[] = [];
+    for (const key of keys) {
+      const active = this.#active.get(key);
+      if (active !== undefined) found.push(active);
+    }
+    return found.sort((a, b) => a.place.key - b.place.key).map((active) => active.policy);
   }
 
   /** Takes a policy's latest form; null where it is gone or selects no local pod any more. */

@@ -1,6 +1,6 @@
 // The policy sets of local pods: from the policies that select a pod to its layers, and its entries in the Plan.
 import { type AddressKey, formatAddress } from '#net/address.ts';
-import { comparePolicies, DEFAULT_TIER, type Direction, type PolicyKey } from '#policy/model.ts';
+import { DEFAULT_TIER, type Direction, type PolicyKey } from '#policy/model.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
 import type { ActivePolicies } from './active-policies.ts';
 import type { ActivePolicy } from './active-policy.ts';
@@ -8,7 +8,9 @@ import type { LayerEntry, Layers, TierSpec } from './layers.ts';
 import type { Recorder } from './recorder.ts';
 import type { SetEntry, Sets } from './sets.ts';
 
-type Endpoint = { readonly egress: SetEntry; readonly ingress: SetEntry; addresses: readonly AddressKey[] };
+type SetPair = { readonly egress: SetEntry; readonly ingress: SetEntry };
+
+type Endpoint = SetPair & { readonly addresses: readonly AddressKey[]; readonly pod: Pod };
 
 /** A pod as its endpoints need it. */
 export type Subject = { readonly pod: Pod; readonly policies: ReadonlySet<PolicyKey> };
@@ -39,18 +41,24 @@ export class Endpoints {
   /** Gives a pod its sets anew. `owned`: its addresses that no other pod owns. */
   set(key: PodKey, subject: Subject, owned: Pod['addresses']): void {
     const { pod } = subject;
-    const policies = [...subject.policies].flatMap((policy) => this.#active.at(policy) ?? []);
-    policies.sort((a, b) => comparePolicies(a.policy, b.policy));
+    const policies = this.#active.inOrder(subject.policies);
     const egress = this.#take('egress', policies, pod);
     const ingress = this.#take('ingress', policies, pod);
     const addresses = owned.map(formatAddress);
+    const before = this.#endpoints.get(key);
+    const stays = before !== undefined && before.pod.node === pod.node && sameSets(before, { egress, ingress });
+    if (stays && before.addresses.join() === addresses.join()) {
+      this.#sets.give(egress);
+      this.#sets.give(ingress);
+      return;
+    }
     this.remove(key);
     for (const [index, address] of owned.entries()) {
       const text = addresses[index] ?? formatAddress(address);
       const sets = { egress: egress.number, ingress: ingress.number };
       this.#recorder.endpoint(text, { address, pod: key, node: pod.node, ...sets });
     }
-    this.#endpoints.set(key, { egress, ingress, addresses });
+    this.#endpoints.set(key, { egress, ingress, addresses, pod });
   }
 
   remove(key: PodKey): void {
@@ -75,6 +83,10 @@ export class Endpoints {
     });
     return this.#sets.take(layers);
   }
+}
+
+function sameSets(a: SetPair, b: SetPair): boolean {
+  return a.egress === b.egress && a.ingress === b.ingress;
 }
 
 /** Sorted policies, those of one tier together. */

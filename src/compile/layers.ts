@@ -2,6 +2,7 @@
 // its rules; it only gets classes of new identities and loses those of retired ones.
 
 import type { AtomNumber } from '#identity/atoms.ts';
+import { push } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { axisRange } from '#net/axis.ts';
@@ -21,6 +22,9 @@ export type TierSpec = { readonly blocks: readonly Block[]; readonly end: TierEn
 
 type Tier = { readonly parts: readonly Part[]; readonly end: TierEnd | null };
 
+/** A part with the index of its tier. */
+type PlacedPart = { readonly part: Part; readonly tier: number };
+
 export type LayerEntry = {
   readonly key: string;
   readonly number: LayerNumber;
@@ -28,8 +32,10 @@ export type LayerEntry = {
   readonly rules: readonly RuleEntry[];
   readonly base: TableEntry | null;
   readonly classes: Map<IdentityNumber, TableEntry>;
-  /** Atoms that class parts ask for. */
-  readonly atoms: ReadonlySet<AtomNumber>;
+  /** All parts in order. */
+  readonly parts: readonly PlacedPart[];
+  /** Atoms that class parts ask for, with the places of those parts in `parts`. */
+  readonly byAtom: ReadonlyMap<AtomNumber, readonly number[]>;
   /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
   readonly merged: boolean;
   /** A rule other than allow must deny addresses without a known pod (policy-model §5, datapath §2). */
@@ -104,9 +110,7 @@ export class Layers {
   }
 
   #make(key: string, tiers: readonly Tier[], specs: readonly TierSpec[]): LayerEntry {
-    const all = tiers.flatMap((tier) => tier.parts);
-    const merged = tiers.slice(0, -1).some((tier) => tier.parts.some((part) => part.action === 'pass'));
-    const guarded = all.some((part) => (isBase(part) ? isSoft(part) : part.action !== 'allow'));
+    const parts = tiers.flatMap((tier, index) => tier.parts.map((part) => ({ part, tier: index })));
     const rules = specs.flatMap(({ blocks, end }) => [
       ...blocks.flatMap((one) => one.rules),
       ...(end ? [end.rule] : []),
@@ -114,13 +118,15 @@ export class Layers {
     for (const rule of rules) this.#rules.take(rule);
     const number = this.#next++;
     const base = this.#baseTable(tiers);
-    const atoms = new Set(all.flatMap((part) => [...(part.atoms ?? []), ...(part.port ? [part.port.atom] : [])]));
-    const classes = new Map<IdentityNumber, TableEntry>();
-    const layer = { key, number, tiers, rules, base, classes, atoms, merged, guarded, uses: 0 };
+    const layer: LayerEntry = {
+      ...{ key, number, tiers, rules, base, parts, byAtom: placesByAtom(parts), classes: new Map(), uses: 0 },
+      merged: tiers.slice(0, -1).some((tier) => tier.parts.some((part) => part.action === 'pass')),
+      guarded: parts.some(({ part }) => (isBase(part) ? isSoft(part) : part.action !== 'allow')),
+    };
     this.#recorder.layer(number, base?.number ?? null);
     this.#byKey.set(key, layer);
-    for (const atom of atoms) this.#byAtom.set(atom, (this.#byAtom.get(atom) ?? new Set()).add(layer));
-    if (guarded) this.#guarded.add(layer);
+    for (const atom of layer.byAtom.keys()) this.#byAtom.set(atom, (this.#byAtom.get(atom) ?? new Set()).add(layer));
+    if (layer.guarded) this.#guarded.add(layer);
     this.#fresh.add(layer);
     return layer;
   }
@@ -129,7 +135,7 @@ export class Layers {
     this.#byKey.delete(layer.key);
     this.#guarded.delete(layer);
     this.#fresh.delete(layer);
-    for (const atom of layer.atoms) {
+    for (const atom of layer.byAtom.keys()) {
       const layers = this.#byAtom.get(atom);
       layers?.delete(layer);
       if (layers?.size === 0) this.#byAtom.delete(atom);
@@ -165,7 +171,7 @@ export class Layers {
 
   #identitiesOf(layer: LayerEntry): Set<IdentityEntry> {
     const found = new Set<IdentityEntry>();
-    for (const atom of layer.atoms) {
+    for (const atom of layer.byAtom.keys()) {
       for (const identity of this.#identifier.withAtom(atom)) found.add(identity);
       for (const number of this.#identifier.resolutions(atom)) {
         for (const identity of this.#identifier.withAtom(number)) found.add(identity);
@@ -181,18 +187,45 @@ export class Layers {
   }
 
   #classTable(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
-    const guard = layer.guarded && identity.unknown;
-    const match = (part: Part): Matched[] => (guard ? this.#guardMatch(part, identity) : this.#match(part, identity));
-    const some = layer.tiers.map((tier) => tier.parts.filter((part) => !isBase(part) || guard).flatMap(match));
-    if (!guard && some.every((tier) => tier.length === 0)) return null;
-    if (!layer.merged && !guard) return this.#table('c', some, 'first');
+    if (layer.guarded && identity.unknown) return this.#guardTable(layer, identity);
+    const some: { readonly tier: number; readonly matched: Matched }[] = [];
+    for (const place of this.#placesFor(layer, identity)) {
+      const { part, tier } = layer.parts[place] ?? NOWHERE;
+      for (const matched of part === null ? [] : this.#matchPorts(part, identity)) some.push({ tier, matched });
+    }
+    if (some.length === 0) return null;
+    if (!layer.merged) return this.#table('c', [some.map((one) => one.matched)], 'first');
+    const all = layer.tiers.map((tier, index) => {
+      const own = some.filter((one) => one.tier === index).map((one) => one.matched);
+      const any = tier.parts.filter(isBase).map((part) => matchOf(part, `${part.serial}`, part));
+      return [...own, ...any, ...endMatch(tier)];
+    });
+    return this.#table('m', all, 'first');
+  }
+
+  #guardTable(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
+    const match = (part: Part): Matched[] => this.#guardMatch(part, identity);
     const all = layer.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);
-    return this.#table(guard ? 'u' : 'm', all, 'first');
+    return this.#table('u', all, 'first');
+  }
+
+  /** Places of the class parts that could match an identity, in order. */
+  #placesFor(layer: LayerEntry, identity: IdentityEntry): readonly number[] {
+    const places = new Set<number>();
+    for (const atom of identity.atoms) {
+      for (const place of layer.byAtom.get(this.#identifier.atomOf(atom)) ?? []) places.add(place);
+    }
+    return [...places].sort((a, b) => a - b);
   }
 
   /** What a part says to an identity: nothing or one entry. */
   #match(part: Part, identity: IdentityEntry): Matched[] {
     if (part.atoms !== null && !part.atoms.some((atom) => identity.atoms.includes(atom))) return [];
+    return this.#matchPorts(part, identity);
+  }
+
+  /** The same where the peer matches. */
+  #matchPorts(part: Part, identity: IdentityEntry): Matched[] {
     if (part.port === null) return [matchOf(part, `${part.serial}`, part)];
     const { atom, protocol } = part.port;
     const numbers = this.#identifier.portNumbers(identity, atom);
@@ -216,6 +249,16 @@ export class Layers {
     const entries = (): Entry[][] => tiers.map((tier) => tier.map((one) => one.entry));
     return this.#tables.take(list, () => flatten(entries(), keep));
   }
+}
+
+const NOWHERE = { part: null, tier: 0 } as const;
+
+function placesByAtom(parts: readonly PlacedPart[]): Map<AtomNumber, number[]> {
+  const places = new Map<AtomNumber, number[]>();
+  for (const [place, { part }] of parts.entries()) {
+    for (const atom of part.atoms ?? (part.port === null ? [] : [part.port.atom])) push(places, atom, place);
+  }
+  return places;
 }
 
 function tierKey(tier: TierSpec): string {
