@@ -276,7 +276,7 @@ for (const [name, requirement] of Object.entries({
 }
 print(
   'merge',
-  timeMs(() => compiler.merge()),
+  wallMs(() => compiler.merge()),
   'ms',
 );
 sizes();
