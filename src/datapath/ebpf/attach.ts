@@ -71,12 +71,18 @@ export class Hooks {
 
   /** Where the hooks of an interface stand among the programs there; the worse of the two. */
   health(interfaceIndex: number): HookHealth {
-    const found = PLACES.map(([side, place]): HookHealth => {
-      if (!this.#links.has(this.#path(interfaceIndex, side))) return 'absent';
-      const at = queryTcx(interfaceIndex, place).indexOf(programId(this.#programs[side]));
-      return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
-    });
+    const found = PLACES.map(([side, place]) => this.#place(interfaceIndex, side, place));
     return found.find((each) => each === 'absent') ?? found.find((each) => each === 'behind') ?? 'first';
+  }
+
+  /** True where no other program is on the interface: a packet may then skip it. */
+  isAlone(interfaceIndex: number): boolean {
+    return PLACES.every(([, place]) => queryTcx(interfaceIndex, place).length === 1);
+  }
+
+  #place(interfaceIndex: number, side: 'from' | 'to', place: TcxPlace): HookHealth {
+    const at = queryTcx(interfaceIndex, place).indexOf(programId(this.#programs[side]));
+    return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
   close(): void {

@@ -88,6 +88,8 @@ function setKnobs(rodata: Uint8Array, knobs: Readonly<Partial<Record<Knob, bigin
   }
 }
 
+type AttachedLink = EndpointLink & { readonly adoptUntil: bigint };
+
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
   readonly #readInterface: (index: number) => InterfaceFacts;
@@ -98,7 +100,7 @@ export class EbpfDatapath implements Datapath {
   readonly #bank: 0 | 1;
   /** Numbers of earlier processes end here. */
   readonly #base: number;
-  readonly #links = new Map<number, EndpointLink>();
+  readonly #links = new Map<number, AttachedLink>();
   #lost: bigint;
   #swept = 0;
   #reclaiming: Promise<void> | null = null;
@@ -142,19 +144,40 @@ export class EbpfDatapath implements Datapath {
     this.#change(() => this.#encoder.apply(steps));
   }
 
-  attach(link: EndpointLink): void {
+  /** `adoptForMs`: how long connections that are older than the hooks are let in, if policy allows them. */
+  attach(link: EndpointLink, adoptForMs = 0): void {
     const facts = this.#readInterface(link.interfaceIndex);
+    const adoptUntil = adoptForMs === 0 ? 0n : process.hrtime.bigint() + BigInt(adoptForMs) * 1_000_000n;
+    const attached = { ...link, adoptUntil };
     this.#change(() => {
-      this.#encoder.attach({
-        ...link,
-        hostMac: facts.mac,
-        mtu: facts.mtu,
-        redirect: facts.plain,
-        adoptUntil: 0n,
-      });
+      this.#encoder.attach({ ...attached, hostMac: facts.mac, mtu: facts.mtu, redirect: false });
       this.#hooks.attach(link.interfaceIndex);
     });
-    this.#links.set(link.interfaceIndex, link);
+    this.#links.set(link.interfaceIndex, attached);
+    this.#refreshLink(attached, facts);
+  }
+
+  /**
+   * Looks again at every attached interface: whether its hooks stand, and first; and whether packets may skip its host
+   * side, which they may not once a queue, a bridge or somebody's program is on it. Every few seconds.
+   */
+  refresh(): ReadonlyMap<number, HookHealth> {
+    const found = new Map<number, HookHealth>();
+    for (const link of this.#links.values()) {
+      this.#refreshLink(link, this.#readInterface(link.interfaceIndex));
+      found.set(link.interfaceIndex, this.#hooks.health(link.interfaceIndex));
+    }
+    return found;
+  }
+
+  /** Whether an interface's hooks still stand, and ahead of every other program there. */
+  health(interfaceIndex: number): HookHealth {
+    return this.#hooks.health(interfaceIndex);
+  }
+
+  #refreshLink(link: AttachedLink, facts: InterfaceFacts): void {
+    const redirect = facts.plain && this.#hooks.isAlone(link.interfaceIndex);
+    this.#change(() => this.#encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu, redirect }));
   }
 
   detach(interfaceIndex: number): void {
@@ -180,11 +203,6 @@ export class EbpfDatapath implements Datapath {
       this.#tables.changing(() => clearLeftovers(this.#object.maps, kept));
       this.#tables.state('closed', 0n);
     });
-  }
-
-  /** Whether an interface's hooks still stand, and ahead of every other program there. */
-  health(interfaceIndex: number): HookHealth {
-    return this.#hooks.health(interfaceIndex);
   }
 
   /** Gives back the room of expired connections, and reports drops that wait for an event. About once a second. */

@@ -117,13 +117,14 @@ export class Endpoints {
   #claim(address: Address, link: Link): void {
     const known = this.#entry(address);
     const earlier = this.#inherited.get(formatAddress(address));
-    if (known.link === null && earlier !== undefined && isSamePlace(earlier, link)) {
+    if (earlier !== undefined && isSamePlace(earlier, link)) {
       // Its flows go on; its old record and policy stand until the new policy comes.
       known.generation = earlier.generation;
       known.link = link;
       if (known.plan !== null) this.#publish(known, link);
       return;
     }
+    if (known.link !== null && known.slot !== 0 && isSameLink(known.link, link)) return;
     if (known.link === null || !isSamePlace(known.link, link)) known.generation = this.#clock.nextGeneration();
     known.link = link;
     this.#publish(known, link);
@@ -195,6 +196,11 @@ export class Endpoints {
   #ofInterface(interfaceIndex: number): readonly Known[] {
     return [...this.#known.values()].filter((known) => known.link?.interfaceIndex === interfaceIndex);
   }
+}
+
+function isSameLink(a: Link, b: Link): boolean {
+  const same = a.mtu === b.mtu && a.redirect === b.redirect && a.adoptUntil === b.adoptUntil;
+  return same && isSamePlace(a, b) && equalBytes(a.hostMac, b.hostMac);
 }
 
 function isSamePlace(a: Pick<Link, 'interfaceIndex' | 'mac'>, b: Pick<Link, 'interfaceIndex' | 'mac'>): boolean {

@@ -1,0 +1,127 @@
+// Where packets may skip the host's side of an interface, who stands on it, and what is reported of a flood. Needs root.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { after, before, describe, it } from 'node:test';
+import { attachTcx, closeObject } from '#kernel/bpf.ts';
+import { mountBpffs } from '#kernel/bpffs.ts';
+import { TCP, UDP } from '#net/protocol.ts';
+import { frame } from '#test/support/frames.ts';
+import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
+import { needsRoot } from '#test/support/needs.ts';
+import { PodBed, udpArrives } from '#test/support/pod-bed.ts';
+import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
+import { type Injected, inject } from './test-run.ts';
+
+describe('delivery and reports (root)', needsRoot, () => {
+  let bed: PodBed;
+  let datapath: EbpfDatapath;
+
+  before(() => {
+    mountBpffs();
+    bed = new PodBed('deliver', 3);
+    datapath = openDatapath({
+      instance: bed.prefix,
+      node: 'node-a',
+      sizes: { ct_tcp: 256, ct_lru: 4096, drop_map: 8192 },
+      knobs: { dropRate: 500n, dropWindow: 100_000_000n },
+    });
+    for (const pod of bed.pods) datapath.attach(pod.link);
+    const endpoints = bed.pods.flatMap((pod) => pod.link.addresses.map((each) => endpointStep(each, {}, pod.name)));
+    datapath.apply([...ground(), ...endpoints, ...isolatingSet(9, 90)]);
+  });
+
+  after(() => {
+    datapath.detachAll();
+    datapath.close();
+    unpinDatapath(bed.prefix, 'node-a');
+    bed.destroy();
+  });
+
+  function send(ports: { sourcePort: number; destinationPort: number }, to = 1): Injected {
+    const [a, b] = [bed.pod(0), bed.pod(to)];
+    const bytes = frame({ source: a.v4, destination: b.v4, protocol: UDP, sourceMac: a.link.mac, ...ports });
+    return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
+  }
+
+  it('goes straight to the neighbour, and by the stack where the neighbour’s interface has a queue', () => {
+    assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
+    execFileSync('tc', ['qdisc', 'add', 'dev', 'h2', 'root', 'tbf', 'rate', '1gbit', 'burst', '1mb', 'latency', '1ms']);
+    refreshLater();
+    assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'pass');
+    assert.ok(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 700 }), 'judged again at its own hook');
+    execFileSync('tc', ['qdisc', 'del', 'dev', 'h2', 'root']);
+    refreshLater();
+    assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
+  });
+
+  it('sees a foreign program ahead of its hook, and stops skipping that interface', () => {
+    const { interfaceIndex } = bed.pod(1).link;
+    assert.equal(refreshLater().get(interfaceIndex), 'first');
+    const foreign = attachTcx(datapath.program('from_pod'), interfaceIndex, 'egress');
+    assert.equal(refreshLater().get(interfaceIndex), 'behind');
+    assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'pass');
+    closeObject(foreign);
+    assert.equal(refreshLater().get(interfaceIndex), 'first');
+    assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'redirect');
+  });
+
+  /** Facts of interfaces are kept for a moment. */
+  function refreshLater(): ReturnType<EbpfDatapath['refresh']> {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
+    return datapath.refresh();
+  }
+
+  it('reports a flood of one tuple as few events, whose counts add up exactly', () => {
+    datapath.apply([endpointStep(bed.pod(2).v4, { ingress: 9 }, 'pod3')]);
+    datapath.poll();
+    const counts: number[] = [];
+    for (let each = 0; each < 1000; each++) counts.push(...countsOf(send({ sourcePort: 3, destinationPort: 3 }, 2)));
+    datapath.moveClock(1);
+    datapath.sweep();
+    counts.push(...countsOf(datapath.poll()));
+    assert.ok(counts.length < 100, `${counts.length} events`);
+    assert.equal(
+      counts.reduce((sum, count) => sum + count, 0),
+      1000,
+    );
+  });
+
+  it('counts exactly what a flood of many tuples sheds', () => {
+    datapath.moveClock(10);
+    datapath.poll();
+    const before = datapath.counters();
+    let reported = 0;
+    for (let each = 0; each < 3000; each++) {
+      reported += countsOf(send({ sourcePort: 10_000 + each, destinationPort: 4 }, 2)).reduce(
+        (sum, count) => sum + count,
+        0,
+      );
+    }
+    const { lost, drops } = datapath.counters();
+    assert.ok(reported < 2500, `${reported} reported`);
+    assert.equal(BigInt(reported) + lost - before.lost, 3000n);
+    assert.equal((drops.get('policy') ?? 0n) - (before.drops.get('policy') ?? 0n), 3000n);
+  });
+
+  function countsOf(result: Pick<Injected, 'events'>): readonly number[] {
+    return result.events
+      .filter((event) => event.kind === 'drop' && event.reason === 'policy')
+      .map((event) => event.count);
+  }
+
+  it('adopts a connection older than its hooks where it is told to, for a time', () => {
+    const [a, b] = [bed.pod(0), bed.pod(1)];
+    const middle = (sourcePort: number): Injected => {
+      const ports = { sourcePort, destinationPort: 80, flags: 'A' };
+      const bytes = frame({ source: a.v4, destination: b.v4, protocol: TCP, sourceMac: a.link.mac, ...ports });
+      return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
+    };
+    assert.equal(middle(5).verdict, 'drop');
+    for (const pod of [a, b]) datapath.attach(pod.link, 60_000);
+    datapath.moveClock(-11);
+    assert.equal(middle(5).verdict, 'redirect');
+    datapath.moveClock(600);
+    assert.equal(middle(6).verdict, 'drop');
+    assert.equal(middle(5).verdict, 'redirect', 'what was adopted goes on');
+  });
+});
