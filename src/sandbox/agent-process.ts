@@ -185,7 +185,7 @@ export class AgentProcess {
   /** The error that its log ends with: the log itself goes with the sandbox. */
   #lastWords(): string {
     const lines = readFileSync(this.#logPath(), 'utf8').split('\n');
-    return lines.findLast((line) => /Error/.test(line))?.trim() ?? 'it said nothing';
+    return lines.findLast((line) => /^[A-Za-z]*Error\b/.test(line)) ?? 'it said nothing';
   }
 
   #logPath(): string {

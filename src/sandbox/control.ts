@@ -34,6 +34,9 @@ export type Refusal = {
   readonly diagnostics: readonly Diagnostic[];
 };
 
+/** Bytes that may wait for a slow reader. */
+const BACKLOG_LIMIT = 16 * 1024 * 1024;
+
 /** Serves one sandbox until closed. */
 export class ControlServer {
   readonly #path: string;
@@ -103,12 +106,28 @@ export class ControlServer {
         await this.#sandbox.down();
         return {};
       case 'events': {
-        const stop = this.#sandbox.onEvent((event) => send({ kind: 'event', event }));
+        const stop = this.#sandbox.onEvent(follower(socket, send));
         socket.on('close', stop);
         return {};
       }
     }
   }
+}
+
+/** Hands events on. A reader that is too slow loses flows, and learns how many. */
+function follower(socket: Socket, send: (message: ControlMessage) => void): (event: SandboxEvent) => void {
+  const lost = new Map<string, number>();
+  return (event) => {
+    if (event.kind !== 'flows') return send({ kind: 'event', event });
+    const owed = event.lost + (lost.get(event.node) ?? 0);
+    if (socket.writableLength > BACKLOG_LIMIT) {
+      const here = event.events.reduce((sum, flow) => sum + flow.count, 0);
+      lost.set(event.node, owed + here);
+      return;
+    }
+    lost.delete(event.node);
+    send({ kind: 'event', event: { ...event, lost: owed } });
+  };
 }
 
 function readAddress(text: string): Address {

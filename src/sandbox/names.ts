@@ -26,7 +26,8 @@ export function netnsPrefix(instance: string): string {
 export function nodeNetns(instance: string, node: string): string {
   const name = `${netnsPrefix(instance)}${node}`;
   const taken = /^(p\d+|world)$/.test(node);
-  if (!taken && name.length <= 200 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(node)) return name;
+  // Names of pins end at 63 bytes, and so does a DNS label.
+  if (!taken && node.length <= 63 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(node)) return name;
   const problem = taken ? 'is a name the sandbox keeps for itself' : 'is not a valid node name';
   throw new SandboxError('node-name', `node '${node}' ${problem}`, 'rename the node in the manifests');
 }

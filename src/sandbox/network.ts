@@ -2,6 +2,7 @@
 import type { Address } from '#net/address.ts';
 import { formatAddress } from '#net/address.ts';
 import type { PodKey } from '#policy/world.ts';
+import { WORLD_ADDRESSES } from './addresses.ts';
 import { ipBatch, ipJson, ipRemove } from './ip.ts';
 import * as names from './names.ts';
 import { POD_SETTINGS, ROUTER_SETTINGS, setSysctls } from './sysctl.ts';
@@ -33,8 +34,6 @@ export type PodSpec = { readonly key: PodKey; readonly node: NodeNetns; readonly
 /** Next hops that exist on every link and nowhere else: the same for every pod and node, whatever its addresses. */
 const GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
 const NODE_HOP = { 4: '169.254.2.2', 6: 'fe80::2' } as const;
-/** The world has these from the start, so that it has a source address of each family. */
-const WORLD_ADDRESSES = ['192.0.2.1', '2001:db8::1'];
 /** Interface indexes are chosen, not asked for; a fresh namespace has given out none of these. */
 const FIRST_POD_INTERFACE = 1000;
 

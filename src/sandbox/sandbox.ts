@@ -17,6 +17,7 @@ import { type Address, formatAddress } from '#net/address.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import { checkAddresses } from './addresses.ts';
 import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus, StreamAsk } from './api.ts';
 import { describeChanges } from './changes.ts';
 import { ClusterServer } from './cluster-server.ts';
@@ -256,6 +257,7 @@ export class Sandbox {
     const before = this.#cluster.world;
     const built = buildWorld(this.#store.all, { nodeCount: this.#nodeCount, previous: before });
     const { world } = built;
+    checkAddresses(world);
     await this.#fleet.removeGone(world);
     await this.#fleet.addNodes(world);
     const events = this.#cluster.publish(world);

@@ -1,0 +1,38 @@
+// Rule numbers and their names: live, gone, and never given out.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { RuleInfo, Step } from '#compile/plan.ts';
+import type { RuleId, Source } from '#policy/model.ts';
+import { RuleNames } from './rule-names.ts';
+
+const SOURCE: Source = {
+  ...{ dialect: 'kubernetes', kind: 'NetworkPolicy', namespace: 'shop', name: 'db' },
+  ...{ path: 'spec.ingress[0]', file: 'db.yaml', line: 7 },
+};
+
+function rule(number: number, id: string, info: Partial<RuleInfo> = {}): Step {
+  const base: RuleInfo = { id: id as RuleId, direction: 'ingress', action: 'allow', source: SOURCE, policies: [] };
+  return { kind: 'rule', rule: number, value: { ...base, ...info } };
+}
+
+test('a rule is named with its own place, a default deny with those of the policies that isolate', () => {
+  const names = new RuleNames();
+  names.follow([rule(1, 'allow'), rule(2, 'deny', { action: 'deny', source: null, policies: [SOURCE, SOURCE] })]);
+  assert.deepEqual(names.name(1).places, [
+    { object: 'NetworkPolicy shop/db', path: 'spec.ingress[0]', file: 'db.yaml', line: 7 },
+  ]);
+  assert.equal(names.name(2).places.length, 2);
+  assert.equal(names.size, 2);
+});
+
+test('a rule that is gone keeps its name for events still on their way', () => {
+  const names = new RuleNames();
+  names.follow([rule(1, 'allow')]);
+  names.follow([{ kind: 'rule', rule: 1, value: null }]);
+  assert.equal(names.size, 0);
+  assert.equal(names.name(1).id, 'allow');
+});
+
+test('a number that nobody gave out is named as such', () => {
+  assert.deepEqual(new RuleNames().name(9), { number: 9, id: 'unknown-rule/9', action: null, places: [] });
+});
