@@ -81,7 +81,7 @@ function testArguments(concurrency: number, destination: string, files: readonly
     '--test-timeout=600000',
     '--test-reporter=./tools/reporters/report.ts',
     '--test-reporter-destination=stdout',
-    '--test-reporter=./tool./reporters/counts.ts',
+    '--test-reporter=./tools/reporters/counts.ts',
     `--test-reporter-destination=${destination}`,
     ...files,
   ];
