@@ -77,6 +77,9 @@ function svg(lines: readonly string[]): string {
   ].join('\n');
 }
 
-const input = readFileSync(0, 'utf8').replaceAll('\r', '').split('\n');
+// A progress bar draws over its line: what was drawn last stays.
+const input = readFileSync(0, 'utf8')
+  .split('\n')
+  .map((line) => line.replace(/\r$/, '').replace(/^.*\r/, ''));
 const first = input.findIndex((line) => line.includes(process.argv[2] ?? ''));
 console.log(svg(input.slice(Math.max(first, 0))));

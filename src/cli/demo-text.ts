@@ -39,9 +39,10 @@ export function cutText(cut: Cut): string {
   const milliseconds = (value: number): string => styled('bold', `${value.toFixed(1)} ms`);
   return [
     `open: ${from} → ${to} ${port}/TCP, ${answeredBefore} messages there and back`,
-    `edit: ${place({ file, line })} loses rule ${rule}`,
+    `edit: rule ${rule} is taken out`,
+    `      ${styled('dim', place({ file, line }))}`,
     `${styled('red', '✘')} cut: ${milliseconds(cut.writeToFirstPacketMs)} from writing the file to the first packet dropped`,
-    ...(cut.deniedBy === null ? [] : [`  by ${cut.deniedBy}`, ...placeLines(cut.places)]),
+    ...(cut.deniedBy === null ? [] : [`  ${whyText(cut.deniedBy)}`, ...placeLines(cut.places)]),
     `${styled('green', '✔')} undone: ${milliseconds(cut.undoneMs)} from writing it back to a new connection's first answer`,
   ].join('\n');
 }
@@ -53,10 +54,14 @@ export function deniedText(denied: readonly Denied[]): string {
       const { from, to, port, protocol, decidedBy } = each;
       const heading = `${styled('red', '✘')} ${from} → ${to} ${port}/${protocol}`;
       const end = decidedBy === 'egress' ? 'leaving the sender' : 'entering the receiver';
-      const why = each.rule.startsWith('default-deny/') ? 'isolated, and no rule allows it:' : `by ${each.rule}:`;
-      return [`${heading}: dropped ${end}`, `  ${why}`, ...placeLines(each.places)].join('\n');
+      return [`${heading}: dropped ${end}`, `  ${whyText(each.rule)}`, ...placeLines(each.places)].join('\n');
     })
     .join('\n');
+}
+
+/** A default deny's id names all its policies, which stand below anyway. */
+function whyText(rule: string): string {
+  return rule.startsWith('default-deny/') ? 'isolated by these, and no rule allows it:' : `by ${rule}:`;
 }
 
 function placeLines(places: readonly DeniedPlace[]): readonly string[] {
