@@ -36,6 +36,8 @@ export type LayerEntry = {
   readonly parts: readonly PlacedPart[];
   /** Atoms that class parts ask for, with the places of those parts in `parts`. */
   readonly byAtom: ReadonlyMap<AtomNumber, readonly number[]>;
+  /** Every atom that the layer's classes depend on: those, and named ports beside other peer conditions. */
+  readonly asks: ReadonlySet<AtomNumber>;
   /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
   readonly merged: boolean;
   /** A rule other than allow must deny addresses without a known pod (policy-model §5, datapath §2). */
@@ -90,9 +92,7 @@ export class Layers {
     for (const identity of created) {
       for (const layer of this.#layersOf(identity)) if (!this.#fresh.has(layer)) this.#addClass(layer, identity);
     }
-    for (const layer of this.#fresh) {
-      for (const identity of this.#identitiesOf(layer)) this.#addClass(layer, identity);
-    }
+    for (const layer of this.#fresh) this.#fill(layer);
     this.#fresh.clear();
   }
 
@@ -118,8 +118,11 @@ export class Layers {
     for (const rule of rules) this.#rules.take(rule);
     const number = this.#next++;
     const base = this.#baseTable(tiers);
+    const byAtom = placesByAtom(parts);
+    const ports = parts.flatMap(({ part }) => (part.port === null ? [] : [part.port.atom]));
     const layer: LayerEntry = {
-      ...{ key, number, tiers, rules, base, parts, byAtom: placesByAtom(parts), classes: new Map(), uses: 0 },
+      ...{ key, number, tiers, rules, base, parts, byAtom, classes: new Map(), uses: 0 },
+      asks: new Set([...byAtom.keys(), ...ports]),
       merged: tiers.slice(0, -1).some((tier) => tier.parts.some((part) => part.action === 'pass')),
       guarded: parts.some(({ part }) => (isBase(part) ? isSoft(part) : part.action !== 'allow')),
     };
@@ -146,11 +149,27 @@ export class Layers {
     for (const rule of layer.rules) this.#rules.give(rule);
   }
 
-  #addClass(layer: LayerEntry, identity: IdentityEntry): void {
+  #addClass(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
     const table = this.#classTable(layer, identity);
-    if (table === null) return;
+    if (table !== null) this.#setClass(layer, identity, table);
+    return table;
+  }
+
+  #setClass(layer: LayerEntry, identity: IdentityEntry, table: TableEntry): void {
     layer.classes.set(identity.number, table);
     this.#recorder.class(layer.number, identity.number, table.number);
+  }
+
+  /** Gives a new layer its classes. Identities that have the same of its atoms share one look at its rules. */
+  #fill(layer: LayerEntry): void {
+    const known = new Map<string, TableEntry | null>();
+    for (const identity of this.#identitiesOf(layer)) {
+      const atoms = identity.atoms.filter((atom) => layer.asks.has(this.#identifier.atomOf(atom)));
+      const key = identity.unknown ? `u${atoms.join()}` : atoms.join();
+      const table = known.get(key);
+      if (table === undefined) known.set(key, this.#addClass(layer, identity));
+      else if (table !== null) this.#setClass(layer, identity, this.#tables.again(table));
+    }
   }
 
   #dropClass(layer: LayerEntry, identity: IdentityNumber): void {

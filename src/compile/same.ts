@@ -1,8 +1,15 @@
 // Whether two values of a Plan say the same.
 
-/** True where two plain values (numbers, or records of arrays and numbers in one order of fields) are equal. */
+/** True where two plain values (numbers, texts, records, arrays) are equal all the way down. Maps are not looked into. */
 export function sameValue(before: unknown, now: unknown): boolean {
   if (before === now) return true;
-  if (typeof before !== 'object' || typeof now !== 'object') return false;
-  return JSON.stringify(before) === JSON.stringify(now);
+  if (!isRecord(before) || !isRecord(now)) return false;
+  const keys = Object.keys(before);
+  if (keys.length !== Object.keys(now).length) return false;
+  for (const key of keys) if (!sameValue(before[key], now[key])) return false;
+  return true;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
 }

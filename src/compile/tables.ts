@@ -27,6 +27,12 @@ export class Tables {
     return entry;
   }
 
+  /** One more use of a table that is in use. */
+  again(entry: TableEntry): TableEntry {
+    entry.uses++;
+    return entry;
+  }
+
   give(entry: TableEntry): void {
     entry.uses--;
     if (entry.uses === 0) this.#idle.add(entry);
