@@ -110,7 +110,9 @@ install_modules() {
 	cmp -s package-lock.json "$module_stamp" && return 0
 	[ ! -L node_modules ] || return 0 # another checkout's: it is that one's to change
 	need_npm
-	slowly 'installing the npm packages' npm ci --no-progress --loglevel=error
+	# Not `npm ci`: it wants every other system's optional packages in the lock file, which a registry that lacks them
+	# can't put there. This one, too, installs the versions that the lock file names and checks their hashes.
+	slowly 'installing the npm packages' npm install --no-save --no-progress --loglevel=error
 	cp package-lock.json "$module_stamp"
 }
 
