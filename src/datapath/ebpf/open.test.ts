@@ -66,4 +66,27 @@ describe('eBPF datapath with two pods (root)', needsRoot, () => {
       ],
     );
   });
+
+  it('closes the node where a change fails half-way, until a fresh start settles', () => {
+    const pods = bed.pods.map((pod) => [pod, endpointStep(pod.v4, {}, pod.name)] as const);
+    datapath.apply(pods.map(([, step]) => step));
+    assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 83 }), true);
+    const nowhere = endpointStep(bed.pod(1).v4, { ingress: 999 }, 'pod2');
+    assert.throws(() => datapath.apply([nowhere]), { name: 'DatapathError', message: /every packet is denied now/ });
+    assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 84 }), false);
+    datapath.close();
+    datapath = openDatapath({ instance: bed.prefix, node: 'node-a', sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+    for (const [pod] of pods) datapath.attach(pod.link);
+    datapath.apply([...ground(), ...pods.map(([, step]) => step)]);
+    assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 85 }), false, 'not yet settled');
+    datapath.settle();
+    assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 86 }), true);
+  });
+
+  it('passes everything again once its hooks are off: what was denied was denied by them', () => {
+    datapath.apply([...isolatingSet(7, 70), endpointStep(bed.pod(1).v4, { ingress: 7 }, 'pod2')]);
+    assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 87 }), false);
+    datapath.detachAll();
+    assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 88 }), true);
+  });
 });

@@ -1,0 +1,47 @@
+// The bpffs must be the host's own: tried in mount namespaces where it is not. Needs root.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { needsRoot } from '#test/support/needs.ts';
+import { mountBpffs, pinDirectory, removeInstancePins, removePins } from './bpffs.ts';
+
+const MODULE = join(import.meta.dirname, 'bpffs.ts');
+const SCRIPT = `
+  const { BpffsError, pinDirectory } = await import(${JSON.stringify(MODULE)});
+  try { pinDirectory('moattest-bpffs', 'a'); console.log('accepted'); }
+  catch (error) { console.log(error instanceof BpffsError ? error.message : error); }
+`;
+
+/** What pinDirectory says in a mount namespace of its own, after a mount there. */
+function saidAfter(mount: string): string {
+  const shell = `${mount} && exec "$0" --input-type=module -e "$1"`;
+  const result = spawnSync('unshare', ['--mount', 'sh', '-c', shell, process.execPath, SCRIPT], { encoding: 'utf8' });
+  assert.equal(result.status, 0, result.stderr);
+  return result.stdout.trim();
+}
+
+describe('the directory of pins (root)', needsRoot, () => {
+  it('is made on the host’s bpffs, also from another mount namespace that has it', () => {
+    mountBpffs();
+    assert.equal(pinDirectory('moattest-bpffs', 'a.b'), '/sys/fs/bpf/moat/moattest-bpffs/a_b');
+    removePins('moattest-bpffs', 'a.b');
+    assert.equal(saidAfter('true'), 'accepted');
+    removePins('moattest-bpffs', 'a');
+    removeInstancePins('moattest-bpffs');
+  });
+
+  it('is refused on a bpffs that only this mount namespace sees', () => {
+    assert.match(saidAfter('mount -t bpf bpf /sys/fs/bpf'), /is private to this mount namespace/);
+  });
+
+  it('is refused where there is no bpffs, with the command that mounts it', () => {
+    assert.match(saidAfter('mount -t tmpfs none /sys/fs/bpf'), /not a BPF file system: run `mount -t bpf/);
+  });
+
+  it('takes no name that is a path', () => {
+    for (const name of ['..', '../x', 'a/b', '', '.hidden', 'x'.repeat(80)]) {
+      assert.throws(() => pinDirectory('moattest-bpffs', name), { name: 'BpffsError' });
+    }
+  });
+});
