@@ -1,5 +1,5 @@
 // The BPF file system that pins live in: it must be the host's own, or pins vanish with the process that made them.
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statfsSync } from 'node:fs';
 import koffi from 'koffi';
 import { SystemCallError } from './sockets.ts';
 
@@ -32,6 +32,8 @@ export function removePins(instance: string, node: string): void {
   checkHostBpffs();
   const directory = `${BPFFS}/moat/${safeName(instance)}`;
   rmSync(`${directory}/${safeName(node)}`, { recursive: true, force: true });
+  // The last node takes the instance's own directory along.
+  if (existsSync(directory) && readdirSync(directory).length === 0) rmdirSync(directory);
 }
 
 /** Removes the pins of all nodes of an instance; returns whether there were any. Hooks without a pin or a holder end. */
