@@ -5,7 +5,7 @@ import { diffWorlds } from '#cluster/world/diff.ts';
 import { Compiler } from '#compile/compiler.ts';
 import type { Plan } from '#compile/plan.ts';
 import { judge } from '#datapath/reference/verdict.ts';
-import { parseAddress } from '#net/address.ts';
+import { formatAddress, parseAddress } from '#net/address.ts';
 import { ICMP, SCTP, TCP, UDP } from '#net/protocol.ts';
 import { STANDARD_SEMANTICS, type World } from '#policy/world.ts';
 import { EMPTY_WORLD } from '#sandbox/changes.ts';
@@ -100,7 +100,11 @@ test(
     const pods = Array.from({ length: PODS }, (_, index) => pod(index));
     const text = [...NODES, ...pods, ...POLICIES].join('\n---\n');
     const { sandbox } = await clusterOf(t, { 'all.yaml': text });
-    const externals = ['198.51.100.7', '198.51.100.8', '2001:db8::7'].map((one) => {
+    // The last one looks like a pod that nobody knows: an address of node one's block.
+    const block = sandbox.world.nodes.get('one')?.podCidrs[0]?.address;
+    assert.ok(block);
+    const stranger = formatAddress({ family: 4, words: [(block.words[0] ?? 0) + 250] });
+    const externals = ['198.51.100.7', '198.51.100.8', '2001:db8::7', stranger].map((one) => {
       const address = parseAddress(one);
       assert.ok(address);
       return address;
@@ -115,10 +119,13 @@ test(
       assert.ok(flow);
       const expected = judge(plan, flow);
       const leg = expected.decidedBy;
-      const same = row.verdict === expected.verdict && row.decidedBy === leg;
+      const unknown = leg !== null && expected[leg].reason === 'peer-unknown';
+      const reason = unknown ? 'peer-unknown' : undefined;
+      const same = row.verdict === expected.verdict && row.decidedBy === leg && row.reason === reason;
       return !same || (leg !== null && row.rule[leg] !== expected[leg].rule);
     });
     assert.deepEqual(wrong, []);
+    assert.ok(rows.some((row) => row.reason === 'peer-unknown' && row.from === stranger));
     // Pods 4 and 8 speak both families: three protocols on port 80, twice.
     const both = [...rows, ...secondFamily].filter(
       (row) => row.from === 'n1/p4' && row.to === 'n2/p8' && row.port === 80,

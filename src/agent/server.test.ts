@@ -1,0 +1,73 @@
+// The agent's socket: answers, refusals, and subscribers that read too slowly.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { readLines, writeLine } from './json-lines.ts';
+import type { AgentMessage, FlowEvent } from './protocol.ts';
+import { AgentServer, type Answer } from './server.ts';
+
+const EVENT: FlowEvent = {
+  ...{ node: 'one', kind: 'drop', hook: 'to-pod', reason: 'policy', leg: 'ingress', egress: null, ingress: null },
+  ...{ source: '10.0.0.1', destination: '10.0.0.2', protocol: 6, sourcePort: 1, destinationPort: 80 },
+  ...{ count: 3, timeNs: '1' },
+};
+
+async function serve(t: TestContext, answer: Answer): Promise<{ readonly server: AgentServer; readonly path: string }> {
+  const folder = mkdtempSync(join(tmpdir(), 'moat-agent-'));
+  const path = join(folder, 'agent.sock');
+  const server = new AgentServer(path, answer);
+  await server.listen();
+  t.after(() => {
+    server.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return { server, path };
+}
+
+/** Resolves with the first message that `wanted` takes. */
+function heard(socket: Socket, wanted: (message: AgentMessage) => boolean): Promise<AgentMessage> {
+  const { promise, resolve } = Promise.withResolvers<AgentMessage>();
+  readLines(socket, (value) => {
+    const message = value as AgentMessage;
+    if (wanted(message)) resolve(message);
+  });
+  return promise;
+}
+
+test('the socket is its owner’s alone, and a failed request is refused with its reason', async (t) => {
+  const { path } = await serve(t, async () => {
+    throw new Error('no such pod');
+  });
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  const socket = connect(path);
+  t.after(() => socket.destroy());
+  writeLine(socket, { id: 7, method: 'status' });
+  const message = await heard(socket, () => true);
+  assert.deepEqual(message, { kind: 'refusal', id: 7, message: 'no such pod' });
+});
+
+test('a subscriber that reads too slowly learns exactly how many events it did not get', async (t) => {
+  const { server, path } = await serve(t, async () => ({}));
+  const socket = connect(path);
+  t.after(() => socket.destroy());
+  writeLine(socket, { id: 1, method: 'subscribe' });
+  while (server.subscribers === 0) await new Promise((resolve) => setImmediate(resolve));
+  // Nothing reads yet: what the kernel and the server can't hold is shed.
+  const batch = Array<FlowEvent>(1000).fill(EVENT);
+  const batches = 200;
+  for (let index = 0; index < batches; index++) server.publishFlows(batch, 1);
+  const published = batches * (1000 * EVENT.count + 1);
+  let told = 0;
+  let lost = 0;
+  await heard(socket, (message) => {
+    if (message.kind !== 'flows') return false;
+    told += message.events.reduce((sum, event) => sum + event.count, 0);
+    lost += message.lost;
+    return told + lost >= published;
+  });
+  assert.equal(told + lost, published);
+  assert.ok(lost > batches, `${lost} lost`);
+});
