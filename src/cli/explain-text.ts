@@ -1,9 +1,10 @@
 // An explanation as text: the answer first, then each end's story, and where in the manifests each rule stands.
+import { stripVTControlCharacters } from 'node:util';
 import type { Explanation, LegStory, PolicyStory, RuleStory } from '#analyze/explain.ts';
 import type { Direction, Source } from '#policy/model.ts';
 import type { LegReason, Verdict } from '#policy/verdict.ts';
 import type { PortOption } from './options.ts';
-import { styled } from './output.ts';
+import { outputWidth, styled } from './output.ts';
 import { portText } from './probe-ends.ts';
 
 const VERDICTS: Readonly<Record<Verdict, string>> = { allow: 'allowed', deny: 'denied', reject: 'rejected' };
@@ -20,9 +21,8 @@ const REASONS: Readonly<Record<Exclude<LegReason, 'rule' | 'default-deny'>, stri
 export function explanationText({ verdict, egress, ingress }: Explanation, port: PortOption): string {
   const answer = `${egress.end} → ${ingress.end}, ${portText(port)}: ${verdictText(verdict.verdict)}`;
   const by = verdict.decidedBy === null ? '' : ` by ${decider(verdict.decidedBy)}`;
-  return [styled('bold', answer) + by, '', ...legLines('egress', egress), '', ...legLines('ingress', ingress)].join(
-    '\n',
-  );
+  const lines = [styled('bold', answer) + by, '', ...legLines('egress', egress), '', ...legLines('ingress', ingress)];
+  return lines.map((line) => hanging(line, outputWidth())).join('\n');
 }
 
 /** `examples/shop/policies.yaml:12`, as far as it is known. */
@@ -45,7 +45,7 @@ function conclusion({ reason, rule, tiers }: LegStory): string {
   if (reason === 'rule') return `rule ${rule}`;
   if (reason !== 'default-deny') return REASONS[reason];
   const isolating = tiers.flatMap(({ policies }) => policies).filter(({ isolates }) => isolates);
-  return `isolated by ${isolating.map(({ policy }) => policy).join(', ')}; no rule allows this, so it is denied (${rule})`;
+  return `isolated by ${isolating.map(({ policy }) => policy).join(', ')}; no rule allows this`;
 }
 
 function policyLines({ policy, source, isolates, rules }: PolicyStory): readonly string[] {
@@ -67,4 +67,22 @@ function place(source: Source): string {
 
 function verdictText(verdict: Verdict): string {
   return styled(verdict === 'allow' ? 'green' : 'red', VERDICTS[verdict]);
+}
+
+/** A line broken at spaces to fit, what follows standing four deeper than its beginning. */
+function hanging(line: string, width: number): string {
+  const indent = /^ */.exec(line)?.[0] ?? '';
+  const lines: string[] = [];
+  let current = '';
+  for (const word of line.slice(indent.length).split(' ')) {
+    const lead = lines.length === 0 ? indent : `${indent}    `;
+    const longer = current === '' ? lead + word : `${current} ${word}`;
+    if (current !== '' && stripVTControlCharacters(longer).length > width) {
+      lines.push(current);
+      current = `${indent}    ${word}`;
+    } else {
+      current = longer;
+    }
+  }
+  return [...lines, current].join('\n');
 }
