@@ -1,7 +1,7 @@
 // Interfaces and datapaths for frames that go through the kernel programs by BPF_PROG_TEST_RUN, with no wire.
 import { execFileSync } from 'node:child_process';
 import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
-import type { Step } from '#compile/plan.ts';
+import type { RuleNumber, Step } from '#compile/plan.ts';
 import type { Harness, HarnessOptions, Judged, TestPacket } from '#datapath/conformance/harness.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { inject } from '#datapath/ebpf/test-run.ts';
@@ -10,10 +10,10 @@ import { allKeys, closeObject, deleteElement, getPinned } from '#kernel/bpf.ts';
 import { mountBpffs, pinDirectory, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { parseAddress } from '#net/address.ts';
+import { numbersEnd, shiftStep } from './shift-steps.ts';
 
-const INTERFACES = 8;
-/** The first interfaces always belong to the same pods: their hooks may stay from case to case. */
-const KEPT = 3;
+const INTERFACES = 16;
+
 const NODE = 'n1';
 /** Small maps load faster; each case needs few entries. */
 const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536, ct_lru: 4096 };
@@ -29,9 +29,12 @@ const TRACES: ReadonlyMap<string, number> = new Map([
 export class TestRunBed {
   readonly #name: string;
   readonly #interfaces: readonly number[];
+  readonly #kept: number;
   readonly #nodes = new Map<number, TestNode>();
 
-  constructor(name: string) {
+  /** `kept`: how many interfaces always belong to the same pods, so that their hooks may stay from case to case. */
+  constructor(name: string, kept = 0) {
+    this.#kept = kept;
     mountBpffs();
     this.#name = `moattest-${name}-${process.pid}`;
     execFileSync('ip', ['netns', 'add', this.#name]);
@@ -61,7 +64,7 @@ export class TestRunBed {
       inject: (packet) => node.inject(packet),
       advance: (seconds) => node.advance(seconds),
       interleave: null,
-      close: () => node.forget(this.#interfaces.slice(0, KEPT)),
+      close: () => node.forget(this.#interfaces.slice(0, this.#kept)),
     };
   }
 
@@ -79,6 +82,9 @@ class TestNode implements Datapath {
   readonly #instance: string;
   readonly #links = new Map<number, EndpointLink>();
   #plan: MutablePlan = emptyPlan();
+  /** Added to the numbers of this case: those below it were used before. */
+  #base = 0;
+  #end = 0;
 
   constructor(instance: string, established: number) {
     this.#instance = instance;
@@ -89,6 +95,11 @@ class TestNode implements Datapath {
   }
 
   apply(steps: readonly Step[]): void {
+    this.#end = Math.max(this.#end, this.#base + numbersEnd(steps));
+    this.#applyShifted(steps.map((step) => shiftStep(step, this.#base)));
+  }
+
+  #applyShifted(steps: readonly Step[]): void {
     this.#datapath.apply(steps);
     for (const step of steps) applyStep(this.#plan, step);
   }
@@ -118,7 +129,12 @@ class TestNode implements Datapath {
     const said = events.find(({ kind }) => kind === (verdict === 'drop' ? 'drop' : 'new'));
     if (verdict === 'drop' && said === undefined) throw new Error('a drop without an event');
     const { reason = 'none', leg = null, egressRule = null, ingressRule = null } = said ?? {};
-    return { verdict: verdict === 'drop' ? 'drop' : 'pass', reason, leg, egressRule, ingressRule };
+    const rules = { egressRule: this.#shiftedBack(egressRule), ingressRule: this.#shiftedBack(ingressRule) };
+    return { verdict: verdict === 'drop' ? 'drop' : 'pass', reason, leg, ...rules };
+  }
+
+  #shiftedBack(rule: RuleNumber | null): RuleNumber | null {
+    return rule === null ? null : rule - this.#base;
   }
 
   /** Moves the clock for good: what comes later only counts from there. */
@@ -129,8 +145,9 @@ class TestNode implements Datapath {
   /** Takes back every step, every connection and fragment, and the hooks of all interfaces but those to be kept. */
   forget(kept: readonly number[]): void {
     for (const index of [...this.#links.keys()]) if (!kept.includes(index)) this.detach(index);
-    this.#datapath.apply(removalOf(this.#plan));
+    this.#applyShifted(removalOf(this.#plan));
     this.#plan = emptyPlan();
+    this.#base = this.#end;
     for (const [map, keySize] of TRACES) this.#empty(map, keySize);
   }
 

@@ -56,10 +56,6 @@ export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stac
 
 const NAMES = ['world4', 'world6', 'a', 'b', 'c', 'remote', 'node', 'otherNode', 'stranger'] as const;
 
-/** Rule, table, layer, identity and set numbers are never used twice, as a compiler's are not: rigs may share a datapath. */
-let nextNumber = 1;
-const fresh = (): number => nextNumber++;
-
 type Programmed = { readonly set: SetNumber; layers: LayerNumber[]; tables: TableNumber[]; classes: ClassKey[] };
 type ClassKey = { readonly layer: LayerNumber; readonly identity: IdentityNumber };
 
@@ -69,9 +65,10 @@ export class Rig {
   readonly #rules = new Map<string, RuleNumber>();
   readonly #lines = new Map<RuleNumber, RuleLine>();
   readonly #programmed = new Map<string, Programmed>();
-  readonly #identities: ReadonlyMap<string, IdentityNumber> = new Map(NAMES.map((name) => [name, fresh()]));
-  readonly #unknown: IdentityNumber = fresh();
-  readonly #openSet: SetNumber = fresh();
+  readonly #identities: ReadonlyMap<string, IdentityNumber> = new Map(NAMES.map((name, index) => [name, index + 1]));
+  readonly #unknown: IdentityNumber = NAMES.length + 1;
+  readonly #openSet: SetNumber = NAMES.length + 2;
+  #last: number = NAMES.length + 2;
 
   constructor(harness: Harness) {
     this.harness = harness;
@@ -138,9 +135,9 @@ export class Rig {
   policy(pod: PodName, direction: Direction, ...layers: readonly (readonly RuleLine[])[]): void {
     const key = `${pod} ${direction}`;
     const before = this.#programmed.get(key);
-    const after: Programmed = { set: before?.set ?? fresh(), layers: [], tables: [], classes: [] };
+    const after: Programmed = { set: before?.set ?? this.#fresh(), layers: [], tables: [], classes: [] };
     const steps = layers.flatMap((lines, index) => {
-      const layer = before?.layers[index] ?? fresh();
+      const layer = before?.layers[index] ?? this.#fresh();
       return this.#layerSteps(lines, { layer, direction, into: after });
     });
     const gone = (before?.classes ?? []).filter((old) => !after.classes.some((kept) => sameClass(old, kept)));
@@ -223,7 +220,7 @@ export class Rig {
     );
     const steps: Step[] = [];
     const tableFor = (value: NonNullable<typeof tables.base>): TableNumber => {
-      const table = fresh();
+      const table = this.#fresh();
       steps.push({ kind: 'table', table, value });
       at.into.tables.push(table);
       return table;
@@ -241,7 +238,7 @@ export class Rig {
 
   #ruleOf(line: RuleLine, direction: Direction): RuleNumber {
     const key = `${direction} ${line}`;
-    const rule = this.#rules.get(key) ?? fresh();
+    const rule = this.#rules.get(key) ?? this.#fresh();
     this.#rules.set(key, rule);
     this.#lines.set(rule, line);
     return rule;
@@ -259,6 +256,11 @@ export class Rig {
     const found = this.#identities.get(name);
     assert.ok(found !== undefined, `no identity ${name}`);
     return found;
+  }
+
+  /** A number for a rule, table, layer or set that no other has had. */
+  #fresh(): number {
+    return ++this.#last;
   }
 
   #setOf(pod: PodName, direction: Direction): SetNumber {

@@ -3,10 +3,11 @@ import { applyStep, emptyPlan } from '#compile/apply.ts';
 import type { Plan, Step } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { admitFromPod, admitToPod } from './admission.ts';
+import { admitFromPod, admitToPod, type Place } from './admission.ts';
 import { type FlowOptions, Flows } from './flows.ts';
 import { FragmentMap } from './fragments.ts';
 import { Epochs } from './legs.ts';
+import { Links } from './links.ts';
 import type { ParsedFrame, Tuple } from './packet.ts';
 import { parseFrame } from './parse.ts';
 import {
@@ -37,7 +38,7 @@ type IpFrame = Extract<ParsedFrame, { kind: 'ip' }>;
 export class ReferenceDatapath implements Datapath {
   readonly #plan = emptyPlan();
   readonly #epochs = new Epochs();
-  readonly #links = new Map<number, EndpointLink>();
+  readonly #links = new Links();
   readonly #fragments = new FragmentMap();
   readonly #flows: Flows;
   #events: DatapathEvent[] = [];
@@ -60,12 +61,11 @@ export class ReferenceDatapath implements Datapath {
   }
 
   attach(link: EndpointLink): void {
-    this.#links.set(link.interfaceIndex, link);
-    for (const address of link.addresses) this.#epochs.replaced(address);
+    for (const address of this.#links.attach(link)) this.#epochs.replaced(address);
   }
 
   detach(interfaceIndex: number): void {
-    this.#links.delete(interfaceIndex);
+    this.#links.detach(interfaceIndex);
   }
 
   poll(): { readonly events: readonly DatapathEvent[]; readonly lost: number } {
@@ -74,11 +74,12 @@ export class ReferenceDatapath implements Datapath {
     return { events, lost: 0 };
   }
 
+  /** Nothing to give back: what it knows goes with it. */
   close(): void {
-    this.#links.clear();
+    this.#events = [];
   }
 
-  /** Judges one frame: parse → admission → self → ICMP error → fragment map → conntrack → policy. */
+  /** Judges one frame: interface → parse → admission → self → ICMP error → fragment map → conntrack → policy. */
   inject(injection: Injection): Outcome {
     const frame = parseFrame(injection.frame);
     const tuple = (frame.kind === 'ip' ? frame.transport.tuple : frame.kind === 'drop' ? frame.tuple : null) ?? NOWHERE;
@@ -89,10 +90,12 @@ export class ReferenceDatapath implements Datapath {
 
   #judgeFrame(injection: Injection, frame: ParsedFrame): Outcome {
     const link = this.#links.get(injection.interfaceIndex);
-    if (link === undefined) return dropped('no-endpoint');
+    const addresses = this.#links.addressesOf(injection.interfaceIndex);
+    const admitted = addresses.filter((address) => this.#plan.endpoints.has(formatAddress(address)));
+    if (link === null || admitted.length === 0) return dropped('no-endpoint');
     if (frame.kind === 'drop') return dropped(frame.reason);
-    const place = { ...link, admitted: this.#admitted(link), isHere: (address: Address) => this.#isHere(address) };
-    const admission = injection.hook === 'from-pod' ? admitFromPod(place, frame) : admitToPod(link, frame);
+    const place: Place = { ...link, addresses, admitted, isHere: (address) => this.#isHere(address) };
+    const admission = injection.hook === 'from-pod' ? admitFromPod(place, frame) : admitToPod(place, frame);
     if (admission.kind === 'drop') return dropped(admission.reason);
     return admission.kind === 'passes' || frame.kind !== 'ip' ? PASS : this.#judgeIp(injection, frame);
   }
@@ -142,11 +145,6 @@ export class ReferenceDatapath implements Datapath {
     return from.ownNode || this.#flows.isLive(inner, from.nowNs) ? PASS : unrelated;
   }
 
-  /** The addresses of the link that an endpoint record names. */
-  #admitted(link: EndpointLink): readonly Address[] {
-    return link.addresses.filter((address) => this.#plan.endpoints.has(formatAddress(address)));
-  }
-
   /** An address of this node or of a pod on it. */
   #isHere(address: Address): boolean {
     const key = formatAddress(address);
@@ -156,14 +154,13 @@ export class ReferenceDatapath implements Datapath {
 
   /** A local interface's address without an endpoint record is closed, to its peers too. */
   #isClosed(address: Address): boolean {
-    const key = formatAddress(address);
-    if (this.#plan.endpoints.has(key)) return false;
-    return [...this.#links.values()].some((link) => link.addresses.some((own) => formatAddress(own) === key));
+    return this.#links.has(address) && !this.#plan.endpoints.has(formatAddress(address));
   }
 
   #noteEndpoint(step: Extract<Step, { kind: 'endpoint' }>): void {
     const before = this.#plan.endpoints.get(formatAddress(step.address));
-    if (before?.pod !== step.value?.pod) this.#epochs.replaced(step.address);
+    if (before !== undefined && step.value !== null && before.pod !== step.value.pod)
+      this.#epochs.replaced(step.address);
     this.#epochs.moved(step.address);
   }
 

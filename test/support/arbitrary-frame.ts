@@ -1,0 +1,162 @@
+// Random frames at random hooks: mostly what pods and the network send, some of it forged, cut or bent.
+import fc from 'fast-check';
+import { arp, concat, echo, icmp, icmpError, ip, neighbour, type PortSpec, sctp, tcp, udp } from '#datapath/packets.ts';
+import type { Address } from '#net/address.ts';
+
+/** A frame as numbers, so that it can be shrunk: addresses are picked from what the world has. */
+export type FrameSpec = {
+  readonly kind: Kind;
+  readonly from: number;
+  readonly to: number;
+  readonly sport: number;
+  readonly dport: number;
+  readonly flags: string;
+  readonly number: number;
+  readonly fragment: { readonly id: number; readonly offset: number; readonly more: boolean } | null;
+  readonly headers: readonly { readonly header: number; readonly body: Uint8Array }[];
+  readonly options: Uint8Array;
+  readonly bend: readonly (readonly [number, number])[];
+  /** Bytes off the end, or on to it. */
+  readonly length: number;
+  /** own: sent where it would be · else the interface, the hook and the MAC are anyone's. */
+  readonly place: { readonly interfaces: number; readonly hook: 'from-pod' | 'to-pod' } | 'own';
+  readonly mac: 'own' | 'foreign';
+  readonly byStack: boolean;
+};
+
+type Ends = { readonly from: Address; readonly to: Address };
+
+const flags = fc.constantFrom('S', 'S', 'SA', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'F', 'SF', '', 'SU');
+const port = fc.constantFrom(80, 80, 81, 53, 40000, 40000, 40001, 0, 65535);
+const rarely = <Value>(value: fc.Arbitrary<Value>, usual: Value, weight = 9): fc.Arbitrary<Value> =>
+  fc.oneof({ weight, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: value });
+
+const fragment = fc.record({
+  id: fc.constantFrom(1, 2),
+  offset: fc.constantFrom(0, 0, 1, 2, 100),
+  more: fc.boolean(),
+});
+
+const header = fc.oneof(
+  fc
+    .constantFrom(0, 60, 60, 43, 51, 135)
+    .map((number) => ({ header: number, body: Uint8Array.of(0, 1, 4, 0, 0, 0, 0) })),
+  fc.constantFrom(43, 60, 0).map((number) => ({ header: number, body: Uint8Array.of(0, 0, 0, 0, 0, 0, 0) })),
+);
+
+const options = fc.constantFrom(
+  Uint8Array.of(1, 1, 1, 1),
+  Uint8Array.of(68, 4, 5, 0),
+  Uint8Array.of(131, 3, 4, 0),
+  Uint8Array.of(7, 0, 0, 0),
+  Uint8Array.of(0, 131, 3, 4),
+);
+
+export const arbitraryFrame: fc.Arbitrary<FrameSpec> = fc.record({
+  kind: fc.constantFrom(
+    ...(['tcp', 'tcp', 'tcp', 'tcp', 'udp', 'udp', 'udp', 'sctp', 'echo', 'echo', 'reply', 'message'] as const),
+    ...(['error', 'error', 'protocol', 'arp', 'neighbour', 'listener'] as const),
+  ),
+  from: fc.nat({ max: 1000 }),
+  to: fc.nat({ max: 1000 }),
+  sport: port,
+  dport: port,
+  flags,
+  number: fc.nat({ max: 255 }),
+  fragment: rarely<FrameSpec['fragment']>(fragment, null, 6),
+  headers: rarely<FrameSpec['headers']>(fc.array(header, { minLength: 1, maxLength: 7 }), []),
+  options: rarely<Uint8Array>(options, new Uint8Array()),
+  bend: rarely<FrameSpec['bend']>(
+    fc.array(fc.tuple(fc.nat({ max: 110 }), fc.nat({ max: 255 })), { minLength: 1, maxLength: 3 }),
+    [],
+    5,
+  ),
+  length: rarely(fc.integer({ min: -60, max: 20 }), 0),
+  place: rarely<FrameSpec['place']>(
+    fc.record({ interfaces: fc.nat({ max: 100 }), hook: fc.constantFrom('from-pod', 'to-pod') }),
+    'own',
+  ),
+  mac: rarely<FrameSpec['mac']>(fc.constant('foreign'), 'own', 19),
+  byStack: fc.boolean(),
+});
+
+/** Whether ICMP types of this spec are IPv6's. */
+const v6 = (ends: Ends): boolean => ends.from.family === 6;
+
+type Builder = (spec: FrameSpec, ends: Ends) => Uint8Array;
+
+type Kind =
+  | 'tcp'
+  | 'udp'
+  | 'sctp'
+  | 'echo'
+  | 'reply'
+  | 'message'
+  | 'error'
+  | 'protocol'
+  | 'arp'
+  | 'neighbour'
+  | 'listener';
+
+const BUILDERS: Readonly<Record<Kind, Builder>> = {
+  tcp: (spec, ends) => tcp({ ...common(spec, ends), flags: spec.flags }),
+  udp: (spec, ends) => udp(common(spec, ends)),
+  sctp: (spec, ends) => sctp(common(spec, ends)),
+  echo: (spec, ends) => echo({ ...common(spec, ends), id: spec.sport }),
+  reply: (spec, ends) => echo({ ...common(spec, ends), id: spec.dport, reply: true }),
+  message: (spec, ends) => icmp({ ...common(spec, ends), type: spec.number, code: 0, body: new Uint8Array(20) }),
+  error: (spec, ends) => icmpError({ ...common(spec, ends), inner: quoted(spec, ends) }),
+  protocol: (spec, ends) => ip(common(spec, ends), spec.number, new Uint8Array(16)),
+  arp: (spec, ends) => {
+    if (v6(ends)) return udp(common(spec, ends));
+    const sender = spec.number < 200 ? ends.from : '0.0.0.0';
+    return arp({
+      operation: 1 + (spec.number % 2),
+      senderMac: Uint8Array.of(2, 0, 0, 0, 0, 9),
+      sender,
+      target: ends.to,
+    });
+  },
+  neighbour: (spec, ends) => {
+    if (!v6(ends)) return udp(common(spec, ends));
+    const type = spec.number % 2 === 0 ? 'solicitation' : 'advertisement';
+    const option = Uint8Array.of(2, 0, 0, 0, 0, 9);
+    const to = spec.number < 200 ? 'ff02::1' : ends.to;
+    return neighbour({ from: ends.from, to, type, target: spec.number % 3 === 0 ? ends.to : ends.from, option });
+  },
+  listener: (spec, ends) => {
+    if (!v6(ends)) return udp({ ...common(spec, ends), to: '224.0.0.251' });
+    const type = [130, 131, 132, 143][spec.number % 4] ?? 143;
+    return icmp({ from: ends.from, to: 'ff02::16', hopLimit: 1, type, code: 0, body: new Uint8Array(20) });
+  },
+};
+
+function common(spec: FrameSpec, ends: Ends): PortSpec {
+  const { sport, dport, headers, options: bytes } = spec;
+  const place = spec.fragment === null ? {} : { fragment: spec.fragment };
+  return { ...ends, sport, dport, headers, options: bytes, ...place };
+}
+
+/** The packet that an error speaks of: what its receiver may have sent. */
+function quoted(spec: FrameSpec, ends: Ends): Uint8Array {
+  const sent = { from: ends.to, to: ends.from, sport: spec.sport, dport: spec.dport };
+  if (spec.number % 3 === 0) return tcp({ ...sent, flags: 'A' });
+  return spec.number % 3 === 1 ? udp(sent) : echo({ ...sent, id: spec.sport });
+}
+
+/** The frame of a spec. `own`: the MAC of the interface that it goes by; ARP and NDP name it too. */
+export function frameOf(spec: FrameSpec, ends: Ends, own: Uint8Array): Uint8Array {
+  const built = BUILDERS[spec.kind](spec, ends);
+  const mac = spec.mac === 'own' ? own : Uint8Array.of(2, 9, 9, 9, 9, 9);
+  const frame = concat(built.subarray(0, 6), mac, built.subarray(12));
+  replace(frame, Uint8Array.of(2, 0, 0, 0, 0, 9), spec.number % 7 === 0 ? mac.with(5, 99) : own);
+  for (const [at, value] of spec.bend) if (at < frame.length) frame[at] = value;
+  if (spec.length < 0) return frame.subarray(0, Math.max(14, frame.length + spec.length));
+  return concat(frame, new Uint8Array(spec.length));
+}
+
+function replace(frame: Uint8Array, what: Uint8Array, by: Uint8Array): void {
+  for (let at = 12; at + what.length <= frame.length; at++) {
+    if (what.every((byte, index) => frame[at + index] === byte)) frame.set(by, at);
+  }
+}
