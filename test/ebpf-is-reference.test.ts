@@ -20,6 +20,12 @@ const FRAMES = 40;
 const NODE = 'n1';
 const FAR_MAC = Uint8Array.of(2, 0, 0, 2, 0, 1);
 
+/** Most pods are this node's: packets need somebody to meet. */
+function here(event: WorldEvent): WorldEvent {
+  if (event.kind !== 'pod' || event.value === null || event.value.node === 'n2') return event;
+  return { ...event, value: { ...event.value, node: NODE } };
+}
+
 /** Two datapaths that are told the same. */
 class Twins {
   readonly harnesses: { readonly reference: Harness; readonly ebpf: Harness };
@@ -35,7 +41,7 @@ class Twins {
   }
 
   change(events: readonly WorldEvent[]): void {
-    const steps = this.#compiler.apply(events);
+    const steps = this.#compiler.apply(events.map(here));
     const links = linksOf(this.#compiler.plan).map((link, index) => ({
       ...link,
       interfaceIndex: this.#interface(index),
@@ -110,7 +116,8 @@ test('frames on changing worlds fare in the kernel as in the reference (root)', 
     arbitraryHistory('tiered'),
     fc.array(fc.array(arbitraryFrame, { minLength: FRAMES, maxLength: FRAMES }), { minLength: 8, maxLength: 8 }),
   );
-  const property = fc.property(state, ([history, frames]) => {
+  // A world and its frames are long to try again a thousand times: what is printed is the frame that differs.
+  const property = fc.property(fc.noShrink(state), ([history, frames]) => {
     const pair = new Twins(twins);
     try {
       for (const [index, events] of history.entries()) {
