@@ -65,7 +65,7 @@ export const arbitraryFrame: fc.Arbitrary<FrameSpec> = fc.record({
   dport: port,
   flags,
   number: fc.nat({ max: 255 }),
-  fragment: rarely<FrameSpec['fragment']>(fragment, null, 6),
+  fragment: rarely<FrameSpec['fragment']>(fragment, null, 3),
   headers: rarely<FrameSpec['headers']>(fc.array(header, { minLength: 1, maxLength: 7 }), []),
   options: rarely<Uint8Array>(options, new Uint8Array()),
   bend: rarely<FrameSpec['bend']>(

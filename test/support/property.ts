@@ -27,3 +27,14 @@ export function fails<Values>(property: fc.IProperty<Values>, runs: number): num
   if (!details.failed) throw new Error(`no case of ${runs} was found, seed ${details.seed}`);
   return details.numRuns;
 }
+
+/**
+ * Values to be tried one after the other by a test that must wait in between. `runs`: at the usual effort of
+ * `make test`. The same seed gives the same values.
+ */
+export function samples<Value>(context: TestContext, arbitrary: fc.Arbitrary<Value>, runs: number): readonly Value[] {
+  const seed = seedOf().seed ?? Math.trunc(Date.now() % 0x7fff_ffff);
+  const numRuns = runsOf(runs);
+  context.diagnostic(`seed ${seed}, ${numRuns} runs`);
+  return fc.sample(arbitrary, { seed, numRuns });
+}

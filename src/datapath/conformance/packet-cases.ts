@@ -121,7 +121,9 @@ export const PACKET_CASES: readonly Case[] = [
           rig.drop('from a', tcp({ ...ends(at), ...ports, options: Uint8Array.from(options) }), 'malformed');
         }
       }
-      rig.drop('from a', tcp({ ...ends(at), ...ports, options: Uint8Array.of(7, 0, 0, 0) }), 'malformed');
+      for (const options of [Uint8Array.of(7, 0, 0, 0), Uint8Array.of(7, 1, 0, 0), Uint8Array.of(1, 1, 1, 7)]) {
+        rig.drop('from a', tcp({ ...ends(at), ...ports, options }), 'malformed');
+      }
     },
   },
   {

@@ -68,7 +68,7 @@ export class Flows {
     const { tuple, nowNs, ownNode: host } = passage;
     if (passage.kind === 'belongs') return unchanged(dropped('mid-flow'));
     const { outcome, legs } = host ? this.#hostLegs(tuple) : this.#judgeLegs(tuple, judgePort);
-    if (outcome.verdict === 'drop' || passage.kind === 'single' || entry === 'keep') return unchanged(outcome);
+    if (outcome.verdict === 'drop' || entry === 'keep') return unchanged(outcome);
     return this.#store(passage, newEntry(tuple, legs, { nowNs, host }), { outcome, change: 'new' });
   }
 

@@ -35,6 +35,7 @@ const FRAGMENT = 44;
 const WALKED: ReadonlySet<Protocol> = new Set([0, ROUTING, FRAGMENT, 60]);
 /** Mobility, HIP, Shim6: extension headers that nobody needs here and that would hide what follows. */
 const REFUSED: ReadonlySet<Protocol> = new Set([135, 139, 140]);
+const NO_OPERATION = 1;
 const LOOSE_SOURCE_ROUTE = 131;
 const STRICT_SOURCE_ROUTE = 137;
 /** Longer chains are an attack on parsers, not traffic (RFC 8504 §5.3 lets hosts limit them). */
@@ -50,13 +51,14 @@ export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const headerLength = (first & 15) * 4;
   const end = strictness === 'quoted' ? Math.min(total, bytes.length) : total;
   if (first >> 4 !== 4 || headerLength < 20 || headerLength > end || end > bytes.length) return dropped('malformed');
-  if (!areOptionsSound(bytes.subarray(20, headerLength))) return dropped('malformed');
   const place = readUint(bytes, 6, 2) ?? 0;
   const protocol = bytes[9] ?? 0;
   const packet = { source, destination, hopLimit: bytes[8] ?? 0, protocol, payload: bytes.subarray(headerLength, end) };
   const offset = place & 0x1fff;
   const whole = offset === 0 && (place & 0x2000) === 0;
-  return checked({ ...packet, fragment: whole ? null : { id: readUint(bytes, 4, 2) ?? 0, offset } });
+  const result = checked({ ...packet, fragment: whole ? null : { id: readUint(bytes, 4, 2) ?? 0, offset } });
+  const isSound = result.kind === 'drop' || areOptionsSound(bytes.subarray(20, headerLength));
+  return isSound ? result : dropped('malformed');
 }
 
 /** Parses an IPv6 packet (RFC 8200) down to its upper-layer protocol. */
@@ -78,12 +80,12 @@ export function parseIpv6(bytes: Uint8Array, strictness: IpStrictness): IpResult
 
 /** False for source routes, which change the destination after it was judged, and for options without a length. */
 function areOptionsSound(options: Uint8Array): boolean {
-  for (let at = 0; at < options.length - 1; ) {
+  for (let at = 0; at < options.length; ) {
     const option = options[at] ?? 0;
-    const length = option === 1 ? 1 : (options[at + 1] ?? 0);
     if (option === 0) return true;
-    if (option === LOOSE_SOURCE_ROUTE || option === STRICT_SOURCE_ROUTE || length === 0) return false;
-    if (option !== 1 && length < 2) return false;
+    if (option === LOOSE_SOURCE_ROUTE || option === STRICT_SOURCE_ROUTE) return false;
+    const length = option === NO_OPERATION ? 1 : (options[at + 1] ?? 0);
+    if (option !== NO_OPERATION && length < 2) return false;
     at += length;
   }
   return true;
@@ -96,12 +98,14 @@ function walkExtensions(bytes: Uint8Array): Walk | DropReason {
   let at = 40;
   let fragment: Fragment | null = null;
   for (let count = 0; WALKED.has(protocol) || REFUSED.has(protocol); count++) {
-    if (count === MAX_EXTENSION_HEADERS || REFUSED.has(protocol)) return 'extension-header';
+    if (REFUSED.has(protocol)) return 'extension-header';
     const next = readUint(bytes, at, 1);
-    const size = protocol === FRAGMENT ? 8 : ((readUint(bytes, at + 1, 1) ?? 0) + 1) * 8;
-    if (next === null || at + size > bytes.length) return 'malformed';
+    if (next === null || at + 8 > bytes.length) return 'malformed';
     // With segments left the final destination is another one than the header's: not the one judged here.
     if (protocol === ROUTING && bytes[at + 3] !== 0) return 'extension-header';
+    const size = protocol === FRAGMENT ? 8 : ((bytes[at + 1] ?? 0) + 1) * 8;
+    if (at + size > bytes.length) return 'malformed';
+    if (count === MAX_EXTENSION_HEADERS) return 'extension-header';
     if (protocol === FRAGMENT) {
       if (fragment !== null) return 'extension-header';
       fragment = fragmentAt(bytes, at);

@@ -9,15 +9,19 @@ export type Tuple = {
   readonly source: Address;
   readonly destination: Address;
   readonly protocol: Protocol;
-  /** Ports; 0 where the protocol has none. ICMP echo: the requester's is the id, the other side's `ECHO_RESPONDER`. */
+  /**
+   * Ports; 0 where the protocol has none. ICMP echo: the requester's is the id, the other side's `ICMP_RESPONDER`. Any
+   * other ICMP message: the sender's is `ICMP_ONE_WAY` + type and code, so that nothing is a reply to it.
+   */
   readonly sourcePort: number;
   readonly destinationPort: number;
   /** The port that policy judges: the destination port; for ICMP type << 8 | code. */
   readonly policyPort: number;
 };
 
-/** No port: requests the one way and requests the other way with one id are two flows. */
-export const ECHO_RESPONDER = -1;
+/** No port: what the one side asks and what the other side asks are two flows. */
+export const ICMP_RESPONDER = -1;
+export const ICMP_ONE_WAY = 0x1_0000;
 
 export type TcpFlags = { readonly fin: boolean; readonly syn: boolean; readonly rst: boolean; readonly ack: boolean };
 
@@ -30,7 +34,7 @@ export type Transport =
   /** UDP, SCTP and every protocol without ports. */
   | { readonly kind: 'flow'; readonly tuple: Tuple }
   | { readonly kind: 'echo'; readonly tuple: Tuple; readonly reply: boolean }
-  /** Any other ICMP message: it belongs to no flow. */
+  /** Any other ICMP message: a flow in one direction. */
   | { readonly kind: 'message'; readonly tuple: Tuple }
   /** `inner` is null where the quoted packet does not name a flow. */
   | { readonly kind: 'icmp-error'; readonly tuple: Tuple; readonly inner: Tuple | null }

@@ -6,8 +6,9 @@ import { ICMP, ICMPV6, SCTP, TCP, UDP } from '#net/protocol.ts';
 import { readAddress, readUint } from './bytes.ts';
 import { type IpPacket, type IpResult, parseIpv4, parseIpv6 } from './ip.ts';
 import {
-  ECHO_RESPONDER,
   type FrameMacs,
+  ICMP_ONE_WAY,
+  ICMP_RESPONDER,
   type ParsedFrame,
   type TcpFlags,
   type Transport,
@@ -127,7 +128,7 @@ function parseIcmp(packet: IpPacket, tuple: Tuple): Transport | DropReason {
   if (v6 && ((type >= 130 && type <= 132) || type === 143)) {
     return { kind: 'listener', tuple: typed, honest: packet.hopLimit === 1 && fragment === null };
   }
-  return { kind: 'message', tuple: typed };
+  return { kind: 'message', tuple: oneWay(typed) };
 }
 
 /** The flow that an ICMP error quotes: RFC 792 promises its header and 8 bytes. */
@@ -141,14 +142,21 @@ function parseInner(bytes: Uint8Array, v6: boolean): Tuple | null {
   if (!isIcmp(packet)) return readPorts(packet.payload, tuple);
   const type = packet.payload[0] ?? 0;
   const policyPort = (type << 8) | (packet.payload[1] ?? 0);
-  return (v6 ? [128, 129] : [8, 0]).includes(type) ? withEchoId(packet.payload, { ...tuple, policyPort }) : null;
+  const typed = { ...tuple, policyPort };
+  if ((v6 ? [128, 129] : [8, 0]).includes(type)) return withEchoId(packet.payload, typed);
+  // No error speaks of an error (RFC 1122 §3.2.2).
+  return (v6 ? ICMPV6_ERRORS : ICMP_ERRORS).has(type) ? null : oneWay(typed);
+}
+
+function oneWay(tuple: Tuple): Tuple {
+  return { ...tuple, sourcePort: ICMP_ONE_WAY + tuple.policyPort, destinationPort: ICMP_RESPONDER };
 }
 
 function withEchoId(payload: Uint8Array, tuple: Tuple): Tuple {
   const id = readUint(payload, 4, 2) ?? 0;
   const isReply = payload[0] === 0 || payload[0] === 129;
-  if (isReply) return { ...tuple, sourcePort: ECHO_RESPONDER, destinationPort: id };
-  return { ...tuple, sourcePort: id, destinationPort: ECHO_RESPONDER };
+  if (isReply) return { ...tuple, sourcePort: ICMP_RESPONDER, destinationPort: id };
+  return { ...tuple, sourcePort: id, destinationPort: ICMP_RESPONDER };
 }
 
 /** RFC 4861 §6.1, §7.1: hop limit 255; RFC 6980: never in fragments. */

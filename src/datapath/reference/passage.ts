@@ -4,7 +4,7 @@ import type { DropReason } from '#datapath/port.ts';
 import { ICMP, ICMPV6, TCP } from '#net/protocol.ts';
 import type { Direction } from '#policy/model.ts';
 import type { Judgement, LegPlace } from './legs.ts';
-import { ECHO_RESPONDER, type TcpFlags, type Transport, type Tuple } from './packet.ts';
+import { ICMP_RESPONDER, type TcpFlags, type Transport, type Tuple } from './packet.ts';
 
 /** A frame at a pod's interface. */
 export type Injection = {
@@ -33,11 +33,8 @@ export type Passage = {
   readonly tuple: Tuple;
   /** null where the packet has none to tell: not TCP, or a later fragment. */
   readonly flags: TcpFlags | null;
-  /**
-   * opens: it may be the first of a connection · single: it is judged alone, no replies belong to it · belongs: it
-   * passes with a connection or not at all.
-   */
-  readonly kind: 'opens' | 'single' | 'belongs';
+  /** opens: it may be the first of a connection · belongs: it passes with a connection or not at all. */
+  readonly kind: 'opens' | 'belongs';
   readonly hook: Injection['hook'];
   readonly ownNode: boolean;
   readonly nowNs: bigint;
@@ -50,18 +47,15 @@ export type From = Pick<Passage, 'hook' | 'ownNode' | 'nowNs'>;
 export function passageOf(transport: Transport, from: From): Passage {
   const { tuple } = transport;
   if (transport.kind === 'echo') return { ...from, tuple, flags: null, kind: transport.reply ? 'belongs' : 'opens' };
-  if (transport.kind === 'flow') return { ...from, tuple, flags: null, kind: 'opens' };
-  if (transport.kind !== 'tcp') return { ...from, tuple, flags: null, kind: 'single' };
+  if (transport.kind !== 'tcp') return { ...from, tuple, flags: null, kind: 'opens' };
   const { flags } = transport;
   return { ...from, tuple, flags, kind: flags.syn && !flags.ack ? 'opens' : 'belongs' };
 }
 
 /** A later fragment of a datagram whose first one had this tuple. */
 export function laterPassage(tuple: Tuple, from: From): Passage {
-  const isReply = isIcmp(tuple) && tuple.sourcePort === ECHO_RESPONDER;
-  const isMessage = isIcmp(tuple) && !isReply && tuple.destinationPort !== ECHO_RESPONDER;
-  const kind = isMessage ? 'single' : tuple.protocol === TCP || isReply ? 'belongs' : 'opens';
-  return { ...from, tuple, flags: null, kind };
+  const isReply = isIcmp(tuple) && tuple.sourcePort === ICMP_RESPONDER;
+  return { ...from, tuple, flags: null, kind: tuple.protocol === TCP || isReply ? 'belongs' : 'opens' };
 }
 
 /** True for ICMP in IPv4 and ICMPv6 in IPv6. */

@@ -8,7 +8,7 @@ import { type FlowOptions, Flows } from './flows.ts';
 import { FragmentMap } from './fragments.ts';
 import { Epochs } from './legs.ts';
 import { Links } from './links.ts';
-import type { ParsedFrame, Tuple } from './packet.ts';
+import { ICMP_ONE_WAY, type ParsedFrame, type Tuple } from './packet.ts';
 import { parseFrame } from './parse.ts';
 import {
   dropped,
@@ -171,11 +171,16 @@ export class ReferenceDatapath implements Datapath {
   ): void {
     const { source, destination, protocol, sourcePort, destinationPort, policyPort } = what.tuple;
     const ports = isIcmp(what.tuple)
-      ? { sourcePort: Math.max(sourcePort, destinationPort), destinationPort: policyPort }
+      ? { sourcePort: icmpId(sourcePort, destinationPort), destinationPort: policyPort }
       : { sourcePort, destinationPort };
     const { reason, leg, egressRule, ingressRule } = what.outcome;
     const verdict = { reason, leg, egressRule, ingressRule };
     const flow = { source, destination, protocol, ...ports };
     this.#events.push({ kind, hook: at.hook, ...verdict, ...flow, count: 1, timeNs: at.nowNs });
   }
+}
+
+/** The id of an echo; 0 for other messages. */
+function icmpId(sourcePort: number, destinationPort: number): number {
+  return sourcePort >= ICMP_ONE_WAY ? 0 : Math.max(sourcePort, destinationPort);
 }
