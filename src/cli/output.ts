@@ -15,7 +15,8 @@ export function endQuietlyOnClosedPipe(): void {
 
 /** Columns that a table may fill: the terminal's, 80 where there is none. */
 export function outputWidth(): number {
-  return process.stdout.columns ?? 80;
+  // Some terminals say 0, and no table fits into a handful of columns.
+  return Math.max(process.stdout.columns || 80, 40);
 }
 
 /** The text in a style, where stdout is a terminal that shows it and NO_COLOR does not forbid it. */

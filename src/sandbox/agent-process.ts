@@ -115,7 +115,11 @@ export class AgentProcess {
     };
     const log = openSync(this.#logPath(), 'a', 0o600);
     // The pipe at its standard input closes with this process, however it ends: the agent then ends too.
-    const child = spawn(process.execPath, [MAIN, JSON.stringify(options)], { stdio: ['pipe', log, log] });
+    // A process group of its own: Ctrl-C in a terminal is for the sandbox, which then ends its agents in order.
+    const child = spawn(process.execPath, [MAIN, JSON.stringify(options)], {
+      stdio: ['pipe', log, log],
+      detached: true,
+    });
     closeSync(log);
     this.#child = child;
     this.#startedMs = performance.now();

@@ -1,5 +1,5 @@
 // Who holds a sandbox: one live process a name. What a dead one left behind is found and removed.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { removeInstancePins } from '#kernel/bpffs.ts';
 import { SandboxError } from './error.ts';
@@ -20,6 +20,7 @@ export type Leftovers = {
 export function claim(instance: string): StatePaths {
   const paths = statePaths(checkInstanceName(instance));
   mkdirSync(runFolder(), { recursive: true, mode: 0o755 });
+  // With its parents: another sandbox's end may take the run folder away at any moment.
   mkdirSync(paths.folder, { recursive: true, mode: 0o700 });
   const owner: Owner = { pid: process.pid, startedTicks: startedTicks(process.pid) ?? '' };
   for (let tries = 0; tries < 2; tries++) {
@@ -58,6 +59,13 @@ export async function removeLeftovers(instance: string): Promise<Leftovers> {
 /** Gives the name back: the state folder goes, with everything in it. */
 export function release(instance: string): void {
   rmSync(statePaths(instance).folder, { recursive: true, force: true });
+  try {
+    rmdirSync(runFolder());
+  } catch (error) {
+    // Another sandbox is there, or its own release was quicker.
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code !== 'ENOTEMPTY' && code !== 'ENOENT') throw error;
+  }
 }
 
 /** Live agents of an instance: its name stands in their arguments, as JSON, exactly. */
