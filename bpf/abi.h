@@ -151,7 +151,7 @@ struct ct_key {
 	__u16 sub; /* ICMP echo: 1 + the requester's side; other ICMP: type << 8 | code */
 	__u16 port[2];
 	__u32 address[2][4];
-};
+} __attribute__((aligned(8)));
 
 struct ct_leg {
 	__u64 epoch;

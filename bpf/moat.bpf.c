@@ -71,7 +71,7 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 	    find_endpoint(c, &c->packet.destination, &c->destination))
 		return REASON_TABLE_ERROR;
 	if (c->hook == HOOK_FROM_POD) {
-		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, c->mac))
+		if (c->source.ifindex != c->ifindex || !mac_equal(c->ethernet + 6, c->source.pod_mac))
 			return REASON_SPOOFED_SOURCE;
 		return REASON_NONE;
 	}
@@ -108,19 +108,16 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 
 static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 {
-	int known = find_mac(c->ifindex, c->mac), reason;
+	int reason;
 
 	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))
 		return REASON_ETHERTYPE;
 	c->ethertype = be16(c->ethernet + 12);
 	if (c->ethertype == ETH_P_ARP)
-		return known ? judge_arp(skb, c) : REASON_NO_ENDPOINT;
+		return judge_arp(skb, c);
 	if (c->ethertype != ETH_P_IP && c->ethertype != ETH_P_IPV6)
 		return REASON_ETHERTYPE;
-	/* Parsed even where it is denied anyway: the event names the packet. */
 	reason = parse_packet(skb, c);
-	if (!known)
-		return REASON_NO_ENDPOINT;
 	return reason ? reason : judge_ip(skb, c);
 }
 
@@ -134,6 +131,8 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	reason = judge_frame(skb, c);
 	if (is_closed())
 		reason = REASON_TABLE_ERROR;
+	else if (reason && !find_mac(c->ifindex, c->mac))
+		reason = REASON_NO_ENDPOINT;
 	if (reason) {
 		drop_packet(c, reason);
 		return TCX_DROP;

@@ -30,6 +30,8 @@ __attribute__((noinline)) int judge_arp(struct __sk_buff *skb, struct context *c
 	p = &c->packet;
 	mac = c->mac;
 	arp = c->bytes;
+	if (!find_mac(c->ifindex, c->mac))
+		return REASON_NO_ENDPOINT;
 	clear_packet(p, ETH_HLEN);
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, arp, 28))
 		return REASON_MALFORMED;
@@ -120,6 +122,8 @@ __attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct cont
 
 	if (!c)
 		return REASON_TABLE_ERROR;
+	if (!find_mac(c->ifindex, c->mac))
+		return REASON_NO_ENDPOINT;
 	p = &c->packet;
 	mac = c->mac;
 	type = p->destination_port >> 8;

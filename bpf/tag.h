@@ -30,14 +30,17 @@ static __always_inline __u32 class_tag(__u32 layer, __u32 identity)
 	return mix(mix(0x7f4a7c15u, layer), identity);
 }
 
+/* Only the kernel computes this one: in 64-bit steps, since it is on every packet's way. */
 static __always_inline __u32 ct_tag(const struct ct_key *key)
 {
-	const __u32 *words = (const __u32 *)key;
-	__u32 hash = 0xc2b2ae35u;
+	const __u64 *words = (const __u64 *)key;
+	__u64 hash = 0x9e3779b97f4a7c15ull;
 
 #pragma unroll
-	for (int i = 0; i < (int)(sizeof(*key) / 4); i++)
-		hash = mix(hash, words[i]);
+	for (int i = 0; i < (int)(sizeof(*key) / 8); i++) {
+		hash = (hash ^ words[i]) * 0xff51afd7ed558ccdull;
+		hash ^= hash >> 32;
+	}
 	return hash;
 }
 

@@ -16,20 +16,32 @@ export type Counters = {
   readonly lost: bigint;
 };
 
-export function readCounters(map: { readonly fd: number }): Counters {
-  const cpus = possibleCpus();
-  const values = Buffer.alloc(COUNTERS.size * cpus);
-  lookupElement(map.fd, Buffer.alloc(4), values);
-  const sum = (offset: number): bigint => {
-    let total = 0n;
-    for (let cpu = 0; cpu < cpus; cpu++) total += values.readBigUInt64LE(cpu * COUNTERS.size + offset);
-    return total;
-  };
+type CounterMap = { readonly fd: number };
+
+export function readCounters(map: CounterMap): Counters {
+  const sum = reader(map);
   return {
     drops: new Map(DROP_REASONS.map((reason, index) => [reason, sum(COUNTERS.drops + 8 * index)])),
     fromPod: sum(COUNTERS.passed),
     toPod: sum(COUNTERS.passed + 8),
     redirected: sum(COUNTERS.redirected),
     lost: sum(COUNTERS.lost),
+  };
+}
+
+/** Events that found no room: all that each poll needs. */
+export function readLost(map: CounterMap): bigint {
+  return reader(map)(COUNTERS.lost);
+}
+
+/** Reads the counters once; the function sums one of them, by its offset. */
+function reader(map: CounterMap): (offset: number) => bigint {
+  const cpus = possibleCpus();
+  const values = Buffer.alloc(COUNTERS.size * cpus);
+  lookupElement(map.fd, Buffer.alloc(4), values);
+  return (offset) => {
+    let total = 0n;
+    for (let cpu = 0; cpu < cpus; cpu++) total += values.readBigUInt64LE(cpu * COUNTERS.size + offset);
+    return total;
   };
 }

@@ -10,7 +10,7 @@ import { pinDirectory, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
 import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
 import { type HookHealth, Hooks } from './attach.ts';
-import { type Counters, readCounters } from './counters.ts';
+import { type Counters, readCounters, readLost } from './counters.ts';
 import { decodeEvent } from './events.ts';
 import { type InterfaceFacts, interfaceReader } from './links.ts';
 import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
@@ -215,7 +215,7 @@ export class EbpfDatapath implements Datapath {
     if (performance.now() - this.#swept > SWEEP_INTERVAL_MS) this.sweep();
     const events: DatapathEvent[] = [];
     this.#ring.drain((record) => events.push(decodeEvent(record, (rule) => this.#encoder.ruleOf(rule))));
-    const { lost } = this.counters();
+    const lost = readLost(this.#map('counter_map'));
     const since = lost - this.#lost;
     this.#lost = lost;
     return { events, lost: Number(since) };
