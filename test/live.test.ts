@@ -153,3 +153,24 @@ test('needs root: a probe and an open connection share a port, and don’t distu
   assert.equal(await stream.firstSilent(startMs, 200), null);
   assert.equal(stream.broken, null);
 });
+
+test(
+  'needs root: nodes come and go with their pods, and a change waits for an agent that is away',
+  needsRoot,
+  async (t) => {
+    const policy = policyText('db', 'podSelector: {matchLabels: {app: db}}\npolicyTypes: [Ingress]');
+    const { sandbox, write } = await clusterOf(t, { 'pods.yaml': PODS }, { watch: false });
+    await sandbox.apply([write('more.yaml', podText('far', { node: 'three' }))]);
+    const more = await sandbox.probe({ ports: [TCP_80] });
+    assert.deepEqual([more.rows.length, more.errors], [12, []]);
+    await sandbox.setObjects(sandbox.objects.filter((object) => object.name !== 'far'));
+    const { nodes } = await sandbox.status();
+    assert.deepEqual(nodes.map((node) => node.name).sort(), ['one', 'two']);
+    for (const node of nodes) process.kill(node.agent?.pid ?? 0, 'SIGKILL');
+    const change = await sandbox.apply([write('policy.yaml', policy)]);
+    assert.deepEqual(Object.keys(change.nodeMs).sort(), ['one', 'two']);
+    const after = await sandbox.probe({ ports: [TCP_80] });
+    assert.deepEqual(after.errors, []);
+    assert.equal(rowOf(after, 'shop/web', 'shop/db').verdict, 'deny');
+  },
+);

@@ -44,6 +44,9 @@ export class AgentProcess {
   #startedMs = 0;
   #stopping = false;
   #applied = 0;
+  /** The last revision that the process itself told of. */
+  #heard = 0;
+  #takingOver = false;
   #applyMs = 0;
   #waiting: (() => void)[] = [];
 
@@ -156,6 +159,12 @@ export class AgentProcess {
   }
 
   #noteApplied(revision: number, applyMs: number): void {
+    this.#heard = revision;
+    // Until its pods are attached again, they are judged by what the process before it left.
+    if (!this.#takingOver) this.#settle(revision, applyMs);
+  }
+
+  #settle(revision: number, applyMs: number): void {
     this.#applied = revision;
     this.#applyMs = applyMs;
     const waiting = this.#waiting;
@@ -166,6 +175,7 @@ export class AgentProcess {
   #ended(how: string): void {
     if (this.#stopping) return;
     this.#applied = 0;
+    this.#takingOver = true;
     if (performance.now() - this.#startedMs > STEADY_MS) this.#pauseMs = FIRST_PAUSE_MS;
     const name = this.#setup.node.name;
     this.#hooks.notice(`agent of ${name} ended (${how}); the kernel goes on enforcing; again in ${this.#pauseMs} ms`);
@@ -180,9 +190,14 @@ export class AgentProcess {
       this.#spawn();
       await this.#connect();
       await this.#hooks.restarted(this.client);
+      this.#takingOver = false;
+      this.#settle(this.#heard, this.#applyMs);
       this.#hooks.notice(`agent of ${name} is back`);
     } catch (error) {
-      if (!this.#stopping) this.#hooks.notice(`agent of ${name}: ${errorText(error)}`);
+      if (this.#stopping) return;
+      this.#hooks.notice(`agent of ${name}: ${errorText(error)}`);
+      // Half a takeover is none: the next process tries again.
+      this.#child?.kill('SIGKILL');
     }
   }
 
