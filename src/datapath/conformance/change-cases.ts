@@ -269,6 +269,18 @@ export const CHANGE_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a connection opened anew on the ports of a closed one is a whole one: it rests for hours',
+    needs: ['clock'],
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      establish(rig, ['a', 'b'], ask);
+      rig.pass('from b', tcp({ ...back(ask), flags: 'R' }));
+      establish(rig, ['a', 'b'], ask);
+      rig.harness.advance?.(3600);
+      rig.pass('from b', data(back(ask)));
+    },
+  },
+  {
     name: 'the tombstone of a cut connection ends too, and then only a SYN opens a new one',
     needs: ['clock'],
     run: (rig, at) => {

@@ -77,10 +77,10 @@ export class Rig {
       ...[...this.#identities.values()].map((identity) => identityStep(identity, 'known')),
       identityStep(this.#unknown, 'unknown'),
       { kind: 'set', set: this.#openSet, value: { layers: [] } },
-      { kind: 'prefix', cidr: block('0.0.0.0/0'), value: this.#identity('world4') },
-      { kind: 'prefix', cidr: block('::/0'), value: this.#identity('world6') },
       { kind: 'prefix', cidr: block('10.0.0.0/8'), value: this.#unknown },
       { kind: 'prefix', cidr: block('fd00::/16'), value: this.#unknown },
+      { kind: 'prefix', cidr: block('0.0.0.0/0'), value: this.#identity('world4') },
+      { kind: 'prefix', cidr: block('::/0'), value: this.#identity('world6') },
       ...[IPV4, IPV6].flatMap((names) => this.#known(names)),
       { kind: 'node', node: 'n1', value: [address(IPV4.node), address(IPV6.node)] },
       { kind: 'node', node: 'n2', value: [address(IPV4.otherNode), address(IPV6.otherNode)] },
@@ -147,11 +147,13 @@ export class Rig {
       ...gone.map((old): Step => ({ kind: 'class', ...old, value: null })),
       { kind: 'set', set: after.set, value: { layers: after.layers } },
     ]);
-    if (before === undefined) this.admit(pod);
-    this.apply([
-      { kind: 'epoch', sets: [after.set], peers: [] },
-      ...(before?.tables ?? []).map((table): Step => ({ kind: 'table', table, value: null })),
-    ]);
+    // A set that nobody had has no flows to judge again: the endpoint that moves to it has.
+    if (before === undefined) {
+      this.admit(pod);
+      return;
+    }
+    const old = before.tables.map((table): Step => ({ kind: 'table', table, value: null }));
+    this.apply([{ kind: 'epoch', sets: [after.set], peers: [] }, ...old]);
   }
 
   apply(steps: readonly Step[]): void {

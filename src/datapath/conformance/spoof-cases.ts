@@ -74,6 +74,8 @@ export const SPOOF_CASES: readonly Case[] = [
         rig.drop('from a', arp(foreign), 'spoofed-neighbour');
         rig.dropAsIs('from a', arp({ ...foreign, senderMac: own, sourceMac: macOfPod('b') }), 'spoofed-neighbour');
       }
+      rig.expel('a');
+      rig.drop('from a', arp({ operation: 1, senderMac: own, sender: at.a, target: at.b }), 'no-endpoint');
     },
   },
   {

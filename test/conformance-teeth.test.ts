@@ -1,0 +1,237 @@
+// The conformance suite finds what it is for: each fault, planted in a copy of the reference datapath, fails a case.
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { Factory } from '#datapath/conformance/harness.ts';
+import { IPV4, IPV6, Rig } from '#datapath/conformance/rig.ts';
+import { CASES } from '#datapath/conformance.ts';
+
+const SOURCES = join(import.meta.dirname, '../src');
+const folder = mkdtempSync(join(tmpdir(), 'moat-teeth-'));
+
+after(() => rmSync(folder, { recursive: true }));
+
+/** A sentence that is no longer obeyed, and how: in a file, this text becomes that. */
+type Fault = readonly [sentence: string, file: string, from: string, to: string];
+
+const FAULTS: readonly Fault[] = [
+  // Connections
+  ['TCP opens by SYN alone', 'passage.ts', "flags.syn && !flags.ack ? 'opens' : 'belongs'", "'opens'"],
+  ['a SYN on closing is new', 'flows.ts', "entry.state === 'closing' || entry.tombstone", 'entry.tombstone'],
+  ['a SYN of the other side is judged its own way', 'flows.ts', "=== 'request') return", "!== 'x') return"],
+  [
+    'replies are judged in the initiator’s direction',
+    'flows.ts',
+    'Legs(entry.initiator, judgePort)',
+    'Legs(passage.tuple, judgePort)',
+  ],
+  ['an echo reply opens nothing', 'passage.ts', "transport.reply ? 'belongs' : 'opens'", "'opens'"],
+  [
+    'requests under one id the other way are their own',
+    'parse.ts',
+    'sourcePort: id, destinationPort: ICMP_RESPONDER',
+    'sourcePort: ICMP_RESPONDER, destinationPort: id',
+  ],
+  [
+    'other ICMP has no replies',
+    'parse.ts',
+    'ICMP_ONE_WAY + tuple.policyPort, destinationPort: ICMP_RESPONDER',
+    '0, destinationPort: 0',
+  ],
+  [
+    'the table of open connections refuses when full',
+    'conntrack.ts',
+    'this.#established.size >= this.#limits.established) return false',
+    'false) return false',
+  ],
+  ['entries expire', 'conntrack.ts', 'nowNs - entry.lastSeenNs > timeoutOf(entry)', 'false'],
+  [
+    'both legs are judged where a packet leaves',
+    'legs.ts',
+    'destination === undefined ? []',
+    'source !== undefined || destination === undefined ? []',
+  ],
+  [
+    'a packet that arrives is judged',
+    'reference.ts',
+    'if (link === null || admitted',
+    "if (injection.hook === 'to-pod') return PASS;\n    if (link === null || admitted",
+  ],
+  // Changes
+  [
+    'a cut flow leaves a tombstone',
+    'flows.ts',
+    '...legs, tombstone: true, lastSeenNs: passage.nowNs',
+    'lastSeenNs: 0n',
+  ],
+  ['a cut TCP connection stays cut', 'flows.ts', 'entry.initiator.protocol === TCP || this', 'this'],
+  ['a cut UDP flow is judged again', 'flows.ts', 'entry.initiator.protocol === TCP || this.#isCurrent(entry)', 'true'],
+  [
+    'the epoch is read before the tables',
+    'flows.ts',
+    'this.#options.beforeStore();',
+    'this.#options.beforeStore();\n    entry = { ...entry, ingress: { ...entry.ingress, epoch: this.#epochs.now } };',
+  ],
+  ['sets have epochs', 'legs.ts', 'this.#sets.get(place.own[place.direction]),', ''],
+  ['peers have epochs', 'legs.ts', 'this.#peers.get(formatAddress(place.peer)),', ''],
+  ['an endpoint that moves has an epoch', 'legs.ts', 'this.#endpoints.get(formatAddress(place.own.address)),', ''],
+  [
+    'generations are compared',
+    'flows.ts',
+    '#isInherited(entry: Entry): boolean {',
+    '#isInherited(entry: Entry): boolean {\n    if (entry) return false;',
+  ],
+  [
+    'a new interface is a new owner',
+    'reference.ts',
+    'for (const address of this.#links.attach(link)) this.#epochs.replaced(address);',
+    'this.#links.attach(link);',
+  ],
+  [
+    'an old interface takes no moved address along',
+    'links.ts',
+    'if (link.interfaceIndex === interfaceIndex) this.#claims',
+    'if (this.#links.get(interfaceIndex)?.mac[5] === link.mac[5]) this.#claims',
+  ],
+  // Policy
+  ['the earlier rule decides', 'lookup.ts', 'some.order < base.order', 'some.order > base.order'],
+  ['pass goes on', 'lookup.ts', "hit !== null && hit.action !== 'pass'", 'hit !== null'],
+  ['intervals end', 'lookup.ts', 'position > interval.last', 'position > interval.last + 1'],
+  ['the longest prefix counts', 'lookup.ts', 'prefix.cidr.length <= length ||', ''],
+  ['an unknown peer is named so', 'legs.ts', "identity.unknown ? 'peer-unknown' : 'policy'", "'policy'"],
+  ['a pod to itself is not judged', 'reference.ts', 'source.pod === destination?.pod', "source.pod === 'x'"],
+  ['the own node is not judged', 'reference.ts', 'isOwnNode(this.#plan, destination, tuple.source);', 'false;'],
+  [
+    'an address alone does not make the own node',
+    'reference.ts',
+    "injection.hook === 'to-pod' && injection.locallyGenerated",
+    "injection.hook === 'to-pod'",
+  ],
+  ['entries of the own node are the node’s', 'flows.ts', 'asks && passage.ownNode !== entry.host', 'false'],
+  [
+    'no endpoint record is closed, to senders too',
+    'reference.ts',
+    'return this.#links.has(address) &&',
+    'return false &&',
+  ],
+  [
+    'no endpoint record is closed, to its pod',
+    'reference.ts',
+    '.filter((address) => this.#plan.endpoints.has(formatAddress(address)))',
+    '',
+  ],
+  // Packets
+  ['v4-mapped addresses are dropped', 'ip.ts', 'isV4Mapped(source) || isV4Mapped(destination)', 'isV4Mapped(source)'],
+  ['extension headers are walked', 'ip.ts', 'new Set([0, ROUTING, FRAGMENT, 60])', 'new Set([0, ROUTING, FRAGMENT])'],
+  ['chains end', 'ip.ts', 'count === MAX_EXTENSION_HEADERS', 'count === 20'],
+  ['routing headers lead nowhere', 'ip.ts', 'protocol === ROUTING && bytes[at + 3] !== 0', 'false'],
+  ['source routes are refused', 'ip.ts', 'option === LOOSE_SOURCE_ROUTE || option === STRICT_SOURCE_ROUTE', 'false'],
+  ['IPv4 options are skipped', 'ip.ts', 'bytes.subarray(headerLength, end)', 'bytes.subarray(20, end)'],
+  ['a packet ends where its header says', 'ip.ts', 'headerLength > end || end > bytes.length', 'headerLength > end'],
+  ['ports that are cut off are malformed', 'parse.ts', 'packet.payload.length < needed', 'packet.payload.length < 4'],
+  ['tiny fragments are dropped', 'ip.ts', 'packet.fragment?.offset === 1', 'packet.fragment?.offset === -1'],
+  [
+    'the first fragment speaks for the rest',
+    'reference.ts',
+    "outcome.verdict === 'pass' && fragment !== null",
+    'false',
+  ],
+  ['a fragment belongs to its own datagram', 'fragments.ts', 'fragment.id}`', '1}`'],
+  [
+    'without its first a fragment needs one verdict for all ports',
+    'lookup.ts',
+    "return { kind: 'mixed' };",
+    "return { kind: 'open' };",
+  ],
+  // Errors
+  ['errors need a live connection', 'reference.ts', 'this.#flows.isLive(inner, from.nowNs)', 'true'],
+  [
+    'errors about a cut connection are dropped',
+    'flows.ts',
+    'entry === null || entry.tombstone || this.#isInherited(entry)) return false;',
+    'entry === null) return false;\n    if (entry) return true;',
+  ],
+  [
+    'errors come to who sent',
+    'reference.ts',
+    'formatAddress(inner.source) !== formatAddress(outer.destination)',
+    'false',
+  ],
+  ['errors are not forged', 'reference.ts', "from.hook === 'from-pod' && isForged", 'false'],
+  // Spoofing
+  [
+    'the source address is the pod’s',
+    'admission.ts',
+    'includes(place.addresses, transport.tuple.source) ? JUDGED',
+    'true ? JUDGED',
+  ],
+  [
+    'the source MAC is the pod’s',
+    'admission.ts',
+    'const ownMac = sameBytes(macs.source, place.mac)',
+    'const ownMac = true',
+  ],
+  ['ARP claims the own address', 'admission.ts', 'includes(place.admitted, frame.sender) ? PASSES', 'true ? PASSES'],
+  ['ARP names the own MAC', 'admission.ts', '!sameBytes(frame.senderMac, place.mac) ||', ''],
+  [
+    'NDP claims the own address',
+    'admission.ts',
+    'message.target === null || !isOwn(place, message.target)',
+    'message.target === null',
+  ],
+  ['NDP names the own MAC', 'admission.ts', 'namesMac && !sameBytes', 'false && !sameBytes'],
+  ['NDP comes from the link', 'parse.ts', 'packet.hopLimit === 255 && packet.fragment === null', 'true'],
+  ['NDP stays on the link', 'admission.ts', '|| !staysOnLink(place, destination)', ''],
+  ['routers alone advertise', 'admission.ts', 'new Set([130, 134, 137])', 'new Set([130])'],
+  ['multicast is dropped', 'admission.ts', 'toGroup || isGroup(transport.tuple.destination)', 'false'],
+  ['what is for another does not reach a pod', 'admission.ts', "? JUDGED : drop('no-endpoint')", '? JUDGED : JUDGED'],
+];
+
+/** The factory of the reference with a fault in it, from a copy of its files. */
+function planted(number: number, [sentence, file, from, to]: Fault): Factory {
+  const copy = join(folder, String(number));
+  cpSync(join(SOURCES, 'datapath/reference'), copy, { recursive: true, filter: (path) => !path.endsWith('.test.ts') });
+  cpSync(join(SOURCES, 'compile/lookup.ts'), join(copy, 'lookup.ts'));
+  symlinkSync(SOURCES, join(copy, 'src'));
+  const imports = { '#compile/lookup.ts': './lookup.ts', '#*': './src/*' };
+  writeFileSync(join(copy, 'package.json'), JSON.stringify({ type: 'module', imports }));
+  const path = join(copy, file);
+  const text = readFileSync(path, 'utf8').replace("'./plan.ts'", "'#compile/plan.ts'");
+  assert.equal(text.split(from).length, 2, `${sentence}: ${file} must hold the text once: ${from}`);
+  writeFileSync(path, text.replace(from, to));
+  const module: unknown = createRequire(join(copy, 'package.json'))('./harness.ts');
+  return (module as { readonly referenceHarness: Factory }).referenceHarness;
+}
+
+/** The first case that fails; null where all pass. */
+function firstFailure(factory: Factory): string | null {
+  for (const one of CASES) {
+    for (const names of [IPV4, IPV6]) {
+      if (one.family !== undefined && one.family !== names.family) continue;
+      try {
+        one.run(new Rig(factory({ establishedLimit: one.establishedLimit ?? null })), names);
+      } catch {
+        return `${one.name} (IPv${names.family})`;
+      }
+    }
+  }
+  return null;
+}
+
+test('without a fault a copy passes', () => {
+  assert.equal(
+    firstFailure(planted(FAULTS.length, ['nothing', 'harness.ts', 'let interfaces', 'let interfaces'])),
+    null,
+  );
+});
+
+for (const [number, fault] of FAULTS.entries()) {
+  test(`the suite sees when this is not so: ${fault[0]}`, (context) => {
+    const failed = firstFailure(planted(number, fault));
+    assert.ok(failed);
+    context.diagnostic(failed);
+  });
+}
