@@ -4,6 +4,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin # where bpftool, ip, nft and ldconfig are, and not everybody looks
 part=${1:-all}
 node_version=24.21.0
 module_stamp=node_modules/.moat-package-lock.json
@@ -47,11 +48,9 @@ have_library() { ldconfig -p 2>/dev/null | grep -q "$1"; }
 
 missing_packages() {
 	command -v clang >/dev/null || echo clang
-	command -v llvm-objcopy >/dev/null || command -v llvm-objcopy-14 >/dev/null || echo llvm
 	command -v clang-format >/dev/null || echo clang-format
-	command -v bpftool >/dev/null || [ -x /usr/sbin/bpftool ] || echo bpftool
-	command -v ip >/dev/null || [ -x /usr/sbin/ip ] || echo iproute2
-	command -v nft >/dev/null || [ -x /usr/sbin/nft ] || echo nftables
+	command -v bpftool >/dev/null || echo bpftool
+	command -v ip >/dev/null || echo iproute2
 	have_library libbpf.so.1 || echo libbpf1
 	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
 	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { FlowEvent } from '#agent/protocol.ts';
-import { ICMP, SCTP, TCP, UDP } from '#net/protocol.ts';
+import { TCP } from '#net/protocol.ts';
 import type { SandboxEvent, SandboxOptions } from '#sandbox/api.ts';
 import type { ProbeResult } from '#sandbox/probe.ts';
 import type { ProbeRow } from '#sandbox/probe-judge.ts';
@@ -13,12 +13,6 @@ import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
 import { sabotageAsAsked } from './sabotage.ts';
 
 export const TCP_80: { readonly protocol: number; readonly port: number } = { protocol: TCP, port: 80 };
-export const EVERY_KIND: readonly { readonly protocol: number; readonly port: number }[] = [
-  TCP_80,
-  { protocol: UDP, port: 81 },
-  { protocol: SCTP, port: 82 },
-  { protocol: ICMP, port: 8 << 8 },
-];
 
 export type TestCluster = {
   readonly sandbox: Sandbox;

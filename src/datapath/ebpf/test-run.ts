@@ -42,17 +42,6 @@ export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
   return { verdict: verdictOf(result.returned), events: datapath.poll().events, frame: result.frame };
 }
 
-/** Nanoseconds of one run, as the mean of `repeat`: the same frame again and again. */
-export function measure(datapath: EbpfDatapath, injection: Injection, repeat: number): number {
-  const { hook, interfaceIndex } = injection;
-  return testRun(datapath.program(hook === 'from-pod' ? 'from_pod' : 'to_pod'), {
-    frame: injection.frame,
-    interfaceIndex,
-    ingressIndex: interfaceIndex,
-    repeat,
-  }).nanoseconds;
-}
-
 function verdictOf(returned: number): Injected['verdict'] {
   if (returned === TCX_NEXT) return 'pass';
   if (returned === TCX_DROP) return 'drop';
