@@ -69,6 +69,7 @@ function svg(lines: readonly string[]): string {
     'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="14"';
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`,
+    '<title>Moat in a terminal</title>',
     `<rect width="100%" height="100%" rx="8" fill="#1d2229"/>`,
     `<g ${font}>`,
     ...lines.map(lineSvg).filter((line) => line !== ''),
