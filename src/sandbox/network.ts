@@ -191,11 +191,14 @@ function uplinkLine(node: NodeNetns, world: string): string {
 
 function nodeLines(node: NodeNetns): readonly string[] {
   const device = names.UPLINK_INTERFACE;
+  const mac = names.hardwareAddress('fabric', node.index);
   return [
     'link set lo up',
     `link set ${device} up`,
     ...node.addresses.map((address) => `addr add ${prefix(address)} dev ${device} nodad`),
-    ...gatewayLines(device, names.hardwareAddress('fabric', node.index), node.addresses),
+    // Both families, whatever the node's own: its pods may speak either.
+    ...gatewayLines(4, { device, mac, addresses: node.addresses }),
+    ...gatewayLines(6, { device, mac, addresses: node.addresses }),
   ];
 }
 
@@ -228,20 +231,26 @@ function podLines(pod: PodNetns): readonly string[] {
     'link set lo up',
     `link set ${device} up`,
     ...pod.addresses.map((address) => `addr add ${prefix(address)} dev ${device} nodad`),
-    ...gatewayLines(device, names.hardwareAddress('gateway', pod.index), pod.addresses),
+    ...podGatewayLines(device, names.hardwareAddress('gateway', pod.index), pod.addresses),
   ];
 }
 
+/** The ways out of a pod: for the families that it speaks. */
+function podGatewayLines(device: string, mac: string, addresses: readonly Address[]): readonly string[] {
+  const families = ([4, 6] as const).filter((family) => addresses.some((address) => address.family === family));
+  return families.flatMap((family) => gatewayLines(family, { device, mac, addresses }));
+}
+
+type Gateway = { readonly device: string; readonly mac: string; readonly addresses: readonly Address[] };
+
 /** Permanent neighbours: no ARP or NDP is needed, so none can be spoofed or lost. */
-function gatewayLines(device: string, mac: string, addresses: readonly Address[]): readonly string[] {
-  return ([4, 6] as const).flatMap((family) => {
-    const own = addresses.find((address) => address.family === family);
-    if (own === undefined) return [];
-    return [
-      `neigh replace ${GATEWAY[family]} lladdr ${mac} dev ${device} nud permanent`,
-      `route replace default via ${GATEWAY[family]} dev ${device} onlink src ${formatAddress(own)}`,
-    ];
-  });
+function gatewayLines(family: 4 | 6, { device, mac, addresses }: Gateway): readonly string[] {
+  const own = addresses.find((address) => address.family === family);
+  const source = own === undefined ? '' : ` src ${formatAddress(own)}`;
+  return [
+    `neigh replace ${GATEWAY[family]} lladdr ${mac} dev ${device} nud permanent`,
+    `route replace default via ${GATEWAY[family]} dev ${device} onlink${source}`,
+  ];
 }
 
 /** `src` makes the node speak to its own pods from its own address, as a kubelet does. */
