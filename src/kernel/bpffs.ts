@@ -1,11 +1,24 @@
 // The BPF file system that pins live in: it must be the host's own, or pins vanish with the process that made them.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statfsSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statfsSync,
+} from 'node:fs';
 import koffi from 'koffi';
 import { SystemCallError } from './sockets.ts';
 
 const BPFFS = '/sys/fs/bpf';
 const BPF_FS_MAGIC = 0xcafe4a11;
+const LOCK_EXCLUSIVE = 2;
+const LOCK_NOW = 4;
 const libc = koffi.load('libc.so.6');
+const flock = libc.func('int flock(int fd, int operation)');
 const mount = libc.func('int mount(const char *source, const char *target, const char *kind, ulong flags, void *data)');
 
 /** There is no bpffs that outlives this process. One message, fit for people. */
@@ -25,6 +38,18 @@ export function pinDirectory(instance: string, node: string): string {
   const path = `${BPFFS}/moat/${safeName(instance)}/${safeName(node)}`;
   mkdirSync(path, { recursive: true, mode: 0o700 });
   return path;
+}
+
+/**
+ * Makes this process the only writer of a node's tables, until the descriptor is closed or the process ends, however
+ * it ends. Throws BpffsError where another process is.
+ */
+export function lockPins(directory: string): number {
+  const fd = openSync(directory, 'r');
+  if ((flock(fd, LOCK_EXCLUSIVE | LOCK_NOW) as number) === 0) return fd;
+  const cause = new SystemCallError('flock', koffi.errno());
+  closeSync(fd);
+  throw new BpffsError(`another process runs the datapath of ${directory}: end it first`, { cause });
 }
 
 /** Removes a node's pins: maps, programs and links go with their last holder. */

@@ -1,12 +1,13 @@
 // Opens the eBPF datapath of one node: loads the programs, pins everything, and implements the port on it.
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import type { Step } from '#compile/plan.ts';
 import { ABI_VERSION, KNOBS } from '#datapath/ebpf/encode/abi.gen.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
 import { runSyscall } from '#kernel/bpf.ts';
-import { pinDirectory, removePins } from '#kernel/bpffs.ts';
+import { lockPins, pinDirectory, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
 import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
 import { type HookHealth, Hooks } from './attach.ts';
@@ -53,12 +54,14 @@ export function unpinDatapath(instance: string, node: string): void {
 
 /**
  * Loads and pins. The calling thread must be in the node's network namespace, with the host's mounts.
- * Throws BpffsError, or DatapathError with the kernel's reason.
+ * Throws BpffsError (no host bpffs, or another process is there), or DatapathError with the kernel's reason.
  */
 export function openDatapath(options: OpenOptions): EbpfDatapath {
   const directory = pinDirectory(options.instance, options.node);
+  checkKernel();
   const path = options.object ?? OBJECT;
   if (!existsSync(path)) throw new DatapathError(`${path} is missing: build it with tools/build-bpf.sh`, null);
+  const lock = lockPins(directory);
   try {
     const object = loadObject({
       path,
@@ -67,11 +70,19 @@ export function openDatapath(options: OpenOptions): EbpfDatapath {
       pinPath: (map) => (isShared(map) ? `${directory}/${map}` : null),
       knobs: (rodata) => setKnobs(rodata, options.knobs ?? {}),
     });
-    return new EbpfDatapath(object, directory, options);
+    return new EbpfDatapath(object, { directory, lock }, options);
   } catch (cause) {
+    closeSync(lock);
     const log = cause instanceof ObjectError && cause.log !== '' ? `: ${cause.log.split('\n').at(-1)}` : '';
     throw new DatapathError(`the kernel programs can't be loaded${log}`, cause);
   }
+}
+
+/** tcx links came with Linux 6.6. */
+function checkKernel(): void {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  if (major > 6 || (major === 6 && minor >= 6)) return;
+  throw new DatapathError(`Linux 6.6 or newer is needed to attach the kernel programs; this is ${release()}`, null);
 }
 
 /** Maps that outlive the process; read-only data and the like belong to one load. */
@@ -88,10 +99,14 @@ function setKnobs(rodata: Uint8Array, knobs: Readonly<Partial<Record<Knob, bigin
   }
 }
 
+/** Where a node's pins are, and the descriptor that makes this process their only writer. */
+type Pins = { readonly directory: string; readonly lock: number };
+
 type AttachedLink = EndpointLink & { readonly adoptUntil: bigint };
 
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
+  readonly #lock: number;
   readonly #readInterface: (index: number) => InterfaceFacts;
   readonly #tables: KernelTables;
   readonly #encoder: Encoder;
@@ -106,8 +121,9 @@ export class EbpfDatapath implements Datapath {
   #reclaiming: Promise<void> | null = null;
   #closed = false;
 
-  constructor(object: LoadedObject, directory: string, options: OpenOptions) {
+  constructor(object: LoadedObject, pins: Pins, options: OpenOptions) {
     this.#object = object;
+    this.#lock = pins.lock;
     this.#readInterface = options.readInterface ?? interfaceReader(INTERFACES_KEPT_MS);
     const leftovers = readLeftovers(object.maps);
     const { bank, inherited } = leftovers;
@@ -129,7 +145,7 @@ export class EbpfDatapath implements Datapath {
         gracePeriodNow();
       },
     });
-    this.#hooks = new Hooks({ from: this.program('from_pod'), to: this.program('to_pod') }, directory);
+    this.#hooks = new Hooks({ from: this.program('from_pod'), to: this.program('to_pod') }, pins.directory);
     const ring = this.#map('event_ring');
     this.#ring = new Ring(ring.fd, ring.maxEntries);
     this.#lost = this.counters().lost;
@@ -234,6 +250,7 @@ export class EbpfDatapath implements Datapath {
     this.#ring.close();
     this.#tables.close();
     this.#object.close();
+    closeSync(this.#lock);
   }
 
   /** Descriptor of a kernel program, for test runs. */

@@ -37,6 +37,13 @@ describe('after kill -9 (root)', needsRoot, () => {
   const allowed = (port: number): boolean => udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port });
   const denied = (port: number): boolean => !udpArrives(bed, bed.pod(0), bed.pod(2), { family: 4, port });
 
+  it('lets nobody else write the tables while the first process lives', () => {
+    assert.throws(() => openDatapath({ instance: bed.prefix, node: 'node-a' }), {
+      name: 'BpffsError',
+      message: /another process/,
+    });
+  });
+
   it('goes on denying and allowing, and keeps open connections', async () => {
     assert.ok(denied(90) && allowed(90) && speaks(open));
     holder.kill('SIGKILL');
