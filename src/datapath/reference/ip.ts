@@ -56,9 +56,10 @@ export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const packet = { source, destination, hopLimit: bytes[8] ?? 0, protocol, payload: bytes.subarray(headerLength, end) };
   const offset = place & 0x1fff;
   const whole = offset === 0 && (place & 0x2000) === 0;
-  const result = checked({ ...packet, fragment: whole ? null : { id: readUint(bytes, 4, 2) ?? 0, offset } });
-  const isSound = result.kind === 'drop' || areOptionsSound(bytes.subarray(20, headerLength));
-  return isSound ? result : dropped('malformed');
+  const fragment = whole ? null : { id: readUint(bytes, 4, 2) ?? 0, offset };
+  if (isTiny(protocol, fragment)) return { kind: 'drop', reason: 'fragment-tiny', source, to: destination };
+  if (!areOptionsSound(bytes.subarray(20, headerLength))) return dropped('malformed');
+  return { kind: 'packet', packet: { ...packet, fragment } };
 }
 
 /** Parses an IPv6 packet (RFC 8200) down to its upper-layer protocol. */
@@ -75,7 +76,7 @@ export function parseIpv6(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const walk = walkExtensions(bytes.subarray(0, end));
   if (typeof walk === 'string') return { kind: 'drop', reason: walk, ...ends };
   const packet = { source, destination, hopLimit: bytes[7] ?? 0, protocol: walk.protocol, fragment: walk.fragment };
-  return checked({ ...packet, payload: bytes.subarray(walk.at, end) });
+  return { kind: 'packet', packet: { ...packet, payload: bytes.subarray(walk.at, end) } };
 }
 
 /** False for source routes, which change the destination after it was judged, and for options without a length. */
@@ -105,12 +106,13 @@ function walkExtensions(bytes: Uint8Array): Walk | DropReason {
     if (protocol === ROUTING && bytes[at + 3] !== 0) return 'extension-header';
     const size = protocol === FRAGMENT ? 8 : ((bytes[at + 1] ?? 0) + 1) * 8;
     if (at + size > bytes.length) return 'malformed';
-    if (count === MAX_EXTENSION_HEADERS) return 'extension-header';
     if (protocol === FRAGMENT) {
       if (fragment !== null) return 'extension-header';
       fragment = fragmentAt(bytes, at);
-      if (fragment !== null && fragment.offset > 0) return { protocol: next, at: at + size, fragment };
+      if (isTiny(next, fragment)) return 'fragment-tiny';
     }
+    if (count === MAX_EXTENSION_HEADERS) return 'extension-header';
+    if (fragment !== null && fragment.offset > 0) return { protocol: next, at: at + size, fragment };
     protocol = next;
     at += size;
   }
@@ -125,10 +127,8 @@ function fragmentAt(bytes: Uint8Array, at: number): Fragment | null {
 }
 
 /** A TCP fragment at offset 1 could rewrite the flags of the first (RFC 1858). */
-function checked(packet: IpPacket): IpResult {
-  const tiny = packet.protocol === TCP && packet.fragment?.offset === 1;
-  if (tiny) return { kind: 'drop', reason: 'fragment-tiny', source: packet.source, to: packet.destination };
-  return { kind: 'packet', packet };
+function isTiny(protocol: Protocol, fragment: Fragment | null): boolean {
+  return protocol === TCP && fragment?.offset === 1;
 }
 
 function dropped(reason: DropReason): IpResult {
