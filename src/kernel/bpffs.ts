@@ -57,6 +57,7 @@ export function removePins(instance: string, node: string): void {
   checkHostBpffs();
   const directory = `${BPFFS}/moat/${safeName(instance)}`;
   rmSync(`${directory}/${safeName(node)}`, { recursive: true, force: true });
+  if (existsSync(directory) && readdirSync(directory).length === 0) rmdirSync(directory);
   // The last node takes the instance's own directory along.
   if (existsSync(directory) && readdirSync(directory).length === 0) rmdirSync(directory);
 }
