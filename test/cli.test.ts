@@ -167,6 +167,20 @@ test('manifests come on stdin too', () => {
   assert.equal((JSON.parse(run.stdout) as unknown[]).length, 2, 'to and from the outside');
 });
 
+test('without --ports, each pod is tried on the ports that it declares, named or not', () => {
+  const pod = (name: string, ports: string): string =>
+    `apiVersion: v1\nkind: Pod\nmetadata: {name: ${name}}\nspec: {containers: [{name: c, ports: [${ports}]}]}\n`;
+  const declared = '{containerPort: 7070}, {name: dns, containerPort: 53, protocol: UDP}';
+  const input = `${pod('server', declared)}---\n${pod('client', '')}`;
+  const run = moat(['probe', '--datapath', 'simulate', '-f', '-', '-o', 'json'], input);
+  const rows = JSON.parse(run.stdout) as readonly Row[];
+  assert.deepEqual(rows.map(({ to, port, protocol }) => `${to} ${port}/${protocol}`).sort(), [
+    'default/client 80/TCP',
+    'default/server 53/UDP',
+    'default/server 7070/TCP',
+  ]);
+});
+
 test('tables keep to 80 columns in a pipe, and hold no colour', () => {
   for (const args of [
     ['reach', ...SHOP],

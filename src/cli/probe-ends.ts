@@ -8,7 +8,7 @@ import type { PortOption } from './options.ts';
 /** An ICMPv6 echo request: type 128, code 0. */
 export const ICMPV6_ECHO: number = 128 << 8;
 
-/** Which ports to try: those of the list everywhere, or, where it is null, on each pod those that it names itself. */
+/** Which ports to try: those of the list everywhere, or, where it is null, on each pod those that it declares. */
 export type PortChoice = readonly PortOption[] | null;
 
 /** What to try between the pods of a world. Pods that have finished, or have no address, are left out. */

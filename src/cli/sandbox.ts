@@ -61,7 +61,7 @@ function defineProbe(command: Command, done: Done): void {
   outputOption(added, ['text', 'json'])
     .option(
       '--ports <list>',
-      'ports to try, as in 80/TCP,53/UDP,ICMP (default: on each pod those that it names)',
+      'ports to try, as in 80/TCP,53/UDP,ICMP (default: on each pod those that it declares)',
       parsePorts,
     )
     .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])

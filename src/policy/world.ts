@@ -31,6 +31,8 @@ export type Pod = {
   /** Empty until the pod has an address. A hostNetwork pod has its node's. */
   readonly addresses: readonly Address[];
   readonly ports: readonly NamedPort[];
+  /** Ports that its containers declare without a name. No policy can mean them; a probe tries them. */
+  readonly namelessPorts?: readonly Omit<NamedPort, 'name'>[];
   readonly hostNetwork: boolean;
   /** Finished (Succeeded, Failed): its addresses may belong to somebody else by now, so it is no endpoint and no peer. */
   readonly finished: boolean;

@@ -41,7 +41,7 @@ export type SandboxEvent =
   | { readonly kind: 'flows'; readonly node: string; readonly events: readonly FlowEvent[]; readonly lost: number };
 
 export type SandboxProbe = {
-  /** Null: on each pod the ports that it names itself. */
+  /** Null: on each pod the ports that it declares. */
   readonly ports: readonly ProbePort[] | null;
   /** Outside addresses, probed as sources and as destinations. */
   readonly externals?: readonly Address[];

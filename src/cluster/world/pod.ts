@@ -1,6 +1,6 @@
 // A pod, or a workload's pod template, as the world knows pods: labels, ports, addresses, phase.
 import { type Address, type AddressKey, formatAddress, parseAddress } from '#net/address.ts';
-import { protocolNumber } from '#net/protocol.ts';
+import { type Protocol, protocolNumber } from '#net/protocol.ts';
 import { isAbsent, show } from '#policy/fields.ts';
 import { childPath } from '#policy/object.ts';
 import type { Labels } from '#policy/selector.ts';
@@ -22,6 +22,7 @@ import {
 export type PodShape = {
   readonly labels: Labels;
   readonly ports: readonly NamedPort[];
+  readonly namelessPorts: readonly Omit<NamedPort, 'name'>[];
   readonly hostNetwork: boolean;
   /** '' where the spec names no node. */
   readonly nodeName: string;
@@ -37,9 +38,11 @@ export type PodStatus = {
 /** Reads `metadata` and `spec` of a pod, or of a template. */
 export function readPodShape(notes: Notes, pod: LocatedFields): PodShape {
   const spec = mappingAt(notes, pod, 'spec');
+  const declared = declaredPorts(notes, spec);
   return {
     labels: readLabels(notes, mappingAt(notes, pod, 'metadata')),
-    ports: readPorts(notes, spec),
+    ports: declared.flatMap((port) => readNamedPort(notes, port)),
+    namelessPorts: declared.flatMap(readNamelessPort),
     hostNetwork: flagAt(notes, spec, 'hostNetwork'),
     nodeName: textAt(notes, spec, 'nodeName'),
   };
@@ -73,24 +76,21 @@ export function readPodStatus(notes: Notes): PodStatus {
   return { addresses: [...addresses.values()], finished: phase === 'Succeeded' || phase === 'Failed', sharesHost };
 }
 
-/** Named ports of the containers, and of init containers that keep running beside them (sidecars). */
-function readPorts(notes: Notes, spec: LocatedFields): NamedPort[] {
+/** Ports of the containers, and of init containers that keep running beside them (sidecars). */
+function declaredPorts(notes: Notes, spec: LocatedFields): readonly LocatedFields[] {
   const sidecars = mappingsAt(notes, spec, 'initContainers').filter(({ value }) => value.restartPolicy === 'Always');
   const containers = [...mappingsAt(notes, spec, 'containers'), ...sidecars];
-  return containers.flatMap((container) =>
-    mappingsAt(notes, container, 'ports').flatMap((port) => readPort(notes, port)),
-  );
+  return containers.flatMap((container) => mappingsAt(notes, container, 'ports'));
 }
 
-function readPort(notes: Notes, port: LocatedFields): NamedPort[] {
+function readNamedPort(notes: Notes, port: LocatedFields): NamedPort[] {
   const { name, containerPort, protocol } = port.value;
   if (!isAbsent(containerPort) && !isPortNumber(containerPort)) {
     noteField(notes, fieldAt(port, 'containerPort'), 'a port number of 1..65535');
     return [];
   }
   if (isAbsent(name)) return [];
-  const number = isAbsent(protocol) ? 'TCP' : protocol;
-  const known = typeof number === 'string' ? protocolNumber(number) : null;
+  const known = readProtocol(protocol);
   if (typeof name === 'string' && known !== null && isPortNumber(containerPort)) {
     return [{ name, protocol: known, port: containerPort }];
   }
@@ -101,6 +101,20 @@ function readPort(notes: Notes, port: LocatedFields): NamedPort[] {
   } as const;
   notes.diagnostics.push(complainOf(notes.object, port.path, complaint));
   return [];
+}
+
+/** What is wrong with it has been said by `readNamedPort`. */
+function readNamelessPort({ value }: LocatedFields): Omit<NamedPort, 'name'>[] {
+  const { name, containerPort, protocol } = value;
+  const known = readProtocol(protocol);
+  return isAbsent(name) && known !== null && isPortNumber(containerPort)
+    ? [{ protocol: known, port: containerPort }]
+    : [];
+}
+
+function readProtocol(protocol: unknown): Protocol | null {
+  const name = isAbsent(protocol) ? 'TCP' : protocol;
+  return typeof name === 'string' ? protocolNumber(name) : null;
 }
 
 function isPortNumber(value: unknown): value is number {

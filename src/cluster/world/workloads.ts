@@ -62,9 +62,10 @@ function realPod(notes: Notes, workload: Workload): Pod {
 type Identity = Pick<Pod, 'namespace' | 'name' | 'workload' | 'addresses' | 'finished'>;
 
 function podOf(shape: PodShape, { namespace, name, workload, addresses, finished }: Identity): Pod {
-  const { labels, ports, hostNetwork, nodeName } = shape;
+  const { labels, ports, namelessPorts, hostNetwork, nodeName } = shape;
   const key = podKey(namespace, name);
-  return { key, namespace, name, labels, node: nodeName, addresses, ports, hostNetwork, finished, workload };
+  const bare = { key, namespace, name, labels, node: nodeName, addresses, ports, hostNetwork, finished, workload };
+  return namelessPorts.length === 0 ? bare : { ...bare, namelessPorts };
 }
 
 /** Pods with fresh names for a workload: `cart-0`, `cart-1`. */

@@ -47,9 +47,10 @@ export function probePairs(ask: {
 /** What is tried where nobody says what. */
 export const DEFAULT_PORT: ProbePort = { protocol: TCP, port: 80 };
 
-/** The ports that a pod names, each once; TCP 80 for one that names none. */
+/** The ports that a pod declares, each once; TCP 80 for one that declares none. */
 export function ownPorts(pod: Pod): readonly ProbePort[] {
-  const ports = new Map(pod.ports.map(({ protocol, port }) => [`${protocol}/${port}`, { protocol, port }]));
+  const declared = [...pod.ports, ...(pod.namelessPorts ?? [])];
+  const ports = new Map(declared.map(({ protocol, port }) => [`${protocol}/${port}`, { protocol, port }]));
   return ports.size === 0 ? [DEFAULT_PORT] : [...ports.values()];
 }
 
