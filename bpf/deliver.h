@@ -16,6 +16,9 @@ static __always_inline int may_redirect(struct __sk_buff *skb, const struct cont
 
 	if (!to->ifindex || to->ifindex == c->ifindex)
 		return 0;
+	/* Not judged by policy: routed, its hop limit shows the neighbour's hook that it crossed a link. */
+	if (c->packet.flags & PACKET_NEIGHBOUR)
+		return 0;
 	if (!(to->flags & ENDPOINT_REDIRECT) || !(c->source.flags & ENDPOINT_REDIRECT))
 		return 0;
 	if (c->packet.ttl <= 1)

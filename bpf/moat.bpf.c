@@ -82,6 +82,15 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 	return REASON_NONE;
 }
 
+/* A pod to its own address. From elsewhere such a packet is somebody else's, whatever its source says. */
+static __always_inline int judge_own(const struct __sk_buff *skb, const struct context *c)
+{
+	if (!is_ready(&c->source))
+		return REASON_NO_ENDPOINT;
+	return c->hook == HOOK_FROM_POD || skb->ingress_ifindex == c->ifindex ? REASON_NONE
+									      : REASON_SPOOFED_SOURCE;
+}
+
 static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 {
 	int reason;
@@ -93,9 +102,8 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 	reason = check_ends(skb, c);
 	if (reason)
 		return reason;
-	/* A pod to its own address. */
 	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex)
-		return is_ready(&c->source) ? REASON_NONE : REASON_NO_ENDPOINT;
+		return judge_own(skb, c);
 	if (c->packet.flags & PACKET_ICMP_ERROR)
 		return judge_icmp_error(skb, c);
 	if (c->packet.flags & PACKET_FRAGMENT_LATER)

@@ -55,6 +55,12 @@ static __always_inline int is_zero(const struct addr *a)
 	return !(a->w[0] | a->w[1] | a->w[2] | a->w[3]);
 }
 
+/* fe80::/10 */
+static __always_inline int is_link_local(const struct addr *a)
+{
+	return (a->w[0] & bpf_htonl(0xffc00000u)) == bpf_htonl(0xfe800000u);
+}
+
 /* fe80::/64 with the interface identifier that the MAC gives (RFC 4291, appendix A). */
 static __always_inline int is_own_link_local(const struct addr *a, const __u8 *mac)
 {
@@ -104,7 +110,7 @@ static __always_inline int judge_advertised(struct __sk_buff *skb, struct contex
 /* What is not judged must not leave the link: groups, link-local addresses, this node's and its pods'. */
 static __always_inline int stays_here(struct context *c, const struct addr *to)
 {
-	if ((to->w[0] & 0xff) == 0xff || (to->w[0] & bpf_htonl(0xffc00000u)) == bpf_htonl(0xfe800000u))
+	if ((to->w[0] & 0xff) == 0xff || is_link_local(to))
 		return 1;
 	if (is_node_address(to))
 		return 1;
@@ -130,8 +136,11 @@ __attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct cont
 	mld = type < NDP_SOLICIT_ROUTER || type == 143;
 	if (p->ttl != (mld ? 1 : 255) || (p->flags & (PACKET_FRAGMENT_FIRST | PACKET_FRAGMENT_LATER)))
 		return REASON_SPOOFED_NEIGHBOUR;
+	/* A hop limit of 1 may be what routers left of a larger one; they pass on none of these sources (RFC
+	 * 3810, section 5). */
 	if (c->hook == HOOK_TO_POD)
-		return REASON_NONE;
+		return mld && !is_zero(&p->source) && !is_link_local(&p->source) ? REASON_SPOOFED_NEIGHBOUR
+										 : REASON_NONE;
 	if (!mac_equal(c->ethernet + 6, mac))
 		return REASON_SPOOFED_NEIGHBOUR;
 	/* A pod is no router: it asks nobody for members, advertises no routes, redirects nobody. */

@@ -75,7 +75,7 @@ class Twins {
         : { link: this.#links[spec.place.interfaces % this.#links.length], hook: spec.place.hook };
     if (link === undefined || link === null) return null;
     const frame = frameOf(spec, { from, to }, hook === 'from-pod' ? link.mac : FAR_MAC);
-    return { interfaceIndex: link.interfaceIndex, hook, locallyGenerated: spec.byStack && hook === 'to-pod', frame };
+    return { interfaceIndex: link.interfaceIndex, hook, sender: spec.byStack ? 'own-node' : 'elsewhere', frame };
   }
 
   close(): void {
@@ -153,8 +153,8 @@ function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): J
   if (ebpf === 'refused') return 'refused';
   const reference = twins.harnesses.reference.inject(packet);
   assert.ok(reference !== 'refused');
-  const { interfaceIndex, hook, locallyGenerated, frame } = packet;
-  const where = `${hook} ${interfaceIndex}${locallyGenerated ? ' by stack' : ''}`;
+  const { interfaceIndex, hook, sender, frame } = packet;
+  const where = `${hook} ${interfaceIndex}, sent by ${sender}`;
   assert.deepEqual(said(ebpf), said(reference), `${where} ${Buffer.from(frame).toString('hex')}`);
   seen.set(reference.reason, (seen.get(reference.reason) ?? 0) + 1);
   return reference.verdict;

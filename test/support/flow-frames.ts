@@ -60,7 +60,8 @@ export function sendFirst(
   for (const [link, hook] of places) {
     if (link === null || judged.at(-1)?.verdict === 'drop') continue;
     const { interfaceIndex } = link;
-    judged.push(on.inject({ interfaceIndex, hook, locallyGenerated: source === null, frame }));
+    const sender = source === null ? 'own-node' : source === destination ? 'itself' : 'elsewhere';
+    judged.push(on.inject({ interfaceIndex, hook, sender, frame }));
   }
   return judged;
 }

@@ -123,9 +123,9 @@ class TestNode implements Datapath {
   }
 
   inject(packet: TestPacket): Judged | 'refused' {
-    const { frame, hook, interfaceIndex, locallyGenerated: fromOwnNode } = packet;
+    const { frame } = packet;
     if (frame.length < shortest(frame)) return 'refused';
-    const { verdict, events } = inject(this.#datapath, { frame, hook, interfaceIndex, fromOwnNode });
+    const { verdict, events } = inject(this.#datapath, packet);
     const said = events.find(({ kind }) => kind === (verdict === 'drop' ? 'drop' : 'new'));
     if (verdict === 'drop' && said === undefined) throw new Error('a drop without an event');
     const { reason = 'none', leg = null, egressRule = null, ingressRule = null } = said ?? {};

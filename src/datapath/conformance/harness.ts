@@ -3,12 +3,15 @@ import type { RuleNumber } from '#compile/plan.ts';
 import type { Direction } from '#policy/model.ts';
 import type { Datapath, DropReason } from '../port.ts';
 
+/** Who sent a packet that is at a pod's interface: this node's own stack (`ingress_ifindex == 0`), that pod, or another. */
+export type Sender = 'own-node' | 'itself' | 'elsewhere';
+
 /** A frame at one of an interface's hooks. */
 export type TestPacket = {
   readonly interfaceIndex: number;
   readonly hook: 'from-pod' | 'to-pod';
-  /** True where this node's own stack made it (`ingress_ifindex == 0`). */
-  readonly locallyGenerated: boolean;
+  /** Counts at `to-pod` alone. */
+  readonly sender: Sender;
   readonly frame: Uint8Array;
 };
 

@@ -70,7 +70,7 @@ export const POLICY_CASES: readonly Case[] = [
       rig.policy('a', 'egress', [DEFAULT]);
       rig.policy('a', 'ingress', [DEFAULT]);
       rig.pass('from a', syn(at.a, at.a));
-      rig.pass('to a', syn(at.a, at.a));
+      rig.pass('to a by itself', syn(at.a, at.a));
       rig.drop('from a', syn(at.a, at.b), 'policy egress default');
     },
   },

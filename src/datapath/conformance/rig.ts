@@ -51,8 +51,8 @@ export const IPV6: Names = {
 export type PodName = 'a' | 'b' | 'c';
 export const PODS: readonly PodName[] = ['a', 'b', 'c'];
 
-/** `from a`: a sends it. `to b`: it reaches b's interface. `to b by stack`: and this node's own stack made it. */
-export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stack`;
+/** `from a`: a sends it. `to b`: it reaches b's interface, `by stack`: made by this node's own, `by itself`: sent by b. */
+export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stack` | `to ${PodName} by itself`;
 
 const NAMES = ['world4', 'world6', 'a', 'b', 'c', 'remote', 'node', 'otherNode', 'stranger'] as const;
 
@@ -193,7 +193,7 @@ export class Rig {
     return this.harness.inject({
       interfaceIndex: this.#interfaceOf(podOf(place)),
       hook: place.startsWith('from') ? 'from-pod' : 'to-pod',
-      locallyGenerated: place.endsWith('by stack'),
+      sender: place.endsWith('by stack') ? 'own-node' : place.endsWith('by itself') ? 'itself' : 'elsewhere',
       frame,
     });
   }

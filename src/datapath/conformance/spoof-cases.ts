@@ -1,5 +1,5 @@
 // A pod is the attacker: it speaks for itself alone, with its own MAC, its own addresses, its own neighbours' messages.
-import { arp, BROADCAST_MAC, concat, icmp, neighbour, tcp, udp } from '../packets.ts';
+import { arp, BROADCAST_MAC, concat, echo, icmp, neighbour, tcp, udp } from '../packets.ts';
 import type { Case } from './case.ts';
 import { macOfPod, type Names } from './rig.ts';
 import { DEFAULT } from './tables.ts';
@@ -39,6 +39,16 @@ export const SPOOF_CASES: readonly Case[] = [
       const first = macOfPod('a').with(0, 0x06);
       rig.dropAsIs('from a', tcp({ from: at.a, to: at.b, ...ports, sourceMac: first }), 'spoofed-source');
       rig.pass('from a', frame);
+    },
+  },
+  {
+    name: 'who has stolen a pod’s own address does not reach it by that',
+    run: (rig, at) => {
+      rig.policy('a', 'ingress', [DEFAULT]);
+      for (const place of ['to a', 'to a by stack'] as const) {
+        rig.drop(place, udp({ from: at.a, to: at.a, ...ports }), 'spoofed-source');
+        rig.drop(place, echo({ from: at.a, to: at.a, id: 1, reply: true }), 'spoofed-source');
+      }
     },
   },
   {
@@ -183,6 +193,20 @@ export const SPOOF_CASES: readonly Case[] = [
       }
       rig.drop('from a', listener(130, at.a), 'spoofed-neighbour');
       rig.pass('to a', listener(130, OTHER_LINK_LOCAL));
+      rig.pass('to a', listener(131, NOBODY));
+    },
+  },
+  {
+    name: 'a listener message from beyond the link is a forgery, though its hop limit ran down to 1 on the way',
+    family: 6,
+    run: (rig, at) => {
+      rig.policy('a', 'ingress', [DEFAULT]);
+      for (const type of [130, 131, 132, 143]) {
+        for (const from of [at.outside, at.remote, at.b, at.otherNode]) {
+          const frame = icmp({ from, to: at.a, hopLimit: 1, type, code: 0, body: new Uint8Array(24) });
+          rig.drop('to a', frame, 'spoofed-neighbour');
+        }
+      }
     },
   },
   {

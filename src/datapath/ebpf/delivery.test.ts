@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import { attachTcx, closeObject } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
-import { TCP, UDP } from '#net/protocol.ts';
+import { ICMPV6, TCP, UDP } from '#net/protocol.ts';
 import { frame } from '#test/support/frames.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
@@ -52,6 +52,25 @@ describe('delivery and reports (root)', needsRoot, () => {
     execFileSync('tc', ['qdisc', 'del', 'dev', 'h2', 'root']);
     refreshLater();
     assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
+  });
+
+  it('routes neighbour discovery, which makes a forgery of it: it is no way round policy', () => {
+    const [a, b] = [bed.pod(0), bed.pod(1)];
+    datapath.apply([endpointStep(a.v6, { egress: 9 }, a.name), endpointStep(b.v6, { ingress: 9 }, b.name)]);
+    const leak = (ttl: number): Uint8Array =>
+      frame({
+        ...{ source: a.v6, destination: b.v6, protocol: ICMPV6, sourceMac: a.link.mac, ttl },
+        // A target, and an option that nobody reads (a nonce, RFC 3971): room for what b must not learn of a.
+        icmp: {
+          type: 135,
+          body: Buffer.concat([new Uint8Array(16), Uint8Array.of(14, 2), Buffer.from('a secret of a.')]),
+        },
+      });
+    const sent = inject(datapath, { frame: leak(255), hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
+    assert.equal(sent.verdict, 'pass');
+    const met = inject(datapath, { frame: leak(254), hook: 'to-pod', interfaceIndex: b.link.interfaceIndex });
+    assert.deepEqual([met.verdict, met.events[0]?.reason], ['drop', 'spoofed-neighbour']);
+    datapath.apply([endpointStep(a.v6, {}, a.name), endpointStep(b.v6, {}, b.name)]);
   });
 
   it('sees a foreign program ahead of its hook, and stops skipping that interface', () => {

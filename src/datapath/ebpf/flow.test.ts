@@ -10,7 +10,7 @@ import { endpointStep, ground, identitySteps, interval, isolatingSet, prefixStep
 import { needsRoot } from '#test/support/needs.ts';
 import { address, type BedPod, PodBed } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
-import { type Injected, inject } from './test-run.ts';
+import { type Injected, type Injection, inject } from './test-run.ts';
 
 const OUTSIDE = address('203.0.113.9');
 const OUTSIDE6 = address('2001:db8::9');
@@ -66,7 +66,7 @@ describe('kernel programs (root)', needsRoot, () => {
   function to(
     pod: BedPod,
     fields: Omit<FrameFields, 'destination'>,
-    options: { fromOwnNode?: boolean; mark?: number } = {},
+    options: Pick<Injection, 'sender' | 'mark'> = {},
   ): Injected {
     const destination = fields.source.family === 4 ? pod.v4 : pod.v6;
     const bytes = frame({ ...fields, destination });
@@ -249,11 +249,11 @@ describe('kernel programs (root)', needsRoot, () => {
     datapath.apply(open(b, { ingress: 9, egress: 9 }));
     const probe = { source: NODE, ...tcp('S') };
     drops(to(b, probe), 'policy');
-    drops(to(b, probe, { fromOwnNode: true, mark: 0x4d000001 }), 'policy');
-    passes(to(b, probe, { fromOwnNode: true }));
+    drops(to(b, probe, { sender: 'own-node', mark: 0x4d000001 }), 'policy');
+    passes(to(b, probe, { sender: 'own-node' }));
     passes(from(b, { ...back('SA'), destination: NODE }));
     drops(to(b, { source: NODE, ...tcp('A') }), 'mid-flow');
-    drops(to(b, { source: OUTSIDE, ...tcp('S') }, { fromOwnNode: true }), 'policy');
+    drops(to(b, { source: OUTSIDE, ...tcp('S') }, { sender: 'own-node' }), 'policy');
   });
 
   it('refuses what is not the pod’s own: address, MAC, v4-mapped, multicast, VLAN', () => {

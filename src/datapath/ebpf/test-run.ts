@@ -1,4 +1,5 @@
 // Frames through the kernel programs without a wire (BPF_PROG_TEST_RUN): for the conformance suite and measurements.
+import type { Sender } from '#datapath/conformance/harness.ts';
 import type { DatapathEvent } from '#datapath/port.ts';
 import { testRun } from '#kernel/bpf.ts';
 import type { EbpfDatapath } from './open.ts';
@@ -13,8 +14,8 @@ export type Injection = {
   readonly frame: Uint8Array;
   readonly hook: 'from-pod' | 'to-pod';
   readonly interfaceIndex: number;
-  /** Made by the node itself: a probe, not forwarded traffic. */
-  readonly fromOwnNode?: boolean;
+  /** Who sent what is at `to-pod`: by default another pod or machine. */
+  readonly sender?: Sender;
   readonly mark?: number;
 };
 
@@ -36,10 +37,15 @@ export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
   const result = testRun(datapath.program(hook === 'from-pod' ? 'from_pod' : 'to_pod'), {
     frame: injection.frame,
     interfaceIndex,
-    ingressIndex: hook === 'from-pod' ? interfaceIndex : injection.fromOwnNode ? 0 : ELSEWHERE,
+    ingressIndex: ingressOf(injection),
     mark: injection.mark ?? 0,
   });
   return { verdict: verdictOf(result.returned), events: datapath.poll().events, frame: result.frame };
+}
+
+function ingressOf({ hook, interfaceIndex, sender }: Injection): number {
+  if (hook === 'from-pod' || sender === 'itself') return interfaceIndex;
+  return sender === 'own-node' ? 0 : ELSEWHERE;
 }
 
 function verdictOf(returned: number): Injected['verdict'] {

@@ -46,7 +46,8 @@ export function admitFromPod(place: Place, frame: Frame): Admission {
 export function admitToPod(link: EndpointLink, frame: Frame): Admission {
   if (frame.kind === 'arp') return PASSES;
   const { transport } = frame;
-  if (transport.kind === 'neighbour' || transport.kind === 'listener') return isHonest(transport) ? PASSES : FORGED;
+  if (transport.kind === 'neighbour') return isHonest(transport) ? PASSES : FORGED;
+  if (transport.kind === 'listener') return isHonest(transport) && staysBehindRouters(transport) ? PASSES : FORGED;
   if (isGroup(transport.tuple.destination)) return drop('multicast');
   return includes(link.addresses, transport.tuple.destination) ? JUDGED : drop('no-endpoint');
 }
@@ -88,6 +89,11 @@ function admitOptions(place: Place, options: Uint8Array): Admission {
 
 function isHonest(transport: Neighbourly): boolean {
   return transport.kind === 'neighbour' ? transport.message.honest : transport.honest;
+}
+
+/** A hop limit of 1 may be what routers left of a larger one; none passes on these sources (RFC 3810 §5). */
+function staysBehindRouters({ tuple }: Neighbourly): boolean {
+  return isZero(tuple.source) || isLinkLocal(tuple.source);
 }
 
 /** Neighbour discovery is not judged, so it must not be a way out. */

@@ -1,5 +1,6 @@
 // A packet on its way through conntrack and policy, and what becomes of it.
 import type { RuleNumber } from '#compile/plan.ts';
+import type { Sender } from '#datapath/conformance/harness.ts';
 import type { DropReason } from '#datapath/port.ts';
 import { ICMP, ICMPV6, TCP } from '#net/protocol.ts';
 import type { Direction } from '#policy/model.ts';
@@ -10,8 +11,7 @@ import { ICMP_RESPONDER, type TcpFlags, type Transport, type Tuple } from './pac
 export type Injection = {
   readonly interfaceIndex: number;
   readonly hook: 'from-pod' | 'to-pod';
-  /** True where this node's own stack made the packet (`ingress_ifindex == 0`). */
-  readonly locallyGenerated: boolean;
+  readonly sender: Sender;
   readonly frame: Uint8Array;
   /** Monotonic clock, nanoseconds. */
   readonly nowNs: bigint;

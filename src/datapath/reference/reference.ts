@@ -105,8 +105,8 @@ export class ReferenceDatapath implements Datapath {
     if (this.#isClosed(tuple.source) || this.#isClosed(tuple.destination)) return dropped('no-endpoint');
     const source = this.#plan.endpoints.get(formatAddress(tuple.source));
     const destination = this.#plan.endpoints.get(formatAddress(tuple.destination));
-    if (source !== undefined && source.pod === destination?.pod) return PASS;
-    const fromStack = injection.hook === 'to-pod' && injection.locallyGenerated;
+    if (source !== undefined && source.pod === destination?.pod) return speaksToItself(injection);
+    const fromStack = injection.hook === 'to-pod' && injection.sender === 'own-node';
     const ownNode = fromStack && destination !== undefined && isOwnNode(this.#plan, destination, tuple.source);
     const from: From = { hook: injection.hook, ownNode, nowNs: injection.nowNs };
     if (frame.transport.kind === 'icmp-error') return this.#judgeError(from, tuple, frame.transport.inner);
@@ -178,6 +178,11 @@ export class ReferenceDatapath implements Datapath {
     const flow = { source, destination, protocol, ...ports };
     this.#events.push({ kind, hook: at.hook, ...verdict, ...flow, count: 1, timeNs: at.nowNs });
   }
+}
+
+/** Beyond its own interface a packet with a pod's own source did not come from that pod. */
+function speaksToItself({ hook, sender }: Injection): Outcome {
+  return hook === 'from-pod' || sender === 'itself' ? PASS : dropped('spoofed-source');
 }
 
 /** The id of an echo; 0 for other messages. */
