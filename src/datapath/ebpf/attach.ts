@@ -12,6 +12,8 @@ import {
   updateLink,
 } from '#kernel/bpf.ts';
 
+import { SystemCallError } from '#kernel/sockets.ts';
+
 /** The two programs: for what a pod sends (ingress of the host's side), and what it is sent. */
 export type HookPrograms = { readonly from: number; readonly to: number };
 
@@ -77,11 +79,11 @@ export class Hooks {
 
   /** True where no other program is on the interface: a packet may then skip it. */
   isAlone(interfaceIndex: number): boolean {
-    return PLACES.every(([, place]) => queryTcx(interfaceIndex, place).length === 1);
+    return PLACES.every(([, place]) => programsAt(interfaceIndex, place).length === 1);
   }
 
   #place(interfaceIndex: number, side: 'from' | 'to', place: TcxPlace): HookHealth {
-    const at = queryTcx(interfaceIndex, place).indexOf(programId(this.#programs[side]));
+    const at = programsAt(interfaceIndex, place).indexOf(programId(this.#programs[side]));
     return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
@@ -111,5 +113,15 @@ export class Hooks {
 
   #path(interfaceIndex: number, side: 'from' | 'to'): string {
     return `${this.#directory}/link_${interfaceIndex}_${side}_pod`;
+  }
+}
+
+/** Of an interface that is gone: none. */
+function programsAt(interfaceIndex: number, place: TcxPlace): readonly number[] {
+  try {
+    return queryTcx(interfaceIndex, place);
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'ENODEV') return [];
+    throw error;
   }
 }

@@ -77,7 +77,7 @@ describe('delivery and reports (root)', needsRoot, () => {
     const { interfaceIndex } = bed.pod(1).link;
     assert.equal(refreshLater().get(interfaceIndex), 'first');
     const foreign = attachTcx(datapath.program('from_pod'), interfaceIndex, 'egress');
-    assert.equal(refreshLater().get(interfaceIndex), 'behind');
+    assert.equal(datapath.health(interfaceIndex), 'behind');
     assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'pass');
     closeObject(foreign);
     assert.equal(refreshLater().get(interfaceIndex), 'first');
@@ -142,5 +142,19 @@ describe('delivery and reports (root)', needsRoot, () => {
     datapath.moveClock(600);
     assert.equal(middle(6).verdict, 'drop');
     assert.equal(middle(5).verdict, 'redirect', 'what was adopted goes on');
+  });
+
+  it('closes one interface alone where its hooks can’t be put on, and misses one that is gone', () => {
+    execFileSync('ip', ['link', 'add', 'gone', 'type', 'veth', 'peer', 'name', 'gone1']);
+    const index = Number(
+      JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'gone'], { encoding: 'utf8' }))[0].ifindex,
+    );
+    const link = { interfaceIndex: index, mac: Uint8Array.of(2, 0, 0, 0, 0, 7), addresses: [bed.pod(2).v4] };
+    datapath.attach({ ...link, addresses: [] });
+    execFileSync('ip', ['link', 'del', 'gone']);
+    assert.equal(refreshLater().get(index), 'absent');
+    datapath.detach(index);
+    assert.throws(() => datapath.attach(link), { name: 'InterfaceError' });
+    assert.equal(send({ sourcePort: 9, destinationPort: 9 }).verdict, 'redirect', 'the others go on');
   });
 });

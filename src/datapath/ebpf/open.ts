@@ -102,7 +102,11 @@ function setKnobs(rodata: Uint8Array, knobs: Readonly<Partial<Record<Knob, bigin
 /** Where a node's pins are, and the descriptor that makes this process their only writer. */
 type Pins = { readonly directory: string; readonly lock: number };
 
-type AttachedLink = EndpointLink & { readonly adoptUntil: bigint };
+type AttachedLink = EndpointLink & {
+  readonly adoptUntil: bigint;
+  readonly facts: InterfaceFacts;
+  readonly redirect: boolean;
+};
 
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
@@ -164,13 +168,21 @@ export class EbpfDatapath implements Datapath {
   attach(link: EndpointLink, adoptForMs = 0): void {
     const facts = this.#readInterface(link.interfaceIndex);
     const adoptUntil = adoptForMs === 0 ? 0n : process.hrtime.bigint() + BigInt(adoptForMs) * 1_000_000n;
-    const attached = { ...link, adoptUntil };
-    this.#change(() => {
-      this.#encoder.attach({ ...attached, hostMac: facts.mac, mtu: facts.mtu, redirect: false });
-      this.#hooks.attach(link.interfaceIndex);
-    });
+    const attached = { ...link, adoptUntil, facts, redirect: false };
+    this.#change(() => this.#encoder.attach({ ...attached, hostMac: facts.mac, mtu: facts.mtu, redirect: false }));
+    this.#hook(link.interfaceIndex);
     this.#links.set(link.interfaceIndex, attached);
     this.#refreshLink(attached, facts);
+  }
+
+  /** The tables are whole where this fails, so only this interface is closed: it may have gone meanwhile. */
+  #hook(interfaceIndex: number): void {
+    try {
+      this.#hooks.attach(interfaceIndex);
+    } catch (cause) {
+      this.#change(() => this.#encoder.detach(interfaceIndex));
+      throw new DatapathError(`interface ${interfaceIndex} can't be given its hooks; its pod stays closed`, cause);
+    }
   }
 
   /**
@@ -180,20 +192,35 @@ export class EbpfDatapath implements Datapath {
   refresh(): ReadonlyMap<number, HookHealth> {
     const found = new Map<number, HookHealth>();
     for (const link of this.#links.values()) {
-      this.#refreshLink(link, this.#readInterface(link.interfaceIndex));
-      found.set(link.interfaceIndex, this.#hooks.health(link.interfaceIndex));
+      const health = this.#hooks.health(link.interfaceIndex);
+      found.set(link.interfaceIndex, health);
+      if (health !== 'absent') this.#refreshLink(link, this.#readInterface(link.interfaceIndex));
     }
     return found;
   }
 
-  /** Whether an interface's hooks still stand, and ahead of every other program there. */
+  /**
+   * Whether an interface's hooks still stand, and ahead of every other program there. Where another program came or
+   * went, packets stop or start skipping that interface.
+   */
   health(interfaceIndex: number): HookHealth {
-    return this.#hooks.health(interfaceIndex);
+    const known = this.#links.get(interfaceIndex);
+    const health = this.#hooks.health(interfaceIndex);
+    if (known !== undefined && health !== 'absent' && known.redirect !== this.#mayRedirect(known)) {
+      this.#refreshLink(known, known.facts);
+    }
+    return health;
   }
 
   #refreshLink(link: AttachedLink, facts: InterfaceFacts): void {
-    const redirect = facts.plain && this.#hooks.isAlone(link.interfaceIndex);
+    const fresh = { ...link, facts, redirect: this.#mayRedirect({ ...link, facts }) };
+    const { redirect } = fresh;
     this.#change(() => this.#encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu, redirect }));
+    this.#links.set(link.interfaceIndex, fresh);
+  }
+
+  #mayRedirect({ facts, interfaceIndex }: AttachedLink): boolean {
+    return facts.plain && this.#hooks.isAlone(interfaceIndex);
   }
 
   detach(interfaceIndex: number): void {
