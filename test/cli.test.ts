@@ -1,6 +1,7 @@
 // The command line as its users see it: ./moat run on manifests, its results, messages and exit codes.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { needsRoot } from './support/needs.ts';
@@ -131,6 +132,30 @@ test('explain names both ends, the rule and its line as JSON', () => {
   assert.equal(found.ingress.tiers[0]?.policies.length, 3);
 });
 
+test('explain judges both address families where both ends have them', () => {
+  const pod = (name: string, last: number): string =>
+    `apiVersion: v1\nkind: Pod\nmetadata: {name: ${name}, labels: {app: ${name}}}\nspec: {containers: []}\n` +
+    `status: {podIPs: [{ip: 10.0.0.${last}}, {ip: "fd00::${last}"}]}\n---\n`;
+  const policy =
+    'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: from-v4}\n' +
+    'spec: {podSelector: {matchLabels: {app: b}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}\n';
+  const input = pod('a', 1) + pod('b', 2) + policy;
+  const ask = ['explain', '-f', '-', '--from', 'default/a', '--to', 'default/b', '--port', '80'];
+  const text = moat(ask, input);
+  assert.equal(text.code, 0, text.stderr);
+  assert.match(text.stdout, /over IPv6, fd00::1 → fd00::2: denied by the receiver's end/);
+  const found = JSON.parse(moat([...ask, '-o', 'json'], input).stdout) as { verdict: string; otherFamilies: object[] };
+  assert.equal(found.verdict, 'allow');
+  assert.deepEqual(found.otherFamilies, [
+    {
+      addresses: { from: 'fd00::1', to: 'fd00::2' },
+      verdict: 'deny',
+      rule: { egress: null, ingress: 'default-deny/default/ingress/NetworkPolicy/default/from-v4' },
+      decidedBy: 'ingress',
+    },
+  ]);
+});
+
 test('reach lists the database for those alone who may use it', () => {
   const run = moat(['reach', ...SHOP, '-o', 'json']);
   const rows = JSON.parse(run.stdout) as {
@@ -194,6 +219,21 @@ test('tables keep to 80 columns in a pipe, and hold no colour', () => {
     );
     assert.ok(!stdout.includes('\u001b'));
   }
+});
+
+test('a sandbox without root gets one message and exit code 2, whatever was asked', () => {
+  // Loaded before root is given up: nobody else may be able to read this folder.
+  const program = `
+    const { run } = await import('#cli/run.ts');
+    await import('#cli/sandbox.ts');
+    if (process.getuid() === 0) process.setuid(65534);
+    const asked = [['up', '-f', 'examples/first'], ['status'], ['apply', '-f', 'examples/first'], ['probe'], ['down']];
+    for (const args of asked) console.log(await run(['sandbox', ...args]));`;
+  const node = readFileSync(join(ROOT, '.moat/node'), 'utf8').trim();
+  const child = spawnSync(node, ['--input-type=module', '-e', program], { cwd: ROOT, encoding: 'utf8' });
+  const message = 'moat: a sandbox makes network namespaces, which needs root: run it with sudo\n';
+  assert.equal(child.stdout, '2\n'.repeat(5), child.stderr);
+  assert.equal(child.stderr, message.repeat(5));
 });
 
 test('a reader that closes the pipe early is no error', () => {

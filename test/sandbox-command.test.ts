@@ -38,7 +38,7 @@ test(
       rmSync(folder, { recursive: true });
     });
     const status = json<{ nodes: unknown[]; pods: unknown[] }>(
-      sandbox('up', '-f', 'examples/first', '--detach', '-o', 'json'),
+      sandbox('up', '-f', 'examples/first', '--datapath', 'ebpf', '--detach', '-o', 'json'),
     );
     assert.equal(status.nodes.length, 2);
     assert.equal(status.pods.length, 2);

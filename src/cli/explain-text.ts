@@ -1,8 +1,9 @@
 // An explanation as text: the answer first, then each end's story, and where in the manifests each rule stands.
 import { stripVTControlCharacters } from 'node:util';
 import type { Explanation, LegStory, PolicyStory, RuleStory } from '#analyze/explain.ts';
+import { formatAddress } from '#net/address.ts';
 import type { Direction, Source } from '#policy/model.ts';
-import type { LegReason, Verdict } from '#policy/verdict.ts';
+import type { Flow, LegReason, Verdict } from '#policy/verdict.ts';
 import type { PortOption } from './options.ts';
 import { outputWidth, styled } from './output.ts';
 import { portText } from './probe-ends.ts';
@@ -17,12 +18,27 @@ const REASONS: Readonly<Record<Exclude<LegReason, 'rule' | 'default-deny'>, stri
   'peer-unknown': 'the address is in a block that pods get theirs from, but no pod known has it',
 };
 
-/** The whole explanation. */
-export function explanationText({ verdict, egress, ingress }: Explanation, port: PortOption): string {
-  const answer = `${egress.end} → ${ingress.end}, ${portText(port)}: ${verdictText(verdict.verdict)}`;
-  const by = verdict.decidedBy === null ? '' : ` by ${decider(verdict.decidedBy)}`;
-  const lines = [styled('bold', answer) + by, '', ...legLines('egress', egress), '', ...legLines('ingress', ingress)];
-  return lines.map((line) => hanging(line, outputWidth())).join('\n');
+/** A flow with its explanation. */
+export type Explained = { readonly flow: Flow; readonly explanation: Explanation };
+
+/** The whole explanation of the first, and the answer alone of the same connection by other address families. */
+export function explanationText(first: Explained, byOtherFamily: readonly Explained[], port: PortOption): string {
+  const { egress, ingress } = first.explanation;
+  const answer = `${egress.end} → ${ingress.end}, ${portText(port)}: ${answerText(first)}`;
+  const families = byOtherFamily.length === 0 ? [] : [first, ...byOtherFamily].map(familyLine);
+  const legs = ['', ...legLines('egress', egress), '', ...legLines('ingress', ingress)];
+  return [styled('bold', answer), ...families, ...legs].map((line) => hanging(line, outputWidth())).join('\n');
+}
+
+function answerText({ explanation: { verdict } }: Explained): string {
+  return verdictText(verdict.verdict) + (verdict.decidedBy === null ? '' : ` by ${decider(verdict.decidedBy)}`);
+}
+
+/** Where both ends have two families, one says nothing of the other. */
+function familyLine(explained: Explained, index: number): string {
+  const { from, to } = explained.flow;
+  const how = index === 0 ? 'as told below' : answerText(explained);
+  return `  over IPv${from.family}, ${formatAddress(from)} → ${formatAddress(to)}: ${how}`;
 }
 
 /** `examples/shop/policies.yaml:12`, as far as it is known. */

@@ -1,15 +1,15 @@
 // `moat explain`: the verdict on one connection and why, both ends, tier by tier, rule by rule.
 import type { Command } from 'commander';
-import { type Explanation, explain } from '#analyze/explain.ts';
+import { explain } from '#analyze/explain.ts';
 import { formatAddress } from '#net/address.ts';
 import { ICMP, ICMPV6 } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
 import type { World } from '#policy/world.ts';
-import { explanationText } from './explain-text.ts';
+import { type Explained, explanationText } from './explain-text.ts';
 import { readInput } from './input.ts';
 import { type InputOptions, inputOptions, outputOption, type PortOption, parsePort, semanticsOf } from './options.ts';
 import { print, printJson } from './output.ts';
-import { commonFamily, findPlace } from './places.ts';
+import { type AddressPair, commonFamilies, findPlace } from './places.ts';
 import { planOf } from './plan.ts';
 import { ICMPV6_ECHO, portText } from './probe-ends.ts';
 
@@ -30,30 +30,47 @@ export function define(command: Command, done: (exitCode: number) => void): void
     .action((options: Options) => {
       const { world } = readInput(options);
       const semantics = semanticsOf(options);
-      const flow = flowOf(world, options);
-      const explanation = explain({ world, semantics, plan: planOf(world, semantics) }, flow);
-      if (options.output === 'json') printJson(json(explanation, flow, options.port));
-      else print(explanationText(explanation, options.port));
-      done(explanation.verdict.verdict === 'allow' ? 0 : 1);
+      const plan = planOf(world, semantics);
+      const explained = (flow: Flow): Explained => ({ flow, explanation: explain({ world, semantics, plan }, flow) });
+      const [flow, ...others] = flowsOf(world, options);
+      const first = explained(flow);
+      const byOtherFamily = others.map(explained);
+      if (options.output === 'json') printJson(json(first, byOtherFamily, options.port));
+      else print(explanationText(first, byOtherFamily, options.port));
+      done(first.explanation.verdict.verdict === 'allow' ? 0 : 1);
     });
 }
 
-function flowOf(world: World, { from, to, port }: Options): Flow {
-  const pair = commonFamily(findPlace(world, from, '--from'), findPlace(world, to, '--to'));
+/** A flow for each address family that both ends have: policies by address can tell the families apart. */
+function flowsOf(world: World, { from, to, port }: Options): readonly [Flow, ...Flow[]] {
+  const [first, ...others] = commonFamilies(findPlace(world, from, '--from'), findPlace(world, to, '--to'));
+  return [flowOf(first, port), ...others.map((pair) => flowOf(pair, port))];
+}
+
+function flowOf(pair: AddressPair, port: PortOption): Flow {
   if (port.protocol === ICMP && pair.to.family === 6) return { ...pair, protocol: ICMPV6, port: ICMPV6_ECHO };
   return { ...pair, ...port };
 }
 
-function json({ verdict, egress, ingress }: Explanation, flow: Flow, port: PortOption): unknown {
+function json(first: Explained, byOtherFamily: readonly Explained[], port: PortOption): unknown {
+  const { egress, ingress } = first.explanation;
   return {
     from: egress.end,
     to: ingress.end,
-    addresses: { from: formatAddress(flow.from), to: formatAddress(flow.to) },
     port: portText(port),
+    ...answerOf(first),
+    egress,
+    ingress,
+    otherFamilies: byOtherFamily.map(answerOf),
+  };
+}
+
+function answerOf({ flow, explanation }: Explained): object {
+  const { verdict, egress, ingress } = explanation;
+  return {
+    addresses: { from: formatAddress(flow.from), to: formatAddress(flow.to) },
     verdict: verdict.verdict,
     rule: { egress: egress.rule, ingress: ingress.rule },
     decidedBy: verdict.decidedBy,
-    egress,
-    ingress,
   };
 }

@@ -17,28 +17,35 @@ export type PortOption = { readonly protocol: Protocol; readonly port: number };
 /** An ICMP echo request on the axis: type 8, code 0. */
 export const ICMP_ECHO: number = 8 << 8;
 
-/** `-f`, `--lenient`, `--ipblock-pods`: for every command that reads manifests. */
+/** `-f`, `--lenient`, `--ipblock-pods`: for every command that judges by manifests. */
 export function inputOptions(command: Command): Command {
+  return semanticsOption(manifestOptions(command));
+}
+
+/** `-f` and `--lenient` alone: where it is settled already what policies mean. */
+export function manifestOptions(command: Command): Command {
   const file = new Option(FILE_FLAGS, 'a manifest, a folder of them, or - for stdin (repeatable)').argParser(collect);
-  return semanticsOptions(command.addOption(file.makeOptionMandatory()));
+  return lenientOption(command.addOption(file.makeOptionMandatory()));
 }
 
 /** The same, where `-f` may be left out. */
 export function inputOptionsOr(command: Command, fallback: string): Command {
   const file = new Option(FILE_FLAGS, 'a manifest or a folder of them (repeatable)').argParser(collect);
-  return semanticsOptions(command.addOption(file.default(undefined, fallback)));
+  return semanticsOption(lenientOption(command.addOption(file.default(undefined, fallback))));
 }
 
 const FILE_FLAGS = '-f, --filename <path>';
 
-function semanticsOptions(command: Command): Command {
-  return command
-    .option('--lenient', 'take invalid objects as a live cluster would, instead of refusing them', false)
-    .addOption(
-      new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")
-        .choices(['on', 'off'])
-        .default('on'),
-    );
+function lenientOption(command: Command): Command {
+  return command.option('--lenient', 'take invalid objects as a live cluster would, instead of refusing them', false);
+}
+
+function semanticsOption(command: Command): Command {
+  return command.addOption(
+    new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")
+      .choices(['on', 'off'])
+      .default('on'),
+  );
 }
 
 /** `-o`, with the formats that the command has; the first is the default. */

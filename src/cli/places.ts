@@ -22,13 +22,23 @@ export function findPlace(world: World, text: string, option: string): NamedPlac
   return { name: pod.key, addresses: pod.addresses };
 }
 
-/** An address of each, of one family; ends the command where they have none in common. */
-export function commonFamily(from: NamedPlace, to: NamedPlace): { readonly from: Address; readonly to: Address } {
+/** An address of each end. */
+export type AddressPair = { readonly from: Address; readonly to: Address };
+
+/**
+ * An address of each for every family that both have, in the destination's order; ends the command where they have
+ * none in common.
+ */
+export function commonFamilies(from: NamedPlace, to: NamedPlace): readonly [AddressPair, ...AddressPair[]] {
+  const pairs = new Map<number, AddressPair>();
   for (const destination of to.addresses) {
-    const source = from.addresses.find((address) => address.family === destination.family);
-    if (source !== undefined) return { from: source, to: destination };
+    const { family } = destination;
+    const source = from.addresses.find((address) => address.family === family);
+    if (source !== undefined && !pairs.has(family)) pairs.set(family, { from: source, to: destination });
   }
-  throw new CommandError(`${from.name} and ${to.name} have no address family in common`);
+  const [first, ...others] = pairs.values();
+  if (first === undefined) throw new CommandError(`${from.name} and ${to.name} have no address family in common`);
+  return [first, ...others];
 }
 
 function firstOfWorkload(world: World, namespace: string, name: string): Pod | undefined {

@@ -1,9 +1,17 @@
 // `moat sandbox`: pods of manifests as network namespaces on this machine, up for as long as one likes.
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Address } from '#net/address.ts';
 import { connectSandbox, downSandbox, type SandboxClient } from '#sandbox/client.ts';
 import { printDiagnostics } from './input.ts';
-import { inputOptions, outputOption, type PortOption, parseAddresses, parsePorts } from './options.ts';
+import {
+  type InputOptions,
+  inputOptions,
+  manifestOptions,
+  outputOption,
+  type PortOption,
+  parseAddresses,
+  parsePorts,
+} from './options.ts';
 import { print, printJson } from './output.ts';
 import { printProbe } from './probe-output.ts';
 import { probeNow } from './probe-packets.ts';
@@ -36,6 +44,7 @@ function defineUp(command: Command, done: Done): void {
   const added = subcommand(command, 'up', 'bring the pods of manifests up, and follow changes of the files');
   outputOption(inputOptions(added), ['text', 'json'])
     .option('--nodes <count>', 'nodes, where the manifests declare none', parseCount, 2)
+    .addOption(new Option('--datapath <name>', 'what enforces the policies').choices(['ebpf']).default('ebpf'))
     .option('--detach', 'return once it is up, and leave it up', false)
     .action(async (options: UpOptions) => {
       await up(options);
@@ -43,9 +52,11 @@ function defineUp(command: Command, done: Done): void {
     });
 }
 
+type ApplyOptions = Named & Omit<InputOptions, 'ipblockPods'>;
+
 function defineApply(command: Command, done: Done): void {
   const added = subcommand(command, 'apply', 'add or replace objects in a sandbox that is up');
-  outputOption(inputOptions(added), ['text', 'json']).action(async (options: UpOptions) => {
+  outputOption(manifestOptions(added), ['text', 'json']).action(async (options: ApplyOptions) => {
     const change = await inSandbox(options, (client) => client.apply(options.filename, { lenient: options.lenient }));
     printDiagnostics(change.diagnostics, options.output);
     if (options.output === 'json') printJson(change);

@@ -23,12 +23,11 @@ export async function tableText(
     head: [...head],
     colWidths,
     wordWrap: true,
-    wrapOnWordBoundary: rows.every((row) => row.every((cell, column) => fits(cell, colWidths[column] ?? 0))),
     chars: NO_LINES,
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [], compact: true },
   };
   const table = new CliTable(options);
-  table.push(...rows.map((row) => [...row]));
+  table.push(...rows.map((row) => row.map((cell, column) => breakable(cell, colWidths[column] ?? 1))));
   return table
     .toString()
     .split('\n')
@@ -48,9 +47,9 @@ function columnWidths(rows: readonly (readonly string[])[], width: number): numb
   return widths;
 }
 
-/** False where a word is longer than its column: the library would cut it short, so it must break it instead. */
-function fits(cell: string, width: number): boolean {
-  return cell.split(' ').every((word) => word.length <= width);
+/** Words longer than their column in pieces that fit: the library breaks at spaces alone, and would cut them short. */
+function breakable(cell: string, width: number): string {
+  return cell.replaceAll(new RegExp(`\\S{${width}}(?=\\S)`, 'g'), '$& ');
 }
 
 function sum(values: readonly number[]): number {

@@ -8,7 +8,7 @@ import type { Change, SandboxEvent, SandboxProbe, SandboxStatus } from './api.ts
 import type { ControlMessage, ControlRequest, Refusal } from './control.ts';
 import { InvalidInputError, SandboxError } from './error.ts';
 import { checkInstanceName, statePaths } from './names.ts';
-import { type Leftovers, readOwner, release, removeLeftovers } from './owner.ts';
+import { type Leftovers, readOwner, release, removeLeftovers, requireRoot } from './owner.ts';
 import type { ProbeResult } from './probe.ts';
 
 type Ask = ControlRequest extends infer R ? (R extends ControlRequest ? Omit<R, 'id'> : never) : never;
@@ -21,6 +21,7 @@ type Pending = {
 /** Connects to a sandbox that is up. Throws SandboxError where none of that name is. */
 export async function connectSandbox(name: string): Promise<SandboxClient> {
   const { control } = statePaths(checkInstanceName(name));
+  requireRoot();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const socket = connect(control);
   socket.once('connect', resolve);
@@ -36,7 +37,9 @@ export type Downed = { readonly kind: 'down' | 'absent' } | ({ readonly kind: 'l
 
 /** Ends a sandbox, whoever holds it; where its process is dead, removes what it left. */
 export async function downSandbox(name: string): Promise<Downed> {
-  if (readOwner(checkInstanceName(name)) !== null) {
+  checkInstanceName(name);
+  requireRoot();
+  if (readOwner(name) !== null) {
     const client = await connectSandbox(name);
     await client.down();
     client.close();

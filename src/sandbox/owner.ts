@@ -16,6 +16,12 @@ export type Leftovers = {
   readonly pins: boolean;
 };
 
+/** Throws where this process is not root: nothing of a sandbox can be made, seen or removed then. */
+export function requireRoot(): void {
+  if (process.getuid?.() === 0) return;
+  throw new SandboxError('root', 'a sandbox makes network namespaces, which needs root', 'run it with sudo');
+}
+
 /** Takes the name for this process. Throws where a live process has it. Call `removeLeftovers` next. */
 export function claim(instance: string): StatePaths {
   const paths = statePaths(checkInstanceName(instance));

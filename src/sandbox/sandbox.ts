@@ -27,7 +27,7 @@ import { Fleet } from './fleet.ts';
 import type { StatePaths } from './names.ts';
 import { SandboxNetwork } from './network.ts';
 import { ObjectStore } from './objects.ts';
-import { claim, release, removeLeftovers } from './owner.ts';
+import { claim, release, removeLeftovers, requireRoot } from './owner.ts';
 import { type ProbeGear, type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
 import type { PacketEnd } from './probe-tasks.ts';
 import { SharedSockets } from './shared-sockets.ts';
@@ -35,9 +35,7 @@ import { PacketStream } from './stream.ts';
 
 /** Brings a sandbox up, after removing what a crashed one of the same name left. Throws SandboxError. */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
-  if (process.getuid?.() !== 0) {
-    throw new SandboxError('root', 'a sandbox makes network namespaces, which needs root', 'run it with sudo');
-  }
+  requireRoot();
   const paths = claim(options.name);
   const sandbox = new Sandbox(options, paths);
   try {
