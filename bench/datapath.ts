@@ -2,11 +2,14 @@
 // standard output; progress on standard error.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import { type Comparison, compareSlots, type Figure, parseSlots } from './slots.ts';
+import type { Sandbox } from '#sandbox/sandbox.ts';
+import { measureChanges } from './change.ts';
+import { type Comparison, compareSlots, type Figure, parseSlots, quantile } from './slots.ts';
 import { type Pair, pairArgument, startPlainWorld, startPolicyWorld } from './worlds.ts';
 
 const SLOTS = Number(process.env.MOAT_BENCH_SLOTS ?? 100);
 const SLOT_MS = 20;
+const CHANGES = 50;
 /** Both ends run on this one. */
 const CPU = 1;
 const POLICIES = [2, 1000] as const;
@@ -53,6 +56,17 @@ function print(figure: Figure): void {
   process.stdout.write(`${JSON.stringify(figure)}\n`);
 }
 
+async function printChanges(sandbox: Sandbox, policies: number): Promise<void> {
+  process.stderr.write(`bench: a changed policy among ${policies}\n`);
+  const times = await measureChanges(sandbox, CHANGES);
+  for (const [kind, values] of Object.entries(times)) {
+    for (const share of [0.5, 0.99]) {
+      const name = `policy change to first packet ${kind}, ${policies} policies, p${share * 100}`;
+      print({ name, value: Number(quantile(values, share).toFixed(2)), unit: 'ms', baseline: null, ratio: null });
+    }
+  }
+}
+
 async function main(): Promise<void> {
   buildTraffic();
   const plain = await startPlainWorld();
@@ -70,6 +84,7 @@ async function main(): Promise<void> {
       const value = Math.max(...nodes.map((node) => node.agent?.memoryMb ?? Number.NaN));
       const name = `agent memory, ${POLICIES[index]} policies`;
       print({ name, value, unit: 'MB resident', baseline: null, ratio: null });
+      await printChanges(sandbox, POLICIES[index] ?? 0);
     }
   } finally {
     for (const { sandbox } of worlds) await sandbox.down();
