@@ -86,10 +86,12 @@ function findAgents(instance: string): readonly number[] {
   return found;
 }
 
-/** Field 22 of /proc/PID/stat. The second field may hold spaces and brackets: count from its end. */
+/** Field 22 of /proc/PID/stat; null for a process that is dead, be it that nobody has collected it yet. */
 function startedTicks(pid: number): string | null {
   const stat = readProcFile(`/proc/${pid}/stat`);
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  // The second field may hold spaces and brackets: count from its end.
+  const [state, ...fields] = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
+  return state === 'Z' || state === 'X' ? null : (fields[18] ?? null);
 }
 
 /** Null where the process has ended. */
