@@ -1,7 +1,7 @@
 // Which of many denied connections the demo explains, and what the kernel's rule ids stand for.
 import type { NamedRule } from '#agent/protocol.ts';
 import type { Direction } from '#policy/model.ts';
-import type { ProbeRow } from './probe-output.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 
 /** A denied connection with the rule that its packet's event named, and that rule's places in the manifests. */
 export type Denied = {

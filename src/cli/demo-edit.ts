@@ -10,8 +10,8 @@ import { protocolNumber, TCP } from '#net/protocol.ts';
 import type { Rule, RuleId } from '#policy/model.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { PodKey, Semantics, World } from '#policy/world.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { planOf } from './plan.ts';
-import type { ProbeRow } from './probe-output.ts';
 
 /** An edit that takes `rule` away, and the connection that it allowed. */
 export type Edit = {

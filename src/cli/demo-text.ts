@@ -1,10 +1,11 @@
 // The demo's stages as text for people.
 import type { World } from '#policy/world.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import type { Denied, DeniedPlace } from './demo-denied.ts';
 import type { Cut } from './demo-live.ts';
 import { legend, matrixText } from './matrix.ts';
 import { outputWidth, styled } from './output.ts';
-import { groupIn, type ProbeRow } from './probe-output.ts';
+import { groupIn } from './probe-output.ts';
 
 /** A heading with a rule under it. */
 export function stage(title: string): string {

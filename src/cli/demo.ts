@@ -4,6 +4,7 @@ import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import { renderDiagnostic } from '#policy/render.ts';
 import type { Semantics } from '#policy/world.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
 import { copyManifests, type ManifestCopy } from './demo-copy.ts';
 import { type Denied, pickDenied } from './demo-denied.ts';
@@ -15,7 +16,6 @@ import { readInput } from './input.ts';
 import { whileUp } from './interrupt.ts';
 import { type InputOptions, inputOptionsOr, outputOption, semanticsOf } from './options.ts';
 import { print, printJson } from './output.ts';
-import type { ProbeRow } from './probe-output.ts';
 import { probeNow } from './probe-packets.ts';
 
 type Options = InputOptions & { readonly output: 'text' | 'json'; readonly once: boolean; readonly name: string };

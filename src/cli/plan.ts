@@ -2,13 +2,11 @@
 import { diffWorlds } from '#cluster/world/diff.ts';
 import { Compiler } from '#compile/compiler.ts';
 import type { Plan } from '#compile/plan.ts';
-import type { Semantics, World } from '#policy/world.ts';
-
-const EMPTY: World = { namespaces: new Map(), nodes: new Map(), pods: new Map(), policies: new Map() };
+import { EMPTY_WORLD, type Semantics, type World } from '#policy/world.ts';
 
 /** Compiles the world from nothing. */
 export function planOf(world: World, semantics: Semantics): Plan {
   const compiler = new Compiler({ semantics, isLocal: () => true });
-  compiler.apply(diffWorlds(EMPTY, world));
+  compiler.apply(diffWorlds(EMPTY_WORLD, world));
   return compiler.plan;
 }

@@ -1,23 +1,11 @@
 // What `probe` prints: the contract's rows as JSON, or a square of marks for each port.
 import type { SimulatedProbe } from '#datapath/reference/simulate.ts';
 import { ICMP, ICMPV6, protocolName } from '#net/protocol.ts';
-import type { Direction, RuleId } from '#policy/model.ts';
 import type { Verdict } from '#policy/verdict.ts';
 import type { PodKey, World } from '#policy/world.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { legend, matrixText } from './matrix.ts';
 import { outputWidth, print, printJson, styled } from './output.ts';
-
-/** One connection that was tried. `port` of an ICMP echo request is type × 256 + code. */
-export type ProbeRow = {
-  readonly from: string;
-  readonly to: string;
-  readonly protocol: string;
-  readonly port: number;
-  readonly verdict: Verdict;
-  readonly rule: { readonly egress: RuleId | null; readonly ingress: RuleId | null };
-  readonly decidedBy: Direction | null;
-  readonly reason?: string;
-};
 
 /** A simulated probe as a row. A reason is said only where it is not plainly the policy's: as packets say it. */
 export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): ProbeRow {

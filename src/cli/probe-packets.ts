@@ -5,10 +5,10 @@ import type { SandboxProbe } from '#sandbox/api.ts';
 import { downSandbox } from '#sandbox/client.ts';
 import { listInstances, readOwner } from '#sandbox/owner.ts';
 import type { ProbeResult } from '#sandbox/probe.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
 import { CommandError } from './errors.ts';
 import { whileUp } from './interrupt.ts';
-import type { ProbeRow } from './probe-output.ts';
 import { progressBar } from './progress.ts';
 
 const NAME = 'probe';

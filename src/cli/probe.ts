@@ -4,6 +4,7 @@ import { simulate } from '#datapath/reference/simulate.ts';
 import type { Address } from '#net/address.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
+import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { readInput } from './input.ts';
 import {
   type InputOptions,
@@ -16,7 +17,7 @@ import {
 } from './options.ts';
 import { planOf } from './plan.ts';
 import { worldProbes } from './probe-ends.ts';
-import { groupIn, type ProbeRow, printProbe, simulatedRow } from './probe-output.ts';
+import { groupIn, printProbe, simulatedRow } from './probe-output.ts';
 
 type Options = InputOptions & {
   readonly output: 'table' | 'json';

@@ -15,7 +15,9 @@ export async function statusText({ name, nodes, pods }: SandboxStatus): Promise<
   const nodeRows = nodes.map(({ name: node, agent, addresses }) => [
     node,
     addresses.join(' '),
-    agent === null ? 'agent is away; the kernel goes on enforcing' : `${agent.endpoints} pods, ${agent.rules} rules`,
+    agent === null
+      ? 'agent is away; the kernel goes on enforcing'
+      : `${agent.endpoints} addresses, ${agent.rules} rules`,
     agent === null ? '' : `${Math.round(agent.memoryMb)} MB`,
     agent?.problem ?? '',
   ]);

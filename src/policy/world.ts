@@ -55,6 +55,14 @@ export type World = {
   readonly policies: ReadonlyMap<PolicyKey, Policy>;
 };
 
+/** Nothing at all: what a world is told from that is new to whoever is told. */
+export const EMPTY_WORLD: World = {
+  namespaces: new Map(),
+  nodes: new Map(),
+  pods: new Map(),
+  policies: new Map(),
+};
+
 /** One change; null value = gone. */
 export type WorldEvent =
   | { readonly kind: 'namespace'; readonly name: string; readonly value: Namespace | null }

@@ -1,13 +1,6 @@
 // Changes of a world as people hear of them.
 import type { World, WorldEvent } from '#policy/world.ts';
 
-export const EMPTY_WORLD: World = {
-  namespaces: new Map(),
-  nodes: new Map(),
-  pods: new Map(),
-  policies: new Map(),
-};
-
 /** `networkpolicy added: shop/allow-web`, one line a change. */
 export function describeChanges(before: World, events: readonly WorldEvent[]): readonly string[] {
   return events.map((event) => {

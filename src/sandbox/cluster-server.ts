@@ -5,8 +5,7 @@ import { writeLine } from '#agent/json-lines.ts';
 import { listenPrivately } from '#agent/listen.ts';
 import type { SourceMessage } from '#agent/protocol.ts';
 import { diffWorlds } from '#cluster/world/diff.ts';
-import type { World, WorldEvent } from '#policy/world.ts';
-import { EMPTY_WORLD } from './changes.ts';
+import { EMPTY_WORLD, type World, type WorldEvent } from '#policy/world.ts';
 
 /** Holds the published world. Its revision grows by one with every change. */
 export class ClusterServer {

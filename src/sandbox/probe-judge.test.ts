@@ -61,6 +61,11 @@ check(
   'reject out in',
 );
 check(
+  'silence where a rule rejects is not proved',
+  { events: [OPENED, { ...DENIED, ingress: rule('in', 'reject') }] },
+  'missing',
+);
+check(
   'a drop for another reason than policy is no verdict',
   { events: [OPENED, { ...DENIED, reason: 'malformed' }] },
   'contradiction',

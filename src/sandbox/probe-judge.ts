@@ -69,6 +69,8 @@ function judgeDrop(evidence: Evidence, drop: FlowEvent): Judgement {
   const rejected = deciding.action === 'reject';
   if (outcome.kind === 'failed' && !rejected)
     return { kind: 'contradiction', what: `${outcome.code} after a silent drop` };
+  if (rejected && outcome.kind === 'silent')
+    return { kind: 'missing', what: 'a drop by a rule that rejects, and no refusal' };
   if (elapsedMs < SILENCE_MS) return { kind: 'missing', what: 'a moment of silence' };
   const judged = drop.leg === 'egress' ? [evidence.egressNode] : [evidence.egressNode, evidence.ingressNode];
   const silent = silentNode(evidence, judged);
@@ -100,13 +102,13 @@ function seen(events: readonly FlowEvent[]): string {
   return kinds.length === 0 ? '(no event at all)' : `(only: ${kinds.join(', ')})`;
 }
 
-/** The contract's row. */
+/** One connection that was tried, by packets or by simulation, as JSON shows it. */
 export type ProbeRow = {
   readonly from: string;
   readonly to: string;
   /** `TCP`, `UDP`, `SCTP`, `ICMP`. */
   readonly protocol: string;
-  /** For ICMP: type << 8 | code. */
+  /** Of an ICMP echo request type × 256 + code. */
   readonly port: number;
   readonly verdict: Verdict;
   readonly rule: { readonly egress: RuleId | null; readonly ingress: RuleId | null };

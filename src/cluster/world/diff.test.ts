@@ -1,7 +1,7 @@
 // Events between worlds: they lead from one to the other, in an order that can be applied.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { World, WorldEvent } from '#policy/world.ts';
+import { EMPTY_WORLD, type World, type WorldEvent } from '#policy/world.ts';
 import { worldOf } from '#test/support/worlds.ts';
 import { diffWorlds } from './diff.ts';
 
@@ -62,8 +62,7 @@ test('diff: what changed is an event, and applying the events gives the other wo
 
 test('diff: from nothing, nodes and policies come before the pods, and go after them', () => {
   const full = worldOf(BEFORE);
-  const empty: World = { namespaces: new Map(), nodes: new Map(), pods: new Map(), policies: new Map() };
   const kinds = (events: readonly WorldEvent[]): string[] => [...new Set(events.map(({ kind }) => kind))];
-  assert.deepEqual(kinds(diffWorlds(empty, full)), ['namespace', 'node', 'policy', 'pod']);
-  assert.deepEqual(kinds(diffWorlds(full, empty)), ['pod', 'policy', 'node', 'namespace']);
+  assert.deepEqual(kinds(diffWorlds(EMPTY_WORLD, full)), ['namespace', 'node', 'policy', 'pod']);
+  assert.deepEqual(kinds(diffWorlds(full, EMPTY_WORLD)), ['pod', 'policy', 'node', 'namespace']);
 });
