@@ -34,7 +34,12 @@ export async function startPolicyWorld(policies: number): Promise<{ sandbox: San
   const folder = mkdtempSync(join(tmpdir(), 'moat-bench-'));
   try {
     writeFileSync(join(folder, 'bench.json'), JSON.stringify(manifests(policies)));
-    const sandbox = await startSandbox({ name: `b${policies}x${process.pid}`, paths: [folder], nodes: 2, watch: false });
+    const sandbox = await startSandbox({
+      name: `b${policies}x${process.pid}`,
+      paths: [folder],
+      nodes: 2,
+      watch: false,
+    });
     return { sandbox, pairs: await pairsOf(sandbox, `moat-${policies}`) };
   } finally {
     rmSync(folder, { recursive: true });
