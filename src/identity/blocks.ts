@@ -1,7 +1,8 @@
 // Address blocks: every boundary that a CIDR atom or a node's pod block draws, and which atoms hold inside each.
 import { type Address, formatAddress } from '#net/address.ts';
-import { type Cidr, type CidrKey, cidrCovers, formatCidr, maskAddress } from '#net/cidr.ts';
+import { type Cidr, type CidrKey, formatCidr, maskAddress } from '#net/cidr.ts';
 import type { AtomNumber, CidrAtom } from './atoms.ts';
+import { PrefixTree } from './prefix-tree.ts';
 
 /** One prefix of the address space. `identity` is null until it has been given one. */
 export type Block = {
@@ -22,15 +23,16 @@ export type Place = { readonly atoms: readonly AtomNumber[]; readonly unknown: b
 
 const NOWHERE: Place = { atoms: [], unknown: false };
 
-export const ROOTS: readonly Cidr[] = [
-  { address: { family: 4, words: [0] }, length: 0 },
-  { address: { family: 6, words: [0, 0, 0, 0] }, length: 0 },
-];
+const ROOT4: Cidr = { address: { family: 4, words: [0] }, length: 0 };
+const ROOT6: Cidr = { address: { family: 6, words: [0, 0, 0, 0] }, length: 0 };
+export const ROOTS: readonly Cidr[] = [ROOT4, ROOT6];
 
 export class Blocks {
   readonly #byKey = new Map<CidrKey, Block>();
   /** Per family, the lengths in use with their blocks by masked address. */
   readonly #byLength = { 4: new Map<number, Map<string, Block>>(), 6: new Map<number, Map<string, Block>>() };
+
+  readonly #trees = { 4: new PrefixTree<Block>(ROOT4), 6: new PrefixTree<Block>(ROOT6) };
 
   constructor() {
     for (const cidr of ROOTS) this.#make(cidr, true);
@@ -75,7 +77,7 @@ export class Blocks {
 
   /** The blocks inside a CIDR, itself included. */
   inside(cidr: Cidr): Block[] {
-    return [...this.#byKey.values()].filter((block) => cidrCovers(cidr, block.cidr));
+    return this.#trees[cidr.address.family].inside(cidr);
   }
 
   /** What holds at an address, or in the part of a block that no longer block covers. */
@@ -107,6 +109,7 @@ export class Blocks {
     const key = formatCidr(cidr);
     const block: Block = { cidr, key, includes: new Set(), excepts: new Set(), podBlocks: 0, root, identity: null };
     this.#byKey.set(key, block);
+    this.#trees[cidr.address.family].set(cidr, block);
     const lengths = this.#byLength[cidr.address.family];
     const blocks = lengths.get(cidr.length) ?? new Map<string, Block>();
     lengths.set(cidr.length, blocks.set(maskedKey(cidr.address, cidr.length), block));
@@ -117,6 +120,7 @@ export class Blocks {
   #drop(block: Block): boolean {
     if (block.root || block.podBlocks > 0 || block.includes.size > 0 || block.excepts.size > 0) return false;
     this.#byKey.delete(block.key);
+    this.#trees[block.cidr.address.family].delete(block.cidr);
     const lengths = this.#byLength[block.cidr.address.family];
     const blocks = lengths.get(block.cidr.length);
     blocks?.delete(maskedKey(block.cidr.address, block.cidr.length));
