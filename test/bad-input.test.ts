@@ -177,6 +177,16 @@ test('--lenient takes an invalid policy as a cluster would, and never wider than
   assert.equal(rows.find(({ from, to }) => from === '192.0.2.1' && to === 'shop/one')?.verdict, 'deny');
 });
 
+test('--lenient isolates the namespace of a policy whose header is not understood', async () => {
+  const broken = policy('ingress:\n- {}', 'a+b');
+  const path = written('lenient header', { 'a.yaml': [broken, pod('one', '10.1.2.3')].join('\n---\n') });
+  const args = ['explain', '-f', path, '--from', '192.0.2.1', '--to', 'shop/one', '--port', '80'];
+  assertRefused(await run('./moat', args), [/error: NetworkPolicy shop\/a\+b: .*\n.*namespace shop is isolated/]);
+  const lenient = await run('./moat', [...args, '--lenient']);
+  assert.equal(lenient.code, 1, lenient.stderr);
+  assert.match(lenient.stdout, /isolated by NetworkPolicy shop\/not-understood-a-yaml-1/);
+});
+
 test('host bits in a CIDR are a warning, and the result stands', async () => {
   const path = written('host bits', { 'a.yaml': policy('ingress:\n- from:\n  - ipBlock: {cidr: 10.1.2.3/8}') });
   const { code, stderr } = await run('./moat', ['reach', '-f', path]);

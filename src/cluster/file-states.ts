@@ -11,6 +11,8 @@ export type FileState = {
   readonly signature: string;
   readonly objects: readonly SourceObject[];
   readonly diagnostics: readonly Diagnostic[];
+  /** False where parts of the content that the objects are from could not be read. */
+  readonly whole: boolean;
   /** When the file was first found missing or empty; null while it is there. */
   readonly awaySinceMs: number | null;
 };
@@ -71,24 +73,26 @@ function signatureOf({ ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
 type Content = { readonly name: string; readonly text: string; readonly signature: string };
 
 function readState({ name, text, signature }: Content, earlier: FileState | undefined): FileState {
-  const { objects, diagnostics } = parseManifest(text, name);
-  const broken = diagnostics.some(({ severity }) => severity === 'error');
-  if (!broken) return { signature, objects, diagnostics, awaySinceMs: null };
-  const kept = earlier?.objects ?? [];
+  const { objects, diagnostics, incomplete } = parseManifest(text, name);
+  // Where there is nothing from before, what can be read is better than nothing: policies may be among it.
+  const whole = !incomplete;
+  if (whole || earlier?.whole !== true) return { signature, objects, diagnostics, whole, awaySinceMs: null };
+  const kept = earlier.objects;
   const stale = staleFile(name, `${name} does not parse; ${countOf(kept)} that it held before stay in force`);
-  return { signature, objects: kept, diagnostics: [...diagnostics, stale], awaySinceMs: null };
+  return { signature, objects: kept, diagnostics: [...diagnostics, stale], whole: true, awaySinceMs: null };
 }
 
 function awayState(name: string, earlier: FileState | undefined, nowMs: number): FileState {
   const objects = earlier?.objects ?? [];
   const stale = staleFile(name, `${name} is missing or empty; ${countOf(objects)} that it held stay for now`);
-  return { signature: '', objects, diagnostics: [stale], awaySinceMs: earlier?.awaySinceMs ?? nowMs };
+  const { whole = false, awaySinceMs = null } = earlier ?? {};
+  return { signature: '', objects, diagnostics: [stale], whole, awaySinceMs: awaySinceMs ?? nowMs };
 }
 
 function unreadableState(name: string, reason: string, earlier: FileState | undefined): FileState {
   const objects = earlier?.objects ?? [];
   const stale = staleFile(name, `${name} can't be read (${reason}); ${countOf(objects)} that it held stay in force`);
-  return { signature: '', objects, diagnostics: [stale], awaySinceMs: null };
+  return { signature: '', objects, diagnostics: [stale], whole: earlier?.whole ?? false, awaySinceMs: null };
 }
 
 function countOf(objects: readonly SourceObject[]): string {

@@ -76,6 +76,23 @@ test('watch: a file that does not parse keeps its last good objects, is named, a
   await shows(watch, ['healed', 'b'], []);
 });
 
+test('watch: what can be read of a new file that is broken counts, until it can be read whole', async (t) => {
+  const { directory, watch } = scene(t);
+  writeFileSync(join(directory, 'c.yaml'), `a: b: c\n---\n${pod('c')}`);
+  await shows(watch, ['a', 'b', 'c'], ['yaml-syntax']);
+  writeFileSync(join(directory, 'c.yaml'), `a: b: c\n---\n${pod('d')}`);
+  await shows(watch, ['a', 'b', 'd'], ['yaml-syntax']);
+  writeFileSync(join(directory, 'c.yaml'), pod('e'));
+  await shows(watch, ['a', 'b', 'e'], []);
+});
+
+test('watch: a policy without a name counts as one that isolates its namespace', async (t) => {
+  const { directory, watch } = scene(t);
+  const policy = 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: shop}\nspec: {}\n';
+  writeFileSync(join(directory, 'a.yaml'), policy);
+  await shows(watch, ['not-understood-a-yaml-1', 'b'], ['object-header']);
+});
+
 test('watch: a file that is away for a moment keeps its objects', async (t) => {
   const { directory, watch, changes } = scene(t);
   rmSync(join(directory, 'a.yaml'));

@@ -34,3 +34,20 @@ test('of two objects with one name in files the first counts, and the second is 
     ['object-duplicate'],
   );
 });
+
+test('of two policies with one name in one go neither counts: their namespace is isolated', () => {
+  const policy = (spec: object): SourceObject => {
+    const header = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy' };
+    return { ...header, namespace: 'shop', name: 'p', content: { ...header, spec }, origin: null };
+  };
+  const both = [policy({ podSelector: {}, ingress: [{}] }), policy({ podSelector: {} })];
+  for (const take of ['put', 'watch', 'replace'] as const) {
+    const store = new ObjectStore();
+    assert.deepEqual(
+      store[take](both).map((one) => one.code),
+      ['object-duplicate'],
+    );
+    const specs = store.all.map(({ content }) => (content as { spec: unknown }).spec);
+    assert.deepEqual(specs, [{ podSelector: {}, policyTypes: ['Ingress', 'Egress'] }]);
+  }
+});

@@ -12,22 +12,24 @@ export class ObjectStore {
     return [...this.#objects.values()];
   }
 
-  /** Adds or replaces objects. */
-  put(objects: readonly SourceObject[]): void {
-    for (const object of objects) this.#objects.set(objectKey(object), object);
+  /** Adds or replaces objects. Returns what is wrong with the set as a whole, as `watch` does. */
+  put(objects: readonly SourceObject[]): readonly Diagnostic[] {
+    const inventory = takeInventory(objects);
+    for (const object of inventory.objects) this.#objects.set(objectKey(object), object);
+    return inventory.diagnostics;
   }
 
   /** Replaces everything. */
-  replace(objects: readonly SourceObject[]): void {
+  replace(objects: readonly SourceObject[]): readonly Diagnostic[] {
     this.#objects = new Map();
     this.#watched = new Map();
-    this.put(objects);
+    return this.put(objects);
   }
 
   /**
    * Takes what the watched files hold now. An object that a file has changed replaces one that was applied; one that
    * no file holds any more goes. Returns what is wrong with the set as a whole: of two objects with one name the
-   * first counts.
+   * first counts, and of two policies the isolation alone.
    */
   watch(objects: readonly SourceObject[]): readonly Diagnostic[] {
     const inventory = takeInventory(objects);

@@ -121,22 +121,12 @@ export class Sandbox {
 
   /** As `apply`, of objects that somebody has read already. */
   async applyObjects(objects: readonly SourceObject[]): Promise<Change> {
-    return await this.#inTurn(() =>
-      this.#become(() => {
-        this.#store.put(objects);
-        return [];
-      }),
-    );
+    return await this.#inTurn(() => this.#become(() => this.#store.put(objects)));
   }
 
   /** Replaces all objects: what is not among them goes. */
   async setObjects(objects: readonly SourceObject[]): Promise<Change> {
-    return await this.#inTurn(() =>
-      this.#become(() => {
-        this.#store.replace(objects);
-        return [];
-      }),
-    );
+    return await this.#inTurn(() => this.#become(() => this.#store.replace(objects)));
   }
 
   /** Probes every pair of pods, and the named outside addresses, by real packets. */

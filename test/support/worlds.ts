@@ -15,7 +15,9 @@ export function objectsOf(yaml: string, file = 'world.yaml'): readonly SourceObj
 
 /** What is built from a text, mistakes and all. */
 export function buildOf(yaml: string, options: Partial<BuildOptions> = {}): Built {
-  return buildWorld(objectsOf(yaml), { ...DEFAULT_BUILD, ...options });
+  const { objects, diagnostics } = parseManifest(yaml, 'world.yaml');
+  const built = buildWorld(objects, { ...DEFAULT_BUILD, ...options });
+  return { ...built, diagnostics: [...diagnostics, ...built.diagnostics] };
 }
 
 /** The world of a text without errors. */

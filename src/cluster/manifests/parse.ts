@@ -5,20 +5,32 @@ import { childPath, type FieldPath, itemPath, type Origin, type SourceObject } f
 import { MANIFEST_CODES, type ManifestCode } from './diagnostics.ts';
 import { type DocumentError, parseDocuments } from './documents.ts';
 import { isClusterScoped } from './kinds.ts';
+import { consequence, mayBePolicy, standInFor } from './stand-in.ts';
 import type { Place, Tree } from './tree.ts';
 
 /** A file's objects in the order they stand in, and everything that is wrong with it. */
-export type ParsedFile = { readonly objects: readonly SourceObject[]; readonly diagnostics: readonly Diagnostic[] };
+export type ParsedFile = {
+  readonly objects: readonly SourceObject[];
+  readonly diagnostics: readonly Diagnostic[];
+  /** True where the file has something that is not among the objects, since it can't be read. */
+  readonly incomplete: boolean;
+};
 
 /** The objects of one file. `file` is its name as people know it; it is carried into every position. */
 export function parseManifest(text: string, file: string): ParsedFile {
   const { trees, errors } = parseDocuments(text);
-  const reader: Reader = { file, objects: [], diagnostics: errors.map((error) => documentDiagnostic(error, file)) };
+  const diagnostics = errors.map((error) => documentDiagnostic(error, file));
+  const reader: Reader = { file, objects: [], diagnostics, incomplete: errors.length > 0 };
   for (const tree of trees) if (tree.value !== null) readItem(reader, tree, { value: tree.value, list: null });
   return reader;
 }
 
-type Reader = { readonly file: string; readonly objects: SourceObject[]; readonly diagnostics: Diagnostic[] };
+type Reader = {
+  readonly file: string;
+  readonly objects: SourceObject[];
+  readonly diagnostics: Diagnostic[];
+  incomplete: boolean;
+};
 
 /** `list` is the XxxList that holds the item: it lends its kind and version to items that have none. */
 type Item = { readonly value: unknown; readonly list: { readonly apiVersion: string; readonly kind: string } | null };
@@ -39,7 +51,8 @@ function readItem(reader: Reader, tree: Tree, item: Item): void {
   const apiVersion = value.apiVersion ?? item.list?.apiVersion;
   if (typeof kind !== 'string' || kind === '' || typeof apiVersion !== 'string' || apiVersion === '') {
     const field = typeof kind === 'string' && kind !== '' ? 'apiVersion' : 'kind';
-    reportHeader(reader, line, { what: 'the object', field, found: field === 'kind' ? kind : apiVersion });
+    const found = field === 'kind' ? kind : apiVersion;
+    refuse(reader, tree, { line, what: 'the object', field, found, value, isPolicy: mayBePolicy(apiVersion, kind) });
     return;
   }
   if (kind.endsWith('List') && Array.isArray(value.items)) {
@@ -58,18 +71,22 @@ function readObject(reader: Reader, tree: Tree, { value, kind, apiVersion }: Hea
   const name = ownName(metadata);
   const namespace = metadata.namespace ?? '';
   const line = lineOfValue(tree, isFields(value.metadata) ? value.metadata : value);
+  const isPolicy = mayBePolicy(apiVersion, kind);
   if (name === null || name === '') {
     const at = origin.lines['metadata.name'] ?? line;
     if (kind.endsWith('List') && metadata.name === undefined) {
       report(reader, { code: 'object-header', line, message: `the ${kind} has neither a list in items nor a name` });
+      reader.incomplete = true;
       return;
     }
-    reportHeader(reader, at, { what: `the ${kind}`, field: 'metadata.name', found: metadata.name });
+    const found = metadata.name;
+    refuse(reader, tree, { line: at, what: `the ${kind}`, field: 'metadata.name', found, value, isPolicy });
     return;
   }
   if (typeof namespace !== 'string') {
     const at = origin.lines['metadata.namespace'] ?? line;
-    reportHeader(reader, at, { what: `the ${kind} "${name}"`, field: 'metadata.namespace', found: namespace });
+    const what = `the ${kind} "${name}"`;
+    refuse(reader, tree, { line: at, what, field: 'metadata.namespace', found: namespace, value, isPolicy });
     return;
   }
   const scoped = isClusterScoped(apiVersion, kind) ? '' : namespace === '' ? 'default' : namespace;
@@ -108,29 +125,36 @@ function lineOfValue(tree: Tree, value: unknown): number {
   return typeof value === 'object' && value !== null ? (tree.places.get(value)?.line ?? 1) : 1;
 }
 
-function documentDiagnostic(error: DocumentError, file: string): Diagnostic {
+function documentDiagnostic(error: DocumentError, file: string, more = ''): Diagnostic {
   const { code, line, message } = error;
-  return {
-    code,
-    severity: MANIFEST_CODES[code].severity,
-    object: '',
-    path: '',
-    file,
-    line,
-    message,
-    hint: HINTS[code] ?? '',
-  };
+  const hint = `${HINTS[code] ?? ''}${more}`;
+  return { code, severity: MANIFEST_CODES[code].severity, object: '', path: '', file, line, message, hint };
 }
 
-function report(reader: Reader, error: DocumentError): void {
-  reader.diagnostics.push(documentDiagnostic(error, reader.file));
+function report(reader: Reader, error: DocumentError, more = ''): void {
+  reader.diagnostics.push(documentDiagnostic(error, reader.file, more));
 }
 
-function reportHeader(reader: Reader, line: number, header: { what: string; field: string; found: unknown }): void {
-  const { what, field, found } = header;
+/** An object whose header can't be understood. `isPolicy`: it may be a NetworkPolicy. */
+type Refused = {
+  readonly line: number;
+  readonly what: string;
+  readonly field: string;
+  readonly found: unknown;
+  readonly value: Fields;
+  readonly isPolicy: boolean;
+};
+
+/** Names what is missing. The object is left out; in the place of a policy its namespace is isolated. */
+function refuse(reader: Reader, tree: Tree, refused: Refused): void {
+  const { line, what, field, found, value, isPolicy } = refused;
   const absent = isAbsent(found) || found === '';
   const message = absent ? `${what} has no ${field}` : `${field} of ${what} is ${describe(found)}, and must be text`;
-  report(reader, { code: 'object-header', line, message });
+  const origin = { file: reader.file, lines: collectLines(tree, value) };
+  const standIn = isPolicy ? standInFor(value, origin) : null;
+  report(reader, { code: 'object-header', line, message }, isPolicy ? consequence(standIn) : '');
+  if (standIn === null) reader.incomplete = true;
+  else reader.objects.push(standIn);
 }
 
 const HINTS: Partial<Readonly<Record<ManifestCode, string>>> = {

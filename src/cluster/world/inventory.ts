@@ -1,7 +1,8 @@
 // The objects of an input, sorted by what Moat does with them: duplicates and kinds that it does not read are named.
-
+import { isDeepStrictEqual } from 'node:util';
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import { apiGroup, kindStanding } from '#cluster/manifests/kinds.ts';
+import { consequence, isolating, mayBePolicy, nameStanding, standInFor } from '#cluster/manifests/stand-in.ts';
 import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
 import { fieldsOf, show } from '#policy/fields.ts';
 import { childPath, lineOf, type SourceObject } from '#policy/object.ts';
@@ -16,24 +17,28 @@ export type Inventory = {
   readonly diagnostics: readonly Diagnostic[];
 };
 
-/** Sorts the objects. Of two objects with one name the first stays. */
+/**
+ * Sorts the objects. Of two objects with one name the first stays. But a NetworkPolicy that can't be told from another
+ * one, or whose header can't be understood, isolates its namespace: whatever was meant, nothing more is let through.
+ */
 export function takeInventory(input: readonly SourceObject[]): Inventory {
   const byKey = new Map<string, SourceObject>();
   const foreign = new Map<string, SourceObject[]>();
   const diagnostics: Diagnostic[] = [];
   for (const object of input) {
     const standing = kindStanding(object.apiVersion, object.kind);
-    if (standing === 'misspelt') diagnostics.push(misspeltKind(object));
-    if (standing === 'foreign') remember(foreign, `${object.apiVersion}/${object.kind}`, object);
-    if (standing !== 'read') continue;
-    const badName = nameFault(object);
-    if (badName !== null) diagnostics.push(badName);
-    if (badName?.severity === 'error') continue;
-    diagnostics.push(...metadataFaults(object));
-    const key = objectKey(object);
-    const first = byKey.get(key);
-    if (first === undefined) byKey.set(key, object);
-    else diagnostics.push(duplicate(first, object));
+    if (standing === 'foreign') {
+      remember(foreign, `${object.apiVersion}/${object.kind}`, object);
+      continue;
+    }
+    const fault = standing === 'misspelt' ? misspeltKind(object) : nameFault(object);
+    if (fault?.severity === 'error') {
+      const refused = refuse(object, fault);
+      diagnostics.push(refused.fault);
+      if (refused.standIn !== null) diagnostics.push(...addTo(byKey, refused.standIn));
+    } else {
+      diagnostics.push(...(fault === null ? [] : [fault]), ...metadataFaults(object), ...addTo(byKey, object));
+    }
   }
   const unknownKinds = [...foreign.values()].map(summarise);
   return {
@@ -41,6 +46,29 @@ export function takeInventory(input: readonly SourceObject[]): Inventory {
     unknownKinds,
     diagnostics: [...diagnostics, ...[...foreign.values()].map(foreignKind)],
   };
+}
+
+type Refused = { readonly fault: Diagnostic; readonly standIn: SourceObject | null };
+
+function refuse({ apiVersion, kind, content, origin }: SourceObject, fault: Diagnostic): Refused {
+  if (!mayBePolicy(apiVersion, kind)) return { fault, standIn: null };
+  const standIn = standInFor(fieldsOf(content), origin);
+  return { fault: { ...fault, hint: `${fault.hint}${consequence(standIn)}` }, standIn };
+}
+
+/** Puts an object under its name; says so where the name is taken. */
+function addTo(byKey: Map<string, SourceObject>, object: SourceObject): readonly Diagnostic[] {
+  const key = objectKey(object);
+  const first = byKey.get(key);
+  if (first === undefined) {
+    byKey.set(key, object);
+    return [];
+  }
+  const found = duplicate(first, object);
+  if (object.kind !== 'NetworkPolicy' || isDeepStrictEqual(first.content, object.content)) return [found];
+  const both = isolating(first.namespace, first.name, first.origin);
+  byKey.set(key, both);
+  return [{ ...found, hint: `${found.hint}${consequence(both)}` }];
 }
 
 /** `group/Kind/namespace/name`: what makes two objects the same one, whatever their version. */
@@ -96,12 +124,11 @@ function misspeltKind(object: SourceObject): Diagnostic {
   });
 }
 
-const SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
-const HARMLESS = /^[A-Za-z0-9_][-A-Za-z0-9_.]*$/;
-
-/** Names become part of rule ids, keys and paths: one that could be taken for something else is not let in. */
+/** The worse of the two, where both are bad. */
 function nameFault(object: SourceObject): Diagnostic | null {
-  return nameFaultIn(object, 'name', 253) ?? (object.namespace === '' ? null : nameFaultIn(object, 'namespace', 63));
+  const name = nameFaultIn(object, 'name');
+  const namespace = object.namespace === '' ? null : nameFaultIn(object, 'namespace');
+  return namespace?.severity === 'error' ? namespace : (name ?? namespace);
 }
 
 /** Fields of ObjectMeta. A misspelt one moves an object to another namespace, or takes its labels away. */
@@ -135,14 +162,13 @@ function metadataFaults(object: SourceObject): Diagnostic[] {
   );
 }
 
-function nameFaultIn(object: SourceObject, field: 'name' | 'namespace', longest: number): Diagnostic | null {
+function nameFaultIn(object: SourceObject, field: 'name' | 'namespace'): Diagnostic | null {
   const name = object[field];
-  const fits = name.length <= longest;
-  if (fits && SUBDOMAIN.test(name)) return null;
-  const safe = fits && HARMLESS.test(name);
+  const standing = nameStanding(field, name);
+  if (standing === 'valid') return null;
   return complainOf(object, `metadata.${field}`, {
-    code: safe ? 'object-name' : 'object-name-unsafe',
-    message: `${show(name)} is no valid ${field}${safe ? '' : '; the object is left out'}`,
+    code: standing === 'harmless' ? 'object-name' : 'object-name-unsafe',
+    message: `${show(name)} is no valid ${field}${standing === 'harmless' ? '' : '; the object is left out'}`,
     hint: 'Use lower-case letters, digits, "-" and ".", with a letter or digit at both ends.',
   });
 }
