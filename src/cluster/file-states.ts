@@ -4,6 +4,7 @@ import { MANIFEST_CODES } from '#cluster/manifests/diagnostics.ts';
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
+import { takeInventory } from './world/inventory.ts';
 
 /** One file: its last good objects, and what is wrong with it now. */
 export type FileState = {
@@ -74,12 +75,15 @@ type Content = { readonly name: string; readonly text: string; readonly signatur
 
 function readState({ name, text, signature }: Content, earlier: FileState | undefined): FileState {
   const { objects, diagnostics, incomplete } = parseManifest(text, name);
+  // An object under another kind, name or namespace is gone from its own: a slip of the pen must not end a policy.
+  const misread = takeInventory(objects).diagnostics.filter(({ severity }) => severity === 'error');
+  const whole = !incomplete && misread.length === 0;
   // Where there is nothing from before, what can be read is better than nothing: policies may be among it.
-  const whole = !incomplete;
   if (whole || earlier?.whole !== true) return { signature, objects, diagnostics, whole, awaySinceMs: null };
   const kept = earlier.objects;
-  const stale = staleFile(name, `${name} does not parse; ${countOf(kept)} that it held before stay in force`);
-  return { signature, objects: kept, diagnostics: [...diagnostics, stale], whole: true, awaySinceMs: null };
+  const what = incomplete ? 'does not parse' : 'is not valid';
+  const stale = staleFile(name, `${name} ${what}; ${countOf(kept)} that it held before stay in force`);
+  return { signature, objects: kept, diagnostics: [...diagnostics, ...misread, stale], whole: true, awaySinceMs: null };
 }
 
 function awayState(name: string, earlier: FileState | undefined, nowMs: number): FileState {

@@ -51,6 +51,33 @@ test('watch: an edit is seen, and only once', async (t) => {
   assert.equal(changes.length, 1);
 });
 
+/** What a slip of the pen makes of a policy, and how it is named. */
+const SLIPS: readonly (readonly [string, string, string])[] = [
+  ['kind: NetworkPolicy', 'kind: NetworkPolicie', 'kind-unknown'],
+  ['name: p', 'name: "p+"', 'object-name-unsafe'],
+  ['namespace: shop', 'namespcae: shop', 'metadata-field'],
+];
+
+for (const [right, wrong, code] of SLIPS) {
+  test(`watch: a policy with "${wrong}" stays in force as it was`, async (t) => {
+    const { directory, watch } = scene(t);
+    const policy =
+      'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: shop}\nspec: {}\n';
+    writeFileSync(join(directory, 'a.yaml'), policy);
+    const kinds = (): string =>
+      watch
+        .current()
+        .objects.map(({ kind, namespace }) => `${kind} ${namespace}`)
+        .join(', ');
+    await shows(watch, ['p', 'b'], []);
+    writeFileSync(join(directory, 'a.yaml'), policy.replace(right, wrong));
+    await shows(watch, ['p', 'b'], [code, 'file-stale']);
+    assert.equal(kinds(), 'NetworkPolicy shop, Pod default');
+    writeFileSync(join(directory, 'a.yaml'), policy);
+    await shows(watch, ['p', 'b'], []);
+  });
+}
+
 test('watch: a save by rename is an edit', async (t) => {
   const { directory, watch } = scene(t);
   writeFileSync(join(directory, '.a.yaml.swp'), pod('renamed'));
