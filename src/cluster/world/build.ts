@@ -61,12 +61,21 @@ function findNamespaces(objects: readonly SourceObject[]): Part<ReadonlyMap<stri
   return { value, diagnostics };
 }
 
+/** Objects never change, so what became of one is kept: a live edit of one policy does not read a thousand others again. */
+const LOWERED = new WeakMap<SourceObject, ReturnType<typeof lowerNetworkPolicy>>();
+
+function lowerOnce(object: SourceObject): ReturnType<typeof lowerNetworkPolicy> {
+  const lowered = LOWERED.get(object) ?? lowerNetworkPolicy(object);
+  LOWERED.set(object, lowered);
+  return lowered;
+}
+
 function findPolicies(objects: readonly SourceObject[]): Part<ReadonlyMap<PolicyKey, Policy>> {
   const value = new Map<PolicyKey, Policy>();
   const diagnostics: Diagnostic[] = [];
   for (const object of objects) {
     if (object.kind !== 'NetworkPolicy') continue;
-    const lowered = lowerNetworkPolicy(object);
+    const lowered = lowerOnce(object);
     diagnostics.push(...lowered.diagnostics);
     if (lowered.value !== null) value.set(lowered.value.key, lowered.value);
   }
