@@ -132,14 +132,39 @@ test('explain names both ends, the rule and its line as JSON', () => {
   assert.equal(found.ingress.tiers[0]?.policies.length, 3);
 });
 
-test('explain judges both address families where both ends have them', () => {
+/** Two pods with both families; only the policy of the first lets a in to b. */
+function twoFamilies(): string {
   const pod = (name: string, last: number): string =>
     `apiVersion: v1\nkind: Pod\nmetadata: {name: ${name}, labels: {app: ${name}}}\nspec: {containers: []}\n` +
     `status: {podIPs: [{ip: 10.0.0.${last}}, {ip: "fd00::${last}"}]}\n---\n`;
   const policy =
     'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: from-v4}\n' +
     'spec: {podSelector: {matchLabels: {app: b}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}\n';
-  const input = pod('a', 1) + pod('b', 2) + policy;
+  return pod('a', 1) + pod('b', 2) + policy;
+}
+
+test('probe says where the two address families of a pair have unlike verdicts', () => {
+  const ask = ['probe', '--datapath', 'simulate', '-f', '-', '-o', 'json', '--ports', '80/TCP'];
+  const run = moat(ask, twoFamilies());
+  assert.equal(run.code, 0, run.stderr);
+  assert.match(run.stderr, /one connection .* by the other address family, as default\/a → default\/b 80\/TCP: deny/);
+  assert.equal((JSON.parse(run.stdout) as Row[]).length, 2);
+});
+
+test('needs root: a ping between IPv6 pods is the same row by packets and by simulation', needsRoot, () => {
+  const pod = (name: string, address: string): string =>
+    `apiVersion: v1\nkind: Pod\nmetadata: {name: ${name}}\nstatus: {podIP: "${address}"}\n---\n`;
+  const rowsBy = (datapath: string): unknown => {
+    const ask = ['probe', '-f', '-', '-o', 'json', '--ports', 'ICMP', '--datapath', datapath];
+    const run = moat(ask, pod('a', 'fd00::1') + pod('b', 'fd00::2'));
+    assert.equal(run.code, 0, run.stderr);
+    return JSON.parse(run.stdout);
+  };
+  assert.deepEqual(rowsBy('ebpf'), rowsBy('simulate'));
+});
+
+test('explain judges both address families where both ends have them', () => {
+  const input = twoFamilies();
   const ask = ['explain', '-f', '-', '--from', 'default/a', '--to', 'default/b', '--port', '80'];
   const text = moat(ask, input);
   assert.equal(text.code, 0, text.stderr);

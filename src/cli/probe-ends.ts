@@ -1,5 +1,12 @@
 // Which connections `probe` tries: every pod to every pod, and named outside addresses, on every port asked for.
-import { DEFAULT_PORT, ownPorts, type Probe, type ProbeEnd, probePairs } from '#datapath/reference/simulate.ts';
+import {
+  DEFAULT_PORT,
+  ownPorts,
+  type Probe,
+  type ProbeEnd,
+  probePairs,
+  secondFamilyPairs,
+} from '#datapath/reference/simulate.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { ICMP, ICMPV6, protocolName } from '#net/protocol.ts';
 import type { Pod, World } from '#policy/world.ts';
@@ -11,17 +18,24 @@ export const ICMPV6_ECHO: number = 128 << 8;
 /** Which ports to try: those of the list everywhere, or, where it is null, on each pod those that it declares. */
 export type PortChoice = readonly PortOption[] | null;
 
+/** `second`: the same connections by the other family, where both ends have two. */
+export type WorldProbes = { readonly primary: readonly Probe[]; readonly second: readonly Probe[] };
+
 /** What to try between the pods of a world. Pods that have finished, or have no address, are left out. */
 export function worldProbes(
   world: World,
   options: { readonly ports: PortChoice; readonly external: readonly Address[] },
-): readonly Probe[] {
+): WorldProbes {
   const { external, ports } = options;
   const pods = [...world.pods.values()].filter(isThere).map((pod) => podEnd(pod, ports));
   const outside = external.map((address) => ({ name: formatAddress(address), addresses: [address] }));
-  const among = (sources: readonly ProbeEnd[], destinations: readonly ProbeEnd[]): readonly Probe[] =>
-    probePairs({ sources, destinations, ports: ports ?? [DEFAULT_PORT] });
-  return [...among(pods, [...pods, ...outside]), ...among(outside, pods)].map(withFamilysIcmp);
+  const asks = [
+    { sources: pods, destinations: [...pods, ...outside], ports: ports ?? [DEFAULT_PORT] },
+    { sources: outside, destinations: pods, ports: ports ?? [DEFAULT_PORT] },
+  ];
+  const primary = asks.flatMap(probePairs);
+  const second = asks.flatMap((ask) => secondFamilyPairs(ask, primary));
+  return { primary: primary.map(withFamilysIcmp), second: second.map(withFamilysIcmp) };
 }
 
 function isThere(pod: Pod): boolean {

@@ -30,8 +30,13 @@ export type ProbePrinting = {
   readonly groupOf: (end: string) => string;
 };
 
+/** What was tried: the rows, and the same connections by the other family where both ends have two. */
+export type Probed = { readonly rows: readonly ProbeRow[]; readonly secondFamily: readonly ProbeRow[] };
+
 /** Prints all rows. Squares that come out the same for several ports are drawn once. */
-export function printProbe(rows: readonly ProbeRow[], { output, perPort, groupOf }: ProbePrinting): void {
+export function printProbe({ rows, secondFamily }: Probed, { output, perPort, groupOf }: ProbePrinting): void {
+  const note = familyNote(rows, secondFamily);
+  if (note !== null) console.error(`moat: ${note}`);
   if (output === 'json') {
     printJson(rows);
     return;
@@ -48,6 +53,17 @@ export function printProbe(rows: readonly ProbeRow[], { output, perPort, groupOf
   }
   print(legend());
   print(totals(rows));
+}
+
+/** A row speaks for one address family. Where the other has another verdict, that must not go unsaid. */
+function familyNote(rows: readonly ProbeRow[], secondFamily: readonly ProbeRow[]): string | null {
+  const nameOf = (row: ProbeRow): string => `${row.from} → ${row.to} ${rowPort(row)}`;
+  const verdicts = new Map(rows.map((row) => [nameOf(row), row.verdict]));
+  const unlike = secondFamily.filter((row) => verdicts.get(nameOf(row)) !== row.verdict);
+  const [first] = unlike;
+  if (first === undefined) return null;
+  const count = unlike.length === 1 ? 'one connection' : `${unlike.length} connections`;
+  return `${count} would end otherwise by the other address family, as ${nameOf(first)}: ${first.verdict}; explain tells both`;
 }
 
 /** Pods by their workload; other ends by themselves. */

@@ -5,7 +5,6 @@ import type { SandboxProbe } from '#sandbox/api.ts';
 import { downSandbox } from '#sandbox/client.ts';
 import { listInstances, readOwner } from '#sandbox/owner.ts';
 import type { ProbeResult } from '#sandbox/probe.ts';
-import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
 import { CommandError } from './errors.ts';
 import { whileUp } from './interrupt.ts';
@@ -23,7 +22,7 @@ export async function probeInSandbox(
   objects: readonly SourceObject[],
   semantics: Semantics,
   ask: Ask,
-): Promise<readonly ProbeRow[]> {
+): Promise<ProbeResult> {
   await removeDeadProbes();
   const start = (): Promise<Sandbox> =>
     startSandbox({
@@ -36,7 +35,7 @@ export async function probeInSandbox(
     });
   return await whileUp(start, async (sandbox) => {
     await sandbox.setObjects(objects);
-    return (await probeNow(sandbox, ask)).rows;
+    return await probeNow(sandbox, ask);
   });
 }
 

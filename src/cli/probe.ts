@@ -1,6 +1,6 @@
 // `moat probe`: every pod to every pod, and named outside addresses, by real packets or by simulation.
 import { type Command, Option } from 'commander';
-import { simulate } from '#datapath/reference/simulate.ts';
+import { type Probe, simulate } from '#datapath/reference/simulate.ts';
 import type { Address } from '#net/address.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
@@ -17,7 +17,7 @@ import {
 } from './options.ts';
 import { planOf } from './plan.ts';
 import { worldProbes } from './probe-ends.ts';
-import { groupIn, printProbe, simulatedRow } from './probe-output.ts';
+import { groupIn, type Probed, printProbe, simulatedRow } from './probe-output.ts';
 
 type Options = InputOptions & {
   readonly output: 'table' | 'json';
@@ -43,14 +43,14 @@ export function define(command: Command, done: (exitCode: number) => void): void
     .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])
     .action(async (options: Options) => {
       const { world, objects } = readInput(options);
-      const rows = options.datapath === 'simulate' ? simulatedRows(world, options) : await packetRows(objects, options);
-      printProbe(rows, { output: options.output, perPort: options.ports !== undefined, groupOf: groupIn(world) });
+      const found = options.datapath === 'simulate' ? simulated(world, options) : await byPackets(objects, options);
+      printProbe(found, { output: options.output, perPort: options.ports !== undefined, groupOf: groupIn(world) });
       done(0);
     });
 }
 
 /** Loaded only here: a simulation needs neither root nor the kernel's interfaces. */
-async function packetRows(objects: readonly SourceObject[], options: Options): Promise<readonly ProbeRow[]> {
+async function byPackets(objects: readonly SourceObject[], options: Options): Promise<Probed> {
   const { probeInSandbox } = await import('./probe-packets.ts');
   return await probeInSandbox(objects, semanticsOf(options), {
     ports: options.ports ?? null,
@@ -58,7 +58,9 @@ async function packetRows(objects: readonly SourceObject[], options: Options): P
   });
 }
 
-function simulatedRows(world: World, options: Options): readonly ProbeRow[] {
-  const probes = worldProbes(world, { ports: options.ports ?? null, external: options.external });
-  return simulate(planOf(world, semanticsOf(options)), probes).map(simulatedRow);
+function simulated(world: World, options: Options): Probed {
+  const { primary, second } = worldProbes(world, { ports: options.ports ?? null, external: options.external });
+  const plan = planOf(world, semanticsOf(options));
+  const rowsOf = (probes: readonly Probe[]): readonly ProbeRow[] => simulate(plan, probes).map(simulatedRow);
+  return { rows: rowsOf(primary), secondFamily: rowsOf(second) };
 }

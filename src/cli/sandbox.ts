@@ -78,9 +78,9 @@ function defineProbe(command: Command, done: Done): void {
     .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])
     .action(async (options: ProbeOptions) => {
       const ask = { ports: options.ports ?? null, externals: options.external };
-      const { rows } = await inSandbox(options, (client) => probeNow(client, ask));
+      const found = await inSandbox(options, (client) => probeNow(client, ask));
       const output = options.output === 'json' ? 'json' : 'table';
-      printProbe(rows, { output, perPort: options.ports !== undefined, groupOf: podPrefix });
+      printProbe(found, { output, perPort: options.ports !== undefined, groupOf: podPrefix });
       done(0);
     });
 }

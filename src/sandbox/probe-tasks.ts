@@ -1,7 +1,13 @@
 // The connections that a probe tries: which pairs, from which namespace, and which nodes must speak of each.
 
 import type { FlowEvent } from '#agent/protocol.ts';
-import { type Probe, type ProbeEnd, type ProbePort, probePairs } from '#datapath/reference/simulate.ts';
+import {
+  type Probe,
+  type ProbeEnd,
+  type ProbePort,
+  probePairs,
+  secondFamilyPairs,
+} from '#datapath/reference/simulate.ts';
 import { formatAddress } from '#net/address.ts';
 import { ICMP, ICMPV6 } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
@@ -59,18 +65,6 @@ export function makeTasks(ask: Ask): readonly Task[] {
       family: index < primary.length ? 'primary' : 'second',
       attempts: 0,
     };
-  });
-}
-
-/** The same pairs by the family that their rows don't use. */
-function secondFamilyPairs(ask: Ask, primary: readonly Probe[]): readonly Probe[] {
-  const names = (probe: Probe): string => `${probe.from} ${probe.to} ${probe.flow.from.family}`;
-  const used = new Set(primary.map(names));
-  return ([4, 6] as const).flatMap((family) => {
-    const only = (ends: readonly PacketEnd[]): readonly PacketEnd[] =>
-      ends.map((end) => ({ ...end, addresses: end.addresses.filter((address) => address.family === family) }));
-    const pairs = probePairs({ ...ask, sources: only(ask.sources), destinations: only(ask.destinations) });
-    return pairs.filter((probe) => !used.has(names(probe)));
   });
 }
 

@@ -213,7 +213,7 @@ class ProbeRun {
     const rules = new Map<string, NamedRule>();
     for (const task of this.#tasks) {
       const { from, to } = task.probe;
-      const about = { from, to, protocol: protocolName(task.port.protocol), port: task.port.port };
+      const about = { from, to, protocol: protocolName(task.port.protocol), port: task.probe.flow.port };
       const proof = this.#proofs.get(task.index);
       if (proof === undefined) errors.push({ ...about, message: this.#failures.get(task.index) ?? 'not tried' });
       else if (task.family === 'second') secondFamily.push({ ...about, ...rowOf(proof) });

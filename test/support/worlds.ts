@@ -3,15 +3,7 @@ import assert from 'node:assert/strict';
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import { type BuildOptions, type Built, buildWorld, DEFAULT_BUILD } from '#cluster/world/build.ts';
 import { type Address, parseAddress } from '#net/address.ts';
-import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
-
-/** The objects of a text that has no mistake. */
-export function objectsOf(yaml: string, file = 'world.yaml'): readonly SourceObject[] {
-  const { objects, diagnostics } = parseManifest(yaml, file);
-  assert.deepEqual(diagnostics, []);
-  return objects;
-}
 
 /** What is built from a text, mistakes and all. */
 export function buildOf(yaml: string, options: Partial<BuildOptions> = {}): Built {

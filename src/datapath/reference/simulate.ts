@@ -22,15 +22,18 @@ export type Probe = { readonly from: string; readonly to: string; readonly flow:
 
 export type SimulatedProbe = Probe & { readonly verdict: FlowVerdict };
 
+/** Which ends to try on which ports. */
+export type ProbeAsk = {
+  readonly sources: readonly ProbeEnd[];
+  readonly destinations: readonly ProbeEnd[];
+  readonly ports: readonly ProbePort[];
+};
+
 /**
  * Every source to every destination on every port; an end to itself is left out, as are pairs without a common
  * address family. Two ends of one pair use the first address of the destination whose family the source has.
  */
-export function probePairs(ask: {
-  readonly sources: readonly ProbeEnd[];
-  readonly destinations: readonly ProbeEnd[];
-  readonly ports: readonly ProbePort[];
-}): readonly Probe[] {
+export function probePairs(ask: ProbeAsk): readonly Probe[] {
   const probes: Probe[] = [];
   for (const source of ask.sources) {
     for (const destination of ask.destinations) {
@@ -42,6 +45,18 @@ export function probePairs(ask: {
     }
   }
   return probes;
+}
+
+/** The same pairs by the family that `primary` does not use, where both ends have it: policy can tell them apart. */
+export function secondFamilyPairs(ask: ProbeAsk, primary: readonly Probe[]): readonly Probe[] {
+  const names = (probe: Probe): string => `${probe.from} ${probe.to} ${probe.flow.from.family}`;
+  const used = new Set(primary.map(names));
+  return ([4, 6] as const).flatMap((family) => {
+    const only = (ends: readonly ProbeEnd[]): readonly ProbeEnd[] =>
+      ends.map((end) => ({ ...end, addresses: end.addresses.filter((address) => address.family === family) }));
+    const pairs = probePairs({ ...ask, sources: only(ask.sources), destinations: only(ask.destinations) });
+    return pairs.filter((probe) => !used.has(names(probe)));
+  });
 }
 
 /** What is tried where nobody says what. */
