@@ -154,6 +154,9 @@ __attribute__((noinline)) int judge(struct question *q)
 		if (base.action == ACTION_UNDECIDED || base.action == ACTION_PASS)
 			continue;
 		q->rule = base.rule;
+		/* Stands for a table that found no room. */
+		if (!base.rule)
+			return REASON_TABLE_ERROR;
 		if (base.action == ACTION_ALLOW)
 			return REASON_NONE;
 		return q->identity & IDENTITY_UNKNOWN ? REASON_PEER_UNKNOWN : REASON_POLICY;

@@ -93,7 +93,10 @@ class AgentLoop {
   #checkHooks(now: number): void {
     this.#checkedMs = now;
     const bad = this.#state.unhealthy.map(({ interfaceIndex, health }) => `${interfaceIndex} (${health})`);
-    const complaint = bad.length === 0 ? '' : `hooks are not in force, or not first, on interfaces ${bad.join(', ')}`;
+    const hooks = bad.length === 0 ? [] : [`hooks are not in force, or not first, on interfaces ${bad.join(', ')}`];
+    const { refusedTables } = this.#state;
+    const full = `the kernel has no room for ${refusedTables} port tables; the peers they are about are denied`;
+    const complaint = [...hooks, ...(refusedTables === 0 ? [] : [full])].join('; ');
     if (complaint !== this.#complaint && complaint !== '')
       this.#server.publish({ kind: 'problem', message: complaint });
     this.#complaint = complaint;

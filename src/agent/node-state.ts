@@ -17,6 +17,8 @@ export type NodeDatapath = Datapath & {
   settle(): void;
   counters(): { readonly drops: ReadonlyMap<DropReason, bigint> };
   health(interfaceIndex: number): HookHealth;
+  /** Port tables that the kernel had no room for: whom they are about is denied. */
+  readonly refusedTables: number;
 };
 
 /** Whether an interface's hooks stand, and ahead of every other program there. */
@@ -70,6 +72,11 @@ export class NodeState {
       return { interfaceIndex, health: this.#health(interfaceIndex) };
     });
     return all.filter(({ health }) => health !== 'first');
+  }
+
+  /** Port tables that the kernel had no room for. */
+  get refusedTables(): number {
+    return this.#datapath.refusedTables;
   }
 
   /** Brings changes into force: every later packet is judged by them. */

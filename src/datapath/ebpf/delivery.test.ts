@@ -2,15 +2,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
+import type { Interval, Step } from '#compile/plan.ts';
 import { attachTcx, closeObject } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { ICMPV6, TCP, UDP } from '#net/protocol.ts';
 import { frame } from '#test/support/frames.ts';
-import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
+import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
-import { PodBed, udpArrives } from '#test/support/pod-bed.ts';
+import { address, type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
-import { type Injected, inject } from './test-run.ts';
+import { type Injected, type Injection, inject } from './test-run.ts';
 
 describe('delivery and reports (root)', needsRoot, () => {
   let bed: PodBed;
@@ -22,7 +23,7 @@ describe('delivery and reports (root)', needsRoot, () => {
     datapath = openDatapath({
       instance: bed.prefix,
       node: 'node-a',
-      sizes: { ct_tcp: 256, ct_lru: 4096, drop_map: 8192 },
+      sizes: { ct_tcp: 256, ct_lru: 4096, drop_map: 8192, arena: 4096 },
       knobs: { dropRate: 500n, dropWindow: 100_000_000n },
     });
     for (const pod of bed.pods) datapath.attach(pod.link);
@@ -126,6 +127,29 @@ describe('delivery and reports (root)', needsRoot, () => {
     return result.events
       .filter((event) => event.kind === 'drop' && event.reason === 'policy')
       .map((event) => event.count);
+  }
+
+  it('denies by a port table that has no room in the kernel, and by nothing else', () => {
+    const [a, b] = [bed.pod(0), bed.pod(1)];
+    // A second with tokens for events.
+    datapath.moveClock(10);
+    const ports = Array.from({ length: 4096 }, (_, port) => interval(2 * port, 2 * port, 'allow', 1));
+    const five = (table: readonly Interval[]): Step[] => isolatingSet(5, 50, new Map([[6, table]]));
+    const all = [interval(0, 0xff_ffff, 'allow', 1)];
+    datapath.apply([...identitySteps(6, [a.v4]), ...five(ports), endpointStep(b.v4, { ingress: 5 }, b.name)]);
+    const [drop] = send({ sourcePort: 9, destinationPort: 2 }).events;
+    assert.deepEqual([drop?.reason, drop?.leg, datapath.refusedTables], ['table-error', 'ingress', 1]);
+    assert.notEqual(inject(datapath, toWorld(a)).verdict, 'drop', 'the node is not closed');
+    datapath.apply(five(all));
+    assert.deepEqual([send({ sourcePort: 10, destinationPort: 2 }).verdict, datapath.refusedTables], ['redirect', 0]);
+    datapath.apply([endpointStep(b.v4, {}, b.name)]);
+  });
+
+  function toWorld(pod: BedPod): Injection {
+    const ports = { sourcePort: 11, destinationPort: 2 };
+    const destination = address('198.51.100.1');
+    const bytes = frame({ source: pod.v4, destination, protocol: UDP, sourceMac: pod.link.mac, ...ports });
+    return { frame: bytes, hook: 'from-pod', interfaceIndex: pod.link.interfaceIndex };
   }
 
   it('adopts a connection older than its hooks where it is told to, for a time', () => {

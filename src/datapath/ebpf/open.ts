@@ -264,6 +264,11 @@ export class EbpfDatapath implements Datapath {
     return { events, lost: Number(since) };
   }
 
+  /** How many port tables found no room: whom they are about is denied until they do. */
+  get refusedTables(): number {
+    return this.#encoder.refusedTables;
+  }
+
   /** What the kernel programs counted since they were first loaded. */
   counters(): Counters {
     return readCounters(this.#map('counter_map'));
@@ -330,7 +335,7 @@ export class EbpfDatapath implements Datapath {
       await gracePeriod();
       await gracePeriod();
       if (this.#closed) return;
-      this.#encoder.limbo.finish(batch);
+      this.#encoder.finish(batch);
       this.#tables.flush();
     }
   }

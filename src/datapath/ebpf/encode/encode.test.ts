@@ -7,10 +7,11 @@ import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#te
 import { address } from '#test/support/pod-bed.ts';
 import { holds } from '#test/support/property.ts';
 import { ARENA_RECORD, CLASS_KEY, ENDPOINT, SET_LAYER, SET_SLOT, TABLE_ACTION } from './abi.gen.ts';
+import { tableRecords } from './arena.ts';
+import { classBytes } from './bytes.ts';
 import { Encoder } from './encoder.ts';
-import type { HashName, RecordName, Sink, WordName } from './sink.ts';
+import { type HashName, type RecordName, type Sink, StepOrderError, type WordName } from './sink.ts';
 import { bankExtent, Limbo, Space, TableFullError } from './space.ts';
-import { StepOrderError, tableRecords } from './tables.ts';
 
 const SIZES = { arena: 4096, sets: 64, setSlots: 64, endpointSlots: 64, peerEpochs: 256 };
 
@@ -139,6 +140,49 @@ describe('the order of writes', () => {
     assert.ok(sink.words > 100 && sink.waits > 0, `${sink.words} swaps, ${sink.waits} waits`);
   });
 
+  it('denies by a table that finds no room, and by that one alone, until there is room', () => {
+    const sink = new StrictSink();
+    const encoder = new Encoder(sink, start(sink));
+    const long = Array.from({ length: SIZES.arena }, (_, port) => interval(2 * port, 2 * port, 'allow', 1));
+    const small = [interval(0, 9, 'allow', 1)];
+    encoder.apply([...ground(), ...identitySteps(5, []), ...identitySteps(6, [])]);
+    const classOf = (identity: number): string => sink.tableOf(7, identity).join();
+    const classes = (five: readonly Interval[]): Step[] =>
+      isolatingSet(
+        7,
+        70,
+        new Map([
+          [5, five],
+          [6, small],
+        ]),
+      );
+    encoder.apply(classes(long));
+    assert.equal(encoder.refusedTables, 1);
+    assert.equal(classOf(5), `0 ${TABLE_ACTION.DENY} by 0`);
+    assert.match(classOf(6), new RegExp(`^0 ${TABLE_ACTION.ALLOW} by 2`));
+    encoder.apply(classes(small));
+    assert.equal(encoder.refusedTables, 0);
+    assert.equal(classOf(5), classOf(6));
+  });
+
+  it('places a table that found no room as soon as another gives its own back', () => {
+    const sink = new StrictSink();
+    const encoder = new Encoder(sink, start(sink));
+    const half = Array.from({ length: 700 }, (_, port) => interval(2 * port, 2 * port, 'allow', 1));
+    encoder.apply([...ground(), ...identitySteps(5, [])]);
+    encoder.apply(isolatingSet(7, 70, new Map([[5, half]])));
+    encoder.apply(isolatingSet(8, 80, new Map([[5, half]])));
+    assert.equal(encoder.refusedTables, 1);
+    encoder.apply([
+      { kind: 'class', layer: 7, identity: 5, value: null },
+      { kind: 'table', table: 701, value: null },
+    ]);
+    sink.wait();
+    encoder.finish(encoder.limbo.take());
+    assert.equal(encoder.refusedTables, 0);
+    assert.match(sink.tableOf(8, 5).join(), new RegExp(`^0 ${TABLE_ACTION.ALLOW} by 2`));
+  });
+
   it('bumps the counter after everything else of a call', () => {
     const sink = new StrictSink();
     const encoder = new Encoder(sink, start(sink));
@@ -252,6 +296,18 @@ class StrictSink implements Sink {
 
   state(field: string): void {
     this.log.push(field);
+  }
+
+  /** The records of a class: start, action and rule of each. */
+  tableOf(layer: number, identity: number): string[] {
+    const word = this.hashes.class_map.get(Buffer.from(classBytes(layer, identity)).toString('hex')) ?? 0n;
+    const bytes = this.#mustHold('arena', Number(word & 0xffff_ffffn));
+    const from = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const field = (index: number, offset: number): number => from.getUint32(index * ARENA_RECORD.size + offset, true);
+    return Array.from({ length: field(0, ARENA_RECORD.start) }, (_, index) => {
+      const { start, action, rule } = ARENA_RECORD;
+      return `${field(index + 1, start)} ${field(index + 1, action)} by ${field(index + 1, rule)}`;
+    });
   }
 
   /** Two grace periods: what is out of reach now is out of every packet's reach. */

@@ -5,9 +5,9 @@ import { formatAddress } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { addressBytes, prefixBytes, taggedWord, u64Bytes } from './bytes.ts';
 import { Endpoints, type Inherited, type Link } from './endpoints.ts';
-import type { HashName, Sink, Sizes } from './sink.ts';
+import { type HashName, type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { Limbo } from './space.ts';
-import { type Ground, PolicyTables, StepOrderError } from './tables.ts';
+import { type Ground, PolicyTables } from './tables.ts';
 import { addressTag, prefixTag } from './tag.ts';
 
 const IDENTITY_UNKNOWN = 0x8000_0000;
@@ -62,6 +62,7 @@ export class Encoder {
   apply(steps: readonly Step[]): void {
     const dying = findDying(steps);
     for (const step of steps) this.#step(step, dying);
+    this.#tables.retry();
     this.#settleEpoch();
   }
 
@@ -79,6 +80,17 @@ export class Encoder {
   settle(): void {
     this.#endpoints.settle();
     this.#settleEpoch();
+  }
+
+  /** Runs a batch of the limbo whose time has come, and uses the room that it gives back. */
+  finish(batch: readonly (() => void)[]): void {
+    this.limbo.finish(batch);
+    this.#tables.retry();
+  }
+
+  /** How many port tables found no room in the kernel: they deny until they do. */
+  get refusedTables(): number {
+    return this.#tables.refused;
   }
 
   /** Addresses of this node that the steps named. */

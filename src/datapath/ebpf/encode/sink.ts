@@ -21,6 +21,14 @@ export type Sink = {
   state(field: 'epoch' | 'high' | 'generation', value: bigint): void;
 };
 
+/** A step that speaks of a number never published: the steps were not in order, or two of them contradict. */
+export class StepOrderError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'StepOrderError';
+  }
+}
+
 /** How large the kernel's arrays are. */
 export type Sizes = {
   readonly arena: number;

@@ -82,13 +82,22 @@ export class Space {
 
   /** The first element of a run of at least `length`. Throws TableFullError. */
   allocate(length: number): number {
-    const rounded = sizeClass(length);
-    const found = this.#find(rounded);
+    const found = this.findOrWait(length);
+    if (found === null) throw new TableFullError(this.#name, this.#extent.end - this.#extent.first);
+    return found;
+  }
+
+  /** As `allocate`; null where there is no room, even once what is on its way out is gone. */
+  findOrWait(length: number): number | null {
+    const found = this.find(length);
     if (found !== null) return found;
     this.#limbo.drain();
-    const freed = this.#find(rounded);
-    if (freed === null) throw new TableFullError(this.#name, this.#extent.end - this.#extent.first);
-    return freed;
+    return this.find(length);
+  }
+
+  /** As `allocate`; null where there is no room now. */
+  find(length: number): number | null {
+    return this.#find(sizeClass(length));
   }
 
   #find(rounded: number): number | null {

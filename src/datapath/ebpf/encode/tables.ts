@@ -1,29 +1,13 @@
 // Port tables, layers, classes and policy sets: from the Plan's numbers to places in the kernel's arrays.
 import type { IdentityNumber, LayerNumber, PolicySet, PortTable, SetNumber, TableNumber } from '#compile/plan.ts';
-import { TABLE_ACTION } from './abi.gen.ts';
-import { type ArenaRecord, arenaBytes, classBytes, MAX_LAYERS, setBytes, taggedWord, u64Bytes } from './bytes.ts';
-import type { Sink, Sizes } from './sink.ts';
+import { Arena } from './arena.ts';
+import { classBytes, MAX_LAYERS, setBytes, taggedWord, u64Bytes } from './bytes.ts';
+import { type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { bankExtent, type Limbo, Space } from './space.ts';
 import { classTag } from './tag.ts';
 
-const ACTIONS = {
-  deny: TABLE_ACTION.DENY,
-  allow: TABLE_ACTION.ALLOW,
-  reject: TABLE_ACTION.REJECT,
-  pass: TABLE_ACTION.PASS,
-} as const;
-
-type PlacedTable = { readonly offset: number; readonly length: number };
 type KnownLayer = { base: TableNumber | null; readonly classes: Map<IdentityNumber, TableNumber> };
 type KnownSet = { readonly index: number; layers: readonly LayerNumber[]; slot: number };
-
-/** A step that speaks of a number never published: the steps were not in order, or two of them contradict. */
-export class StepOrderError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = 'StepOrderError';
-  }
-}
 
 /** What all the tables share. `base` is added to the Plan's numbers (an earlier agent's may still be in the kernel). */
 export type Ground = {
@@ -34,36 +18,18 @@ export type Ground = {
   readonly bank: 0 | 1;
 };
 
-/** The records of a table: each interval's start, and a start of "undecided" where a gap follows. */
-export function tableRecords(table: PortTable, base: number): readonly ArenaRecord[] {
-  const records: ArenaRecord[] = [];
-  let end = -1;
-  for (const each of table) {
-    if (each.first <= end || each.last < each.first) throw new StepOrderError('a table has overlapping intervals');
-    if (end >= 0 && each.first > end + 1) records.push(undecidedFrom(end + 1));
-    records.push({ start: each.first, action: ACTIONS[each.action], rule: each.rule + base + 1, order: each.order });
-    end = each.last;
-  }
-  if (end >= 0 && end < 0xff_ffff) records.push(undecidedFrom(end + 1));
-  return [{ start: records.length, action: 0, rule: 0, order: 0 }, ...records];
-}
-
-function undecidedFrom(start: number): ArenaRecord {
-  return { start, action: TABLE_ACTION.UNDECIDED, rule: 0, order: 0xffff_ffff };
-}
-
 export class PolicyTables {
   readonly #ground: Ground;
-  readonly #arena: Space;
+  readonly #arena: Arena;
   readonly #slots: Space;
   readonly #indexes: Space;
-  readonly #tables = new Map<TableNumber, PlacedTable>();
   readonly #layers = new Map<LayerNumber, KnownLayer>();
   readonly #sets = new Map<SetNumber, KnownSet>();
 
   constructor(ground: Ground) {
     this.#ground = ground;
-    this.#arena = new Space('arena', bankExtent(ground.sizes.arena, ground.bank), ground.limbo);
+    const space = new Space('arena', bankExtent(ground.sizes.arena, ground.bank), ground.limbo);
+    this.#arena = new Arena({ sink: ground.sink, limbo: ground.limbo, base: ground.base, space });
     this.#slots = new Space('set_slots', bankExtent(ground.sizes.setSlots, ground.bank), ground.limbo);
     this.#indexes = new Space('set_map', bankExtent(ground.sizes.sets, ground.bank), ground.limbo);
   }
@@ -78,17 +44,18 @@ export class PolicyTables {
   }
 
   table(number: TableNumber, value: PortTable | null): void {
-    const before = this.#tables.get(number);
-    if (value !== null) {
-      const records = tableRecords(value, this.#ground.base);
-      const offset = this.#arena.allocate(records.length);
-      this.#ground.sink.record('arena', offset, arenaBytes(records));
-      this.#tables.set(number, { offset, length: records.length });
-      if (before !== undefined) this.#repoint(number);
-    } else {
-      this.#tables.delete(number);
-    }
-    if (before !== undefined) this.#ground.limbo.later(() => this.#arena.release(before.offset, before.length));
+    if (value === null) this.#arena.remove(number);
+    else if (this.#arena.place(number, value)) this.#repoint(number);
+  }
+
+  /** How many tables found no room: they deny until they do. */
+  get refused(): number {
+    return this.#arena.refused;
+  }
+
+  /** Places what found no room before, where there is some now. */
+  retry(): void {
+    for (const table of this.#arena.retry()) this.#repoint(table);
   }
 
   layer(number: LayerNumber, value: { readonly base: TableNumber | null } | null): void {
@@ -138,7 +105,7 @@ export class PolicyTables {
 
   #putClass(layer: LayerNumber, identity: IdentityNumber, table: TableNumber): void {
     const { base, sink } = this.#ground;
-    const { offset } = this.#known(this.#tables, table, 'table');
+    const offset = this.#arena.offsetOf(table);
     const value = u64Bytes(taggedWord(offset, classTag(layer + base, identity + base)));
     sink.put('class_map', this.#classKey(layer, identity), value);
   }
@@ -171,7 +138,7 @@ export class PolicyTables {
     set.slot = this.#slots.allocate(1);
     const layers = set.layers.map((layer) => {
       const table = this.#known(this.#layers, layer, 'layer').base;
-      return { layer: layer + base, base: table === null ? 0 : this.#known(this.#tables, table, 'table').offset };
+      return { layer: layer + base, base: table === null ? 0 : this.#arena.offsetOf(table) };
     });
     sink.record('set_slots', set.slot, setBytes(layers));
     sink.word('set_map', set.index, taggedWord(set.slot, set.index + 1));
