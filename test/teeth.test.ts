@@ -13,7 +13,7 @@ const FILE = join(import.meta.dirname, 'vertical.test.ts');
 const SYMPTOMS = {
   hooks: 'an answer',
   allow: "'allow'",
-  rules: 'by no rule',
+  rules: 'table-error',
 } as const;
 
 function run(sabotage: string): { readonly green: boolean; readonly output: string } {
