@@ -1,8 +1,9 @@
 // The command line as its users see it: ./moat run on manifests, its results, messages and exit codes.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { needsRoot } from './support/needs.ts';
 
@@ -162,22 +163,52 @@ test('needs root: a ping between IPv6 pods is the same row by packets and by sim
   assert.deepEqual(rowsBy('ebpf'), rowsBy('simulate'));
 });
 
+/** Addresses that can't stand for the outside, and why. 172.18.0.0/16 holds the nodes that nobody declared. */
+const NOT_OUTSIDE: readonly (readonly [string, RegExp])[] = [
+  ['127.0.0.1', /127\.0\.0\.1 is not outside: it is a loopback address/],
+  ['::1', /::1 is not outside/],
+  ['0.0.0.0', /0\.0\.0\.0 is not outside/],
+  ['::', /:: is not outside/],
+  ['224.0.0.1', /224\.0\.0\.1 is not outside: it is no address of one host/],
+  ['ff02::1', /ff02::1 is not outside/],
+  ['fe80::1', /fe80::1 is not outside: it is link-local/],
+  ['169.254.1.1', /169\.254\.1\.1 is not outside: it is link-local/],
+  ['10.0.0.1', /10\.0\.0\.1 is not outside: it belongs to default\/a/],
+  ['fd00::2', /fd00::2 is not outside: it belongs to default\/b/],
+  ['172.18.0.2', /172\.18\.0\.2 is not outside: it belongs to node node-1/],
+];
+
+test('an outside address that can not be outside is refused by a simulation and by packets, in the same words', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'moat-cli-')), 'dual.yaml');
+  writeFileSync(file, twoFamilies());
+  const external = NOT_OUTSIDE.map(([address]) => address).join(',');
+  const runs = ['simulate', 'ebpf'].map((datapath) =>
+    moat(['probe', '-f', file, '--datapath', datapath, '--external', `192.0.2.1,${external}`]),
+  );
+  for (const { code, stdout, stderr } of runs) {
+    assert.equal(code, 2);
+    assert.equal(stdout, '');
+    for (const [, message] of NOT_OUTSIDE) assert.match(stderr, message);
+    assert.doesNotMatch(stderr, /192\.0\.2\.1/);
+    assert.equal(stderr, runs[0]?.stderr);
+  }
+  rmSync(dirname(file), { recursive: true });
+});
+
 test('explain judges both address families where both ends have them', () => {
   const input = twoFamilies();
   const ask = ['explain', '-f', '-', '--from', 'default/a', '--to', 'default/b', '--port', '80'];
   const text = moat(ask, input);
   assert.equal(text.code, 0, text.stderr);
   assert.match(text.stdout, /over IPv6, fd00::1 → fd00::2: denied by the receiver's end/);
-  const found = JSON.parse(moat([...ask, '-o', 'json'], input).stdout) as { verdict: string; otherFamilies: object[] };
+  const found = JSON.parse(moat([...ask, '-o', 'json'], input).stdout) as { verdict: string; otherFamily: object };
   assert.equal(found.verdict, 'allow');
-  assert.deepEqual(found.otherFamilies, [
-    {
-      addresses: { from: 'fd00::1', to: 'fd00::2' },
-      verdict: 'deny',
-      rule: { egress: null, ingress: 'default-deny/default/ingress/NetworkPolicy/default/from-v4' },
-      decidedBy: 'ingress',
-    },
-  ]);
+  assert.deepEqual(found.otherFamily, {
+    addresses: { from: 'fd00::1', to: 'fd00::2' },
+    verdict: 'deny',
+    rule: { egress: null, ingress: 'default-deny/default/ingress/NetworkPolicy/default/from-v4' },
+    decidedBy: 'ingress',
+  });
 });
 
 test('reach lists the database for those alone who may use it', () => {
@@ -303,7 +334,13 @@ const MISUSE: readonly (readonly [what: string, args: readonly string[], message
   ['an unknown command', ['frobnicate'], /unknown command 'frobnicate'/],
   ['no -f', ['reach'], /required option '-f/],
   ['an unknown format', ['reach', ...FIRST, '-o', 'xml'], /'-o, --output <format>' argument 'xml' is invalid/],
-  ['an unknown datapath', ['probe', ...FIRST, '--datapath', 'iptables'], /'iptables' is invalid/],
+  ['an unknown datapath', ['probe', ...FIRST, '--datapath', 'iptables'], /'iptables' is invalid. Use ebpf or simulate/],
+  ['a datapath to come', ['probe', ...FIRST, '--datapath', 'nftables'], /'nftables' is invalid. .* not built yet/],
+  [
+    'a datapath to come in a sandbox',
+    ['sandbox', 'up', ...FIRST, '--datapath', 'nftables'],
+    /'nftables' is invalid. .* not built yet. Use ebpf/,
+  ],
   [
     'a bad port',
     ['probe', ...FIRST, '--datapath', 'simulate', '--ports', '70000/TCP'],

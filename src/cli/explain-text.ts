@@ -21,11 +21,11 @@ const REASONS: Readonly<Record<Exclude<LegReason, 'rule' | 'default-deny'>, stri
 /** A flow with its explanation. */
 export type Explained = { readonly flow: Flow; readonly explanation: Explanation };
 
-/** The whole explanation of the first, and the answer alone of the same connection by other address families. */
-export function explanationText(first: Explained, byOtherFamily: readonly Explained[], port: PortOption): string {
+/** The whole explanation of the first, and the answer alone of the same connection by the other address family. */
+export function explanationText(first: Explained, other: Explained | null, port: PortOption): string {
   const { egress, ingress } = first.explanation;
   const answer = `${egress.end} → ${ingress.end}, ${portText(port)}: ${answerText(first)}`;
-  const families = byOtherFamily.length === 0 ? [] : [first, ...byOtherFamily].map(familyLine);
+  const families = other === null ? [] : [first, other].map(familyLine);
   const legs = ['', ...legLines('egress', egress), '', ...legLines('ingress', ingress)];
   return [styled('bold', answer), ...families, ...legs].map((line) => hanging(line, outputWidth())).join('\n');
 }

@@ -32,19 +32,21 @@ export function define(command: Command, done: (exitCode: number) => void): void
       const semantics = semanticsOf(options);
       const plan = planOf(world, semantics);
       const explained = (flow: Flow): Explained => ({ flow, explanation: explain({ world, semantics, plan }, flow) });
-      const [flow, ...others] = flowsOf(world, options);
+      const { flow, otherFlow } = flowsOf(world, options);
       const first = explained(flow);
-      const byOtherFamily = others.map(explained);
-      if (options.output === 'json') printJson(json(first, byOtherFamily, options.port));
-      else print(explanationText(first, byOtherFamily, options.port));
+      const other = otherFlow === null ? null : explained(otherFlow);
+      if (options.output === 'json') printJson(json(first, other, options.port));
+      else print(explanationText(first, other, options.port));
       done(first.explanation.verdict.verdict === 'allow' ? 0 : 1);
     });
 }
 
+type Flows = { readonly flow: Flow; readonly otherFlow: Flow | null };
+
 /** A flow for each address family that both ends have: policies by address can tell the families apart. */
-function flowsOf(world: World, { from, to, port }: Options): readonly [Flow, ...Flow[]] {
-  const [first, ...others] = commonFamilies(findPlace(world, from, '--from'), findPlace(world, to, '--to'));
-  return [flowOf(first, port), ...others.map((pair) => flowOf(pair, port))];
+function flowsOf(world: World, { from, to, port }: Options): Flows {
+  const [first, other] = commonFamilies(findPlace(world, from, '--from'), findPlace(world, to, '--to'));
+  return { flow: flowOf(first, port), otherFlow: other === undefined ? null : flowOf(other, port) };
 }
 
 function flowOf(pair: AddressPair, port: PortOption): Flow {
@@ -52,7 +54,7 @@ function flowOf(pair: AddressPair, port: PortOption): Flow {
   return { ...pair, ...port };
 }
 
-function json(first: Explained, byOtherFamily: readonly Explained[], port: PortOption): unknown {
+function json(first: Explained, other: Explained | null, port: PortOption): unknown {
   const { egress, ingress } = first.explanation;
   return {
     from: egress.end,
@@ -61,7 +63,7 @@ function json(first: Explained, byOtherFamily: readonly Explained[], port: PortO
     ...answerOf(first),
     egress,
     ingress,
-    otherFamilies: byOtherFamily.map(answerOf),
+    otherFamily: other === null ? null : answerOf(other),
   };
 }
 

@@ -53,6 +53,16 @@ export function outputOption(command: Command, formats: readonly [string, ...str
   return command.addOption(new Option('-o, --output <format>', 'format').choices(formats).default(formats[0]));
 }
 
+/** `--datapath`; the first name is the default. */
+export function datapathOption(summary: string, names: readonly [string, ...string[]]): Option {
+  const option = new Option('--datapath <name>', summary).choices(names).default(names[0]);
+  return option.argParser((name) => {
+    if (names.includes(name)) return name;
+    const what = name === 'nftables' ? 'This datapath is not built yet. ' : '';
+    throw new InvalidArgumentError(`${what}Use ${names.join(' or ')}.`);
+  });
+}
+
 export function semanticsOf(options: Pick<InputOptions, 'ipblockPods'>): Semantics {
   return { ipBlockPods: options.ipblockPods === 'on' };
 }

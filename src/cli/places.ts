@@ -29,16 +29,16 @@ export type AddressPair = { readonly from: Address; readonly to: Address };
  * An address of each for every family that both have, in the destination's order; ends the command where they have
  * none in common.
  */
-export function commonFamilies(from: NamedPlace, to: NamedPlace): readonly [AddressPair, ...AddressPair[]] {
+export function commonFamilies(from: NamedPlace, to: NamedPlace): readonly [AddressPair, AddressPair?] {
   const pairs = new Map<number, AddressPair>();
   for (const destination of to.addresses) {
     const { family } = destination;
     const source = from.addresses.find((address) => address.family === family);
     if (source !== undefined && !pairs.has(family)) pairs.set(family, { from: source, to: destination });
   }
-  const [first, ...others] = pairs.values();
+  const [first, other] = pairs.values();
   if (first === undefined) throw new CommandError(`${from.name} and ${to.name} have no address family in common`);
-  return [first, ...others];
+  return other === undefined ? [first] : [first, other];
 }
 
 function firstOfWorkload(world: World, namespace: string, name: string): Pod | undefined {

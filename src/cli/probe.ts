@@ -1,12 +1,14 @@
 // `moat probe`: every pod to every pod, and named outside addresses, by real packets or by simulation.
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { type Probe, simulate } from '#datapath/reference/simulate.ts';
 import type { Address } from '#net/address.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
+import { checkExternals } from '#sandbox/addresses.ts';
 import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { readInput } from './input.ts';
 import {
+  datapathOption,
   type InputOptions,
   inputOptions,
   outputOption,
@@ -30,11 +32,7 @@ type Options = InputOptions & {
 export function define(command: Command, done: (exitCode: number) => void): void {
   inputOptions(command);
   outputOption(command, ['table', 'json'])
-    .addOption(
-      new Option('--datapath <name>', 'real packets through the kernel (needs root), or a simulation')
-        .choices(['ebpf', 'simulate'])
-        .default('ebpf'),
-    )
+    .addOption(datapathOption('real packets through the kernel (needs root), or a simulation', ['ebpf', 'simulate']))
     .option(
       '--ports <list>',
       'ports to try, as in 80/TCP,53/UDP,ICMP (default: on each pod those that it declares)',
@@ -43,6 +41,7 @@ export function define(command: Command, done: (exitCode: number) => void): void
     .option('--external <list>', 'outside addresses to try as well, as source and as destination', parseAddresses, [])
     .action(async (options: Options) => {
       const { world, objects } = readInput(options);
+      checkExternals(world, options.external);
       const found = options.datapath === 'simulate' ? simulated(world, options) : await byPackets(objects, options);
       printProbe(found, { output: options.output, perPort: options.ports !== undefined, groupOf: groupIn(world) });
       done(0);

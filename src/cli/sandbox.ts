@@ -1,9 +1,10 @@
 // `moat sandbox`: pods of manifests as network namespaces on this machine, up for as long as one likes.
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { Address } from '#net/address.ts';
 import { connectSandbox, downSandbox, type SandboxClient } from '#sandbox/client.ts';
 import { printDiagnostics } from './input.ts';
 import {
+  datapathOption,
   type InputOptions,
   inputOptions,
   manifestOptions,
@@ -44,7 +45,7 @@ function defineUp(command: Command, done: Done): void {
   const added = subcommand(command, 'up', 'bring the pods of manifests up, and follow changes of the files');
   outputOption(inputOptions(added), ['text', 'json'])
     .option('--nodes <count>', 'nodes, where the manifests declare none', parseCount, 2)
-    .addOption(new Option('--datapath <name>', 'what enforces the policies').choices(['ebpf']).default('ebpf'))
+    .addOption(datapathOption('what enforces the policies', ['ebpf']))
     .option('--detach', 'return once it is up, and leave it up', false)
     .action(async (options: UpOptions) => {
       await up(options);

@@ -113,11 +113,11 @@ test('watch: what can be read of a new file that is broken counts, until it can 
   await shows(watch, ['a', 'b', 'e'], []);
 });
 
-test('watch: a policy without a name counts as one that isolates its namespace', async (t) => {
+test('watch: a policy without a name in a new file counts as one that isolates its namespace', async (t) => {
   const { directory, watch } = scene(t);
   const policy = 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: shop}\nspec: {}\n';
-  writeFileSync(join(directory, 'a.yaml'), policy);
-  await shows(watch, ['not-understood-a-yaml-1', 'b'], ['object-header']);
+  writeFileSync(join(directory, 'c.yaml'), policy);
+  await shows(watch, ['a', 'b', 'not-understood-c-yaml-1'], ['object-header']);
 });
 
 test('watch: a file that is away for a moment keeps its objects', async (t) => {

@@ -1,4 +1,5 @@
-// Addresses that a sandbox can't give to pods or nodes: its own, and those that mean something else everywhere.
+// Addresses that a sandbox can't give to pods, nodes or the outside world: its own, and those that mean something else
+// everywhere. A simulation refuses the same ones.
 import { type Address, formatAddress } from '#net/address.ts';
 import { cidrContains, parseCidr } from '#net/cidr.ts';
 import { isEndpoint, type World } from '#policy/world.ts';
@@ -31,12 +32,36 @@ export function checkAddresses(world: World): void {
   }
 }
 
+/** Throws where an address that is to stand for the outside can't be there, by whatever datapath it is probed. */
+export function checkExternals(world: World, externals: readonly Address[]): void {
+  const holders = new Map<string, string>();
+  for (const pod of world.pods.values()) for (const own of pod.addresses) holders.set(formatAddress(own), pod.key);
+  for (const node of world.nodes.values()) {
+    for (const own of node.addresses) holders.set(formatAddress(own), `node ${node.name}`);
+  }
+  const faults = externals.flatMap((address) => {
+    const text = formatAddress(address);
+    const holder = holders.get(text);
+    if (holder !== undefined) return [`${text} is not outside: it belongs to ${holder}`];
+    const meaning = WORLD_ADDRESSES.includes(text) ? null : meaningOf(address);
+    return meaning === null ? [] : [`${text} is not outside: it ${meaning}`];
+  });
+  if (faults.length === 0) return;
+  throw new SandboxError('external', faults.join('; '), 'name addresses of hosts that are no pod and no node');
+}
+
 function checkOne(who: string, address: Address): void {
+  const meaning = meaningOf(address);
+  if (meaning === null) return;
+  const message = `${who} can't have the address ${formatAddress(address)}: it ${meaning}`;
+  throw new SandboxError('address', message, 'give it another one in its status, or none');
+}
+
+/** What an address that nobody can be given stands for; null for any other. */
+function meaningOf(address: Address): string | null {
   const found = RESERVED.find(([block]) => {
     const parsed = parseCidr(block);
     return parsed !== null && cidrContains(parsed.cidr, address);
   });
-  if (found === undefined) return;
-  const message = `${who} can't have the address ${formatAddress(address)}: it ${found[1]}`;
-  throw new SandboxError('address', message, 'give it another one in its status, or none');
+  return found?.[1] ?? null;
 }

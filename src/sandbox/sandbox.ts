@@ -17,7 +17,7 @@ import { type Address, formatAddress } from '#net/address.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
-import { checkAddresses } from './addresses.ts';
+import { checkAddresses, checkExternals } from './addresses.ts';
 import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus, StreamAsk } from './api.ts';
 import { describeChanges } from './changes.ts';
 import { ClusterServer } from './cluster-server.ts';
@@ -132,7 +132,7 @@ export class Sandbox {
   /** Probes every pair of pods, and the named outside addresses, by real packets. */
   async probe(ask: SandboxProbe): Promise<ProbeResult> {
     const externals = ask.externals ?? [];
-    this.#checkExternals(externals);
+    checkExternals(this.world, externals);
     await this.#network.addExternal(externals);
     try {
       const ends = [...this.#podEnds(ask.ports), ...externals.map((address) => this.#externalEnd(address))];
@@ -295,17 +295,6 @@ export class Sandbox {
   #externalEnd(address: Address): PacketEnd {
     const name = formatAddress(address);
     return { name, addresses: [address], netns: this.#network.world, node: null, endpoint: false };
-  }
-
-  #checkExternals(externals: readonly Address[]): void {
-    const inside = [...this.world.pods.values(), ...this.world.nodes.values()];
-    for (const address of externals) {
-      const text = formatAddress(address);
-      const holder = inside.find((one) => one.addresses.some((own) => formatAddress(own) === text));
-      if (holder === undefined) continue;
-      const message = `${text} is not outside: it belongs to ${'key' in holder ? holder.key : holder.name}`;
-      throw new SandboxError('external', message, 'name an address that no pod and no node has');
-    }
   }
 
   #tell(event: SandboxEvent): void {

@@ -12,7 +12,7 @@ import type { Place, Tree } from './tree.ts';
 export type ParsedFile = {
   readonly objects: readonly SourceObject[];
   readonly diagnostics: readonly Diagnostic[];
-  /** True where the file has something that is not among the objects, since it can't be read. */
+  /** True where the file has something that can't be read: the objects lack it, or hold what stands in for it. */
   readonly incomplete: boolean;
 };
 
@@ -153,8 +153,8 @@ function refuse(reader: Reader, tree: Tree, refused: Refused): void {
   const origin = { file: reader.file, lines: collectLines(tree, value) };
   const standIn = isPolicy ? standInFor(value, origin) : null;
   report(reader, { code: 'object-header', line, message }, isPolicy ? consequence(standIn) : '');
-  if (standIn === null) reader.incomplete = true;
-  else reader.objects.push(standIn);
+  if (standIn !== null) reader.objects.push(standIn);
+  reader.incomplete = true;
 }
 
 const HINTS: Partial<Readonly<Record<ManifestCode, string>>> = {
