@@ -70,3 +70,11 @@ test('needs root: Ctrl-C ends the tour with 130, and nothing is left', needsRoot
   assert.ok(!text.includes('\u001b'), 'plain in a pipe');
   assert.deepEqual(leftovers(), []);
 });
+
+test('needs root: a reader that closes the pipe ends the tour, and nothing is left', needsRoot, () => {
+  // What it says first is read, and nothing of what it says later.
+  const tour = './moat demo -f examples/first --name "$1" | head -n 2';
+  const { stderr, stdout } = spawnSync('sh', ['-c', tour, 'sh', NAME], { cwd: ROOT, encoding: 'utf8' });
+  assert.match(stdout, /The application comes up/, stderr);
+  assert.deepEqual(leftovers(), []);
+});

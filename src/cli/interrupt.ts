@@ -1,11 +1,13 @@
 // Ctrl-C while something is up that must not be left behind: take it down, then end with 130, as a shell expects.
 
+import { onClosedPipe } from './output.ts';
+
 /** What is up. */
 export type Closeable = { readonly down: () => Promise<void> };
 
 /**
  * Brings something up, uses it, and takes it down, whatever happens. SIGINT, SIGTERM and SIGHUP take it down and end
- * the process, also while it is still coming up; the third does not wait.
+ * the process, also while it is still coming up; the third does not wait. So does a pipe that its reader has closed.
  */
 export async function whileUp<It extends Closeable, Result>(
   start: () => Promise<It>,
@@ -34,22 +36,29 @@ const SIGNALS = [
   ['SIGHUP', 129],
 ] as const;
 
-/** Cleans up and exits at a signal, until the returned function is called. */
+/** Cleans up and exits at a signal, or when nobody reads any more, until the returned function is called. */
 function onInterrupt(cleanUp: () => Promise<void>): () => void {
+  let ending = false;
+  const end = (code: number): void => {
+    if (ending) return;
+    ending = true;
+    cleanUp()
+      .catch((error) => console.error(`moat: ${error instanceof Error ? error.message : error}`))
+      .finally(() => process.exit(code));
+  };
   let asked = 0;
   const listeners = SIGNALS.map(([signal, code]) => {
-    const end = (): void => {
+    const listener = (): void => {
       asked++;
       if (asked >= 3) process.exit(code);
-      if (asked > 1) return;
-      cleanUp()
-        .catch((error) => console.error(`moat: ${error instanceof Error ? error.message : error}`))
-        .finally(() => process.exit(code));
+      end(code);
     };
-    process.on(signal, end);
-    return [signal, end] as const;
+    process.on(signal, listener);
+    return [signal, listener] as const;
   });
+  const forgetPipe = onClosedPipe(() => end(0));
   return () => {
-    for (const [signal, end] of listeners) process.off(signal, end);
+    forgetPipe();
+    for (const [signal, listener] of listeners) process.off(signal, listener);
   };
 }

@@ -3,12 +3,22 @@ import { styleText } from 'node:util';
 
 type Format = Parameters<typeof styleText>[0];
 
+/** What ends the process in another way than at once, when a pipe is closed. */
+const endings = new Set<() => void>();
+
+/** While something is up: `end` must end the process itself. Until the returned function is called. */
+export function onClosedPipe(end: () => void): () => void {
+  endings.add(end);
+  return () => void endings.delete(end);
+}
+
 /** `| head` closes the pipe early: that is no error of ours. */
 export function endQuietlyOnClosedPipe(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error;
-      process.exit(0);
+      if (endings.size === 0) process.exit(0);
+      for (const end of endings) end();
     });
   }
 }
