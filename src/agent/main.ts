@@ -1,18 +1,9 @@
-// The agent's process: `node main.ts OPTIONS`, OPTIONS a JSON object (AgentProcessOptions).
-import { Compiler } from '#compile/compiler.ts';
-import { openDatapath } from '#datapath/ebpf/open.ts';
-import { enterNetns } from '#kernel/sockets.ts';
-import { startAgent } from './agent.ts';
-import { NodeState } from './node-state.ts';
-import type { AgentProcessOptions } from './process-options.ts';
+// The agent's process as a sandbox starts it: `node main.ts OPTIONS`, OPTIONS a JSON object (AgentProcessOptions).
+import { type AgentProcessOptions, FAILURE_MARK } from './process-options.ts';
+import { runAgent } from './run.ts';
 
 async function main(options: AgentProcessOptions): Promise<void> {
-  // This thread alone, and the network alone: pins stay in the host's bpffs. Threads made later come along.
-  enterNetns(options.netns);
-  const { instance, node, semantics, clusterSocket, agentSocket } = options;
-  const compiler = new Compiler({ semantics, isLocal: (pod) => pod.node === node });
-  const state = new NodeState(node, compiler, openDatapath({ instance, node }));
-  const agent = await startAgent({ node, clusterSocket, agentSocket, onFailure: fail }, state);
+  const agent = await runAgent(options, fail);
   const end = (): void => {
     agent.close();
     process.exit(0);
@@ -23,9 +14,13 @@ async function main(options: AgentProcessOptions): Promise<void> {
   process.stdin.on('end', end).on('error', end).resume();
 }
 
-/** Every failure ends the process: the kernel goes on enforcing, and whoever supervises starts it afresh. */
+/**
+ * Every failure ends the process: the kernel goes on enforcing, and whoever supervises starts it afresh. The log gets
+ * the whole of it, and last the message alone, which is what people are shown.
+ */
 function fail(error: unknown): void {
   console.error(error);
+  console.error(`${FAILURE_MARK}${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = 1;
   setImmediate(() => process.exit(1));
 }

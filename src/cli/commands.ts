@@ -19,6 +19,7 @@ export const COMMANDS: readonly Entry[] = [
     summary: 'pods of manifests as network namespaces on this machine: up, apply, probe, status, down',
     load: () => import('./sandbox.ts'),
   },
+  { name: 'agent', summary: 'the node daemon', load: () => import('./agent.ts') },
   {
     name: 'demo',
     summary: 'the tour: before, after, a live edit, the denied explained',

@@ -40,7 +40,8 @@ function lenientOption(command: Command): Command {
   return command.option('--lenient', 'take invalid objects as a live cluster would, instead of refusing them', false);
 }
 
-function semanticsOption(command: Command): Command {
+/** `--ipblock-pods` alone. */
+export function semanticsOption(command: Command): Command {
   return command.addOption(
     new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")
       .choices(['on', 'off'])

@@ -7,6 +7,7 @@ import type { AgentProcessOptions } from '#agent/process-options.ts';
 import type { FlowEvent } from '#agent/protocol.ts';
 import type { Semantics } from '#policy/world.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
+import { lastWords } from './agent-log.ts';
 import { errorText, SandboxError } from './error.ts';
 import { netnsPath, type StatePaths } from './names.ts';
 import type { NodeNetns } from './network.ts';
@@ -143,7 +144,7 @@ export class AgentProcess {
       }
       await pause(15);
     }
-    const message = `the agent of node ${node.name} did not start: ${this.#lastWords()}`;
+    const message = `the agent of node ${node.name} did not start: ${lastWords(readFileSync(this.#logPath(), 'utf8'))}`;
     throw new SandboxError('agent-start', message, 'see what it says; the kernel programs may be missing or refused');
   }
 
@@ -199,12 +200,6 @@ export class AgentProcess {
       // Half a takeover is none: the next process tries again.
       this.#child?.kill('SIGKILL');
     }
-  }
-
-  /** The error that its log ends with: the log itself goes with the sandbox. */
-  #lastWords(): string {
-    const lines = readFileSync(this.#logPath(), 'utf8').split('\n');
-    return lines.findLast((line) => /^[A-Za-z]*Error\b/.test(line)) ?? 'it said nothing';
   }
 
   #logPath(): string {

@@ -1,0 +1,17 @@
+// An agent as a process runs it: in its network namespace, on its node's datapath, until closed.
+import { Compiler } from '#compile/compiler.ts';
+import { openDatapath } from '#datapath/ebpf/open.ts';
+import { enterNetns } from '#kernel/sockets.ts';
+import { type Agent, startAgent } from './agent.ts';
+import { NodeState } from './node-state.ts';
+import type { AgentProcessOptions } from './process-options.ts';
+
+/** Resolves when it serves. Throws where it can't; `onFailure` hears of a failure later: the process must end then. */
+export async function runAgent(options: AgentProcessOptions, onFailure: (error: unknown) => void): Promise<Agent> {
+  const { instance, node, netns, semantics, clusterSocket, agentSocket } = options;
+  // This thread alone, and the network alone: pins stay in the host's bpffs. Threads made later come along.
+  if (netns !== null) enterNetns(netns);
+  const compiler = new Compiler({ semantics, isLocal: (pod) => pod.node === node });
+  const state = new NodeState(node, compiler, openDatapath({ instance, node }));
+  return await startAgent({ node, clusterSocket, agentSocket, onFailure }, state);
+}
