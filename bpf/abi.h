@@ -172,8 +172,8 @@ struct ct_value {
 	__u8 tcp;
 	__u8 pad;
 	__u16 original_port;
-	__u32 position; /* on the axis, of the initiator's direction */
-	__u32 pad2;
+	__u32 position;    /* on the axis, of the initiator's direction */
+	__u32 charged;     /* whose share of the established ones it takes: an interface; 0 = nobody's */
 	__u32 original[4]; /* place kept for service translation: the address the initiator meant */
 	__u64 created;
 	__u64 tail;

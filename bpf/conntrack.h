@@ -7,6 +7,7 @@
 
 #include "policy.h"
 #include "parse.h"
+#include "share.h"
 
 enum found { FOUND_NONE, FOUND_TCP, FOUND_LRU, FOUND_TORN };
 
@@ -161,23 +162,48 @@ static __always_inline void stamp_entry(struct context *c)
 	c->entry.tail = head;
 }
 
+/* A connection is its initiator's, or where that is elsewhere, the responder's. */
+static __always_inline __u32 holder_of(const struct context *c)
+{
+	const struct endpoint *initiator = c->side == c->entry.initiator ? &c->source : &c->destination;
+	const struct endpoint *responder = c->side == c->entry.initiator ? &c->destination : &c->source;
+
+	return initiator->ifindex ? initiator->ifindex : responder->ifindex;
+}
+
+/* The connection becomes an established one, if its holder may have one more. Returns a reason. */
+static __always_inline int establish(struct context *c)
+{
+	c->entry.charged = holder_of(c);
+	if (!take_share(c->entry.charged))
+		return REASON_CONNTRACK_FULL;
+	if (bpf_map_update_elem(&ct_tcp, &c->key, &c->entry, BPF_NOEXIST)) {
+		give_share(c->entry.charged);
+		/* Another CPU may have been faster, with another packet of this connection. */
+		return bpf_map_lookup_elem(&ct_tcp, &c->key) ? REASON_NONE : REASON_CONNTRACK_FULL;
+	}
+	if (c->found == FOUND_LRU)
+		bpf_map_delete_elem(&ct_lru, &c->key);
+	return REASON_NONE;
+}
+
 /* Writes c->entry where it belongs now, and takes it away where it was. Returns a reason. */
 static __always_inline int write_entry(struct context *c)
 {
 	int open = c->entry.tcp == TCP_OPEN && !(c->entry.flags & ENTRY_TOMBSTONE);
 
 	stamp_entry(c);
+	if (open && c->found != FOUND_TCP)
+		return establish(c);
 	if (open) {
-		if (bpf_map_update_elem(&ct_tcp, &c->key, &c->entry, BPF_ANY))
-			return c->found == FOUND_TCP ? REASON_NONE : REASON_CONNTRACK_FULL;
-		if (c->found == FOUND_LRU)
-			bpf_map_delete_elem(&ct_lru, &c->key);
+		/* Where another CPU has closed or cut it meanwhile, that stands. */
+		bpf_map_update_elem(&ct_tcp, &c->key, &c->entry, BPF_EXIST);
 		return REASON_NONE;
 	}
 	if (bpf_map_update_elem(&ct_lru, &c->key, &c->entry, BPF_ANY))
 		return REASON_CONNTRACK_FULL;
-	if (c->found == FOUND_TCP)
-		bpf_map_delete_elem(&ct_tcp, &c->key);
+	if (c->found == FOUND_TCP && !bpf_map_delete_elem(&ct_tcp, &c->key))
+		give_share(c->entry.charged);
 	return REASON_NONE;
 }
 

@@ -88,6 +88,15 @@ static __always_inline int may_adopt(const struct context *c)
 	       adopts(c, &c->destination);
 }
 
+/* An entry without content. What stood here before is still charged for until it is taken away. */
+static __always_inline void clear_entry(struct context *c)
+{
+	__u32 charged = c->found == FOUND_TCP ? c->entry.charged : EVERYBODY;
+
+	__builtin_memset(&c->entry, 0, sizeof(c->entry));
+	c->entry.charged = charged;
+}
+
 /* A connection older than Moat: who opened it is not known, so that either direction's verdict will do. */
 static __always_inline int adopt_flow(struct context *c)
 {
@@ -104,7 +113,7 @@ static __always_inline int adopt_flow(struct context *c)
 	}
 	if (reason)
 		return reason;
-	__builtin_memset(&c->entry, 0, sizeof(c->entry));
+	clear_entry(c);
 	fill_legs(c, from_initiator);
 	c->entry.initiator = from_initiator ? c->side : !c->side;
 	c->entry.tcp = TCP_OPEN;
@@ -139,7 +148,7 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	}
 	if (reason || keep)
 		return reason;
-	__builtin_memset(&c->entry, 0, sizeof(c->entry));
+	clear_entry(c);
 	fill_legs(c, 1);
 	c->entry.initiator = c->side;
 	c->entry.flags = c->own_node ? ENTRY_HOST : 0;

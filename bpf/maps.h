@@ -54,6 +54,8 @@ MAP(BPF_MAP_TYPE_ARRAY, state_map, __u32, struct state, 1, BPF_F_MMAPABLE);
 MAP(BPF_MAP_TYPE_HASH, ct_tcp, struct ct_key, struct ct_value, 131072, 0);
 /* Half-open and closing TCP, every other protocol, tombstones. */
 MAP(BPF_MAP_TYPE_LRU_HASH, ct_lru, struct ct_key, struct ct_value, 131072, 0);
+/* Interface → how many established TCP connections are its pod's; 0 → all of them. */
+MAP(BPF_MAP_TYPE_LRU_HASH, share_map, __u32, __s64, 4096, 0);
 /* Datagrams in fragments → what the first one said. */
 MAP(BPF_MAP_TYPE_LRU_HASH, fragment_map, struct fragment_key, struct fragment_value, 8192, 0);
 /* Drops of one tuple within a short window are one event; the sweep takes old ones away. */

@@ -17,9 +17,12 @@ static long sweep_connection(void *map, const void *raw_key, void *raw_entry, vo
 	const struct ct_key *key = raw_key;
 	const struct ct_value *entry = raw_entry;
 	struct sweep *sweep = raw_sweep;
+	__u32 charged = entry->charged;
 
-	if (is_stale(entry, key->protocol, sweep->now) && !bpf_map_delete_elem(map, key))
-		sweep->removed++;
+	if (!is_stale(entry, key->protocol, sweep->now) || bpf_map_delete_elem(map, key))
+		return 0;
+	give_share(charged);
+	sweep->removed++;
 	return 0;
 }
 

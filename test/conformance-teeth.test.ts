@@ -41,12 +41,8 @@ const FAULTS: readonly Fault[] = [
     'ICMP_ONE_WAY + tuple.policyPort, destinationPort: ICMP_RESPONDER',
     '0, destinationPort: 0',
   ],
-  [
-    'the table of open connections refuses when full',
-    'conntrack.ts',
-    'this.#established.size >= this.#limits.established) return false',
-    'false) return false',
-  ],
+  ['the table of open connections refuses when full', 'conntrack.ts', 'if (!this.#hasRoom(holder)) return false', ''],
+  ['a pod leaves room to others', 'conntrack.ts', 'entry.holder === holder', 'false'],
   ['entries expire', 'conntrack.ts', 'nowNs - entry.lastSeenNs > timeoutOf(entry)', 'false'],
   [
     'both legs are judged where a packet leaves',

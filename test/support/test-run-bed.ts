@@ -23,6 +23,7 @@ const TRACES: ReadonlyMap<string, number> = new Map([
   ['ct_tcp', 40],
   ['ct_lru', 40],
   ['fragment_map', 48],
+  ['share_map', 4],
 ]);
 
 /** A namespace of its own, which this process enters, with a few veths in it. */

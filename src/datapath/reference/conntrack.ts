@@ -39,6 +39,9 @@ export type Entry = {
   readonly lastSeenNs: bigint;
 };
 
+/** A pod may hold so many times as many established connections as there are free places. */
+const GREED = 3;
+
 export type ConntrackLimits = {
   /** Established TCP: full means that new work is refused, never that a flow is evicted. */
   readonly established: number;
@@ -91,7 +94,7 @@ function handshake(state: TcpState, travel: Travel, flags: TcpFlags): TcpState {
 
 /** The table. Expiry is judged at look-up. */
 export class Conntrack {
-  readonly #established = new Map<string, Entry>();
+  readonly #established = new Map<string, Entry & { readonly holder: string }>();
   readonly #other = new Map<string, Entry>();
   readonly #limits: ConntrackLimits;
 
@@ -106,10 +109,13 @@ export class Conntrack {
     return entry === undefined || nowNs - entry.lastSeenNs > timeoutOf(entry) ? null : entry;
   }
 
-  /** Writes a whole entry. False where the table that never evicts has no room: everything is as it was. */
-  store(entry: Entry, nowNs: bigint): boolean {
+  /**
+   * Writes a whole entry. False where the table that never evicts has no room for one more of its holder's: everything
+   * is as it was.
+   */
+  store(entry: Entry, at: { readonly nowNs: bigint; readonly holder: string }): boolean {
     const key = keyOf(entry.initiator);
-    if (entry.state === 'established' && !entry.tombstone) return this.#storeEstablished(key, entry, nowNs);
+    if (entry.state === 'established' && !entry.tombstone) return this.#storeEstablished(key, entry, at);
     this.#established.delete(key);
     this.#other.delete(key);
     this.#other.set(key, entry);
@@ -117,14 +123,21 @@ export class Conntrack {
     return true;
   }
 
-  #storeEstablished(key: string, entry: Entry, nowNs: bigint): boolean {
-    if (!this.#established.has(key) && this.#established.size >= this.#limits.established) {
+  #storeEstablished(key: string, entry: Entry, at: { readonly nowNs: bigint; readonly holder: string }): boolean {
+    const { nowNs, holder } = at;
+    if (!this.#established.has(key) && !this.#hasRoom(holder)) {
       this.#sweep(nowNs);
-      if (this.#established.size >= this.#limits.established) return false;
+      if (!this.#hasRoom(holder)) return false;
     }
     this.#other.delete(key);
-    this.#established.set(key, entry);
+    this.#established.set(key, { ...entry, holder: this.#established.get(key)?.holder ?? holder });
     return true;
+  }
+
+  /** One pod that opens all it can leaves some room to the others. */
+  #hasRoom(holder: string): boolean {
+    const held = [...this.#established.values()].filter((entry) => entry.holder === holder).length;
+    return held < GREED * (this.#limits.established - this.#established.size);
   }
 
   #sweep(nowNs: bigint): void {

@@ -93,7 +93,13 @@ export class Flows {
 
   #store(passage: Passage, entry: Entry, done: FlowOutcome): FlowOutcome {
     this.#options.beforeStore();
-    return this.#conntrack.store(entry, passage.nowNs) ? done : unchanged(dropped('conntrack-full'));
+    const at = { nowNs: passage.nowNs, holder: this.#holderOf(entry) };
+    return this.#conntrack.store(entry, at) ? done : unchanged(dropped('conntrack-full'));
+  }
+
+  /** The pod that asked; where that is elsewhere, the one that was asked. */
+  #holderOf(entry: Entry): string {
+    return ownedLegs(this.#plan, entry.initiator)[0]?.own.pod ?? '';
   }
 
   /** Judges every leg that is ours, so that an event names both rules; the first that denies is the reason. */

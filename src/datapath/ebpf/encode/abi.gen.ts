@@ -118,6 +118,7 @@ export const CT_VALUE = {
   tcp: 84,
   originalPort: 86,
   position: 88,
+  charged: 92,
   original: 96,
   created: 112,
   tail: 120,
