@@ -1,6 +1,8 @@
 // The node daemon's loop: cluster changes → plan → datapath; kernel events → whoever listens.
+import { InterfaceError } from '#datapath/ebpf/links.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { type Address, parseAddress } from '#net/address.ts';
+import { HookWatch } from './hook-watch.ts';
 import type { NodeState } from './node-state.ts';
 import type { AgentRequest, AgentStatus, AttachRequest } from './protocol.ts';
 import { AgentServer } from './server.ts';
@@ -12,8 +14,8 @@ export type AgentOptions = {
   readonly clusterSocket: string;
   /** Socket that this agent serves; its folder must be closed to others. */
   readonly agentSocket: string;
-  /** Called once, when the state can't be trusted any more: the process must end and start afresh. */
-  readonly onFailure: (error: unknown) => void;
+  /** Opens the datapath, and takes over what is in the kernel: called at the start, and after each failure. */
+  readonly makeState: () => NodeState;
 };
 
 export type Agent = { readonly close: () => void };
@@ -22,53 +24,73 @@ export type Agent = { readonly close: () => void };
 const BUSY_MS = 3;
 const IDLE_MS = 20;
 const BUSY_FOR_MS = 1000;
-/** Hooks are looked at this often. */
-const CHECK_MS = 1000;
+/** Hooks are looked at, and put back, this often: a pod is open for no longer. */
+const CHECK_MS = 200;
+/** Queues, bridges and the like on interfaces are looked at this often. */
+const REFRESH_MS = 5000;
 /** How long an attach waits for its pod's policy to be known. */
 const ATTACH_LIMIT_MS = 5000;
+/** Pauses before a fresh start grow from the first to the longest. */
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 10_000;
 
-/** Starts serving. The datapath is open already, so pods keep the policy of before until the first list is applied. */
-export async function startAgent(options: AgentOptions, state: NodeState): Promise<Agent> {
-  const loop = new AgentLoop(options, state);
+/** Starts serving. The datapath is open first, so pods keep the policy of before until the first list is applied. */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const loop = new AgentLoop(options);
   await loop.start();
   return { close: () => loop.close() };
 }
 
 class AgentLoop {
   readonly #options: AgentOptions;
-  readonly #state: NodeState;
   readonly #server: AgentServer;
+  readonly #watch: HookWatch = new HookWatch();
+  /** What was attached and not detached, by interface: a fresh start attaches it again. */
+  readonly #attached: Map<number, AttachRequest> = new Map();
+  /** Null between a failure and the fresh start after it. */
+  #state: NodeState | null;
   #source: ClusterSource | null = null;
   #timer: NodeJS.Timeout | null = null;
+  #retry: NodeJS.Timeout | null = null;
+  #pauseMs = FIRST_PAUSE_MS;
   #busyUntilMs = 0;
   #revision = 0;
   #settled = false;
   #checkedMs = 0;
-  #complaint = '';
+  #refreshedMs = 0;
   #problem: string | null = null;
+  #full: string | null = null;
   #waiting: (() => void)[] = [];
 
-  constructor(options: AgentOptions, state: NodeState) {
+  constructor(options: AgentOptions) {
     this.#options = options;
-    this.#state = state;
+    this.#state = options.makeState();
     this.#server = new AgentServer(options.agentSocket, (request) => this.#answer(request));
   }
 
   async start(): Promise<void> {
     await this.#server.listen();
-    this.#source = new ClusterSource(this.#options.clusterSocket, (batch) => this.#guard(() => this.#apply(batch)));
+    this.#follow();
     this.#poll();
   }
 
   close(): void {
     this.#source?.close();
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    for (const timer of [this.#timer, this.#retry]) if (timer !== null) clearTimeout(timer);
     this.#server.close();
-    this.#state.close();
+    this.#state?.close();
   }
 
-  #apply(batch: Batch): void {
-    const applied = this.#state.apply(batch.events);
+  /** A new connection lists everything: the whole plan is applied again. */
+  #follow(): void {
+    this.#source = new ClusterSource(this.#options.clusterSocket, (batch) =>
+      this.#guard((state) => this.#apply(state, batch)),
+    );
+  }
+
+  #apply(state: NodeState, batch: Batch): void {
+    const applied = state.apply(batch.events);
+    if (this.#problem !== null) this.#recovered(state);
     this.#revision = batch.revision;
     this.#server.publish({ kind: 'applied', revision: batch.revision, ...applied });
     const waiting = this.#waiting;
@@ -77,40 +99,93 @@ class AgentLoop {
   }
 
   #poll(): void {
-    this.#guard(() => {
-      const { events, lost } = this.#state.poll();
+    this.#guard((state) => {
+      const { events, lost } = state.poll();
       const now = performance.now();
       if (events.length > 0 || lost > 0) {
         this.#busyUntilMs = now + BUSY_FOR_MS;
         this.#server.publishFlows(events, lost);
       }
-      if (now - this.#checkedMs > CHECK_MS) this.#checkHooks(now);
-      this.#timer = setTimeout(() => this.#poll(), now < this.#busyUntilMs ? BUSY_MS : IDLE_MS);
+      if (now - this.#checkedMs > CHECK_MS) this.#checkHooks(state, now);
     });
+    this.#timer = setTimeout(() => this.#poll(), performance.now() < this.#busyUntilMs ? BUSY_MS : IDLE_MS);
   }
 
-  /** Somebody with the same rights can take hooks away, or put a program ahead of them: it is said at once. */
-  #checkHooks(now: number): void {
+  /** Somebody with the same rights can take hooks away, or put a program ahead of them. */
+  #checkHooks(state: NodeState, now: number): void {
     this.#checkedMs = now;
-    const bad = this.#state.unhealthy.map(({ interfaceIndex, health }) => `${interfaceIndex} (${health})`);
-    const hooks = bad.length === 0 ? [] : [`hooks are not in force, or not first, on interfaces ${bad.join(', ')}`];
-    const { refusedTables } = this.#state;
-    const full = `the kernel has no room for ${refusedTables} port tables; the peers they are about are denied`;
-    const complaint = [...hooks, ...(refusedTables === 0 ? [] : [full])].join('; ');
-    if (complaint !== this.#complaint && complaint !== '')
-      this.#server.publish({ kind: 'problem', message: complaint });
-    this.#complaint = complaint;
+    const nameOf = (index: number): string => this.#attached.get(index)?.pod ?? 'a pod';
+    for (const message of this.#watch.note(state.repairHooks(), nameOf, now)) {
+      this.#server.publish({ kind: 'problem', message });
+    }
+    this.#checkRoom(state);
+    if (now - this.#refreshedMs < REFRESH_MS) return;
+    this.#refreshedMs = now;
+    state.refresh();
   }
 
-  /** The kernel keeps enforcing what it has; this process has lost track, so it says so and gives up. */
-  #guard(work: () => void): void {
-    if (this.#problem !== null) return;
+  #checkRoom({ refusedTables }: NodeState): void {
+    const full = `the kernel has no room for ${refusedTables} port tables; the peers they are about are denied`;
+    const complaint = refusedTables === 0 ? null : full;
+    if (complaint !== null && complaint !== this.#full) this.#server.publish({ kind: 'problem', message: complaint });
+    this.#full = complaint;
+  }
+
+  /** What fails leaves a state that nobody vouches for: the kernel denies, or enforces what it has, until a fresh start. */
+  #guard(work: (state: NodeState) => void): void {
+    const state = this.#state;
+    if (state === null) return;
     try {
-      work();
+      work(state);
+      if (state.failure !== null) throw state.failure;
     } catch (error) {
-      this.#problem = error instanceof Error ? error.message : String(error);
-      this.#server.publish({ kind: 'problem', message: this.#problem });
-      this.#options.onFailure(error);
+      this.#failed(state, error);
+    }
+  }
+
+  #failed(state: NodeState, error: unknown): void {
+    console.error(error);
+    this.#state = null;
+    this.#source?.close();
+    this.#revision = 0;
+    state.close();
+    this.#startAfresh(error);
+  }
+
+  #startAfresh(error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    this.#problem = `${message}; a fresh start follows in ${this.#pauseMs} ms`;
+    this.#server.publish({ kind: 'problem', message: this.#problem });
+    this.#retry = setTimeout(() => this.#restart(), this.#pauseMs);
+    this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
+  }
+
+  #restart(): void {
+    try {
+      this.#state = this.#options.makeState();
+    } catch (error) {
+      console.error(error);
+      this.#startAfresh(error);
+      return;
+    }
+    this.#follow();
+  }
+
+  /** The whole plan is in the tables: hooks and addresses come along, and then what was closed opens. */
+  #recovered(state: NodeState): void {
+    for (const request of this.#attached.values()) this.#attachAgain(state, request);
+    if (this.#settled) state.settle();
+    this.#problem = null;
+    this.#pauseMs = FIRST_PAUSE_MS;
+    this.#server.publish({ kind: 'problem', message: 'the fresh start succeeded: policy is in force again' });
+  }
+
+  #attachAgain(state: NodeState, request: AttachRequest): void {
+    try {
+      state.attach(readLink(request));
+    } catch (error) {
+      if (!(error instanceof InterfaceError)) throw error;
+      this.#attached.delete(request.interfaceIndex);
     }
   }
 
@@ -119,7 +194,8 @@ class AgentLoop {
       case 'attach':
         return await this.#attach(request.endpoints);
       case 'detach':
-        for (const index of request.interfaces) this.#state.detach(index);
+        for (const index of request.interfaces) this.#attached.delete(index);
+        this.#guard((state) => request.interfaces.forEach((index) => void state.detach(index)));
         return {};
       case 'status':
         return this.#status();
@@ -131,13 +207,26 @@ class AgentLoop {
   /** Answers once hooks, deny-all and the policy of every address are in place: only then may the links go up. */
   async #attach(requests: readonly AttachRequest[]): Promise<unknown> {
     const links = requests.map(readLink);
-    for (const link of links) this.#state.attach(link);
+    const attached = requests.map((request) => [request.interfaceIndex, request] as const);
+    for (const link of links) this.#attachNow(link);
+    for (const [index, request] of attached) this.#attached.set(index, request);
     const addresses = links.flatMap((link) => link.addresses);
-    await this.#until(() => addresses.every((address) => this.#state.enforces(address)));
+    await this.#until(() => addresses.every((address) => this.#state?.enforces(address) === true));
     // The first request of a process names every endpoint that is up: the takeover is over.
-    if (!this.#settled) this.#state.settle();
+    if (!this.#settled) this.#guard((state) => state.settle());
     this.#settled = true;
     return { attached: links.length };
+  }
+
+  /** Where there is no state, the fresh start attaches it. */
+  #attachNow(link: EndpointLink): void {
+    const state = this.#state;
+    try {
+      state?.attach(link);
+    } catch (error) {
+      if (state?.failure) this.#failed(state, state.failure);
+      throw error;
+    }
   }
 
   async #until(done: () => boolean): Promise<void> {
@@ -153,14 +242,23 @@ class AgentLoop {
   }
 
   #status(): AgentStatus {
-    const { endpoints, policies, rules, drops, lostEvents } = this.#state;
+    const { endpoints, policies, rules, drops, lostEvents } = this.#state ?? NOTHING;
     return {
       ...{ node: this.#options.node, datapath: 'ebpf', pid: process.pid, revision: this.#revision },
       ...{ endpoints, policies, rules, drops, lostEvents },
-      problem: this.#problem ?? (this.#complaint === '' ? null : this.#complaint),
+      problem: this.#problem ?? joined(this.#watch.complaint, this.#full),
+      hooksRepaired: this.#watch.repaired,
       memoryMb: Math.round(process.memoryUsage.rss() / 1e6),
     };
   }
+}
+
+/** Between a failure and the fresh start nothing is known. */
+const NOTHING = { endpoints: 0, policies: 0, rules: 0, drops: {}, lostEvents: 0 } as const;
+
+function joined(...complaints: readonly (string | null)[]): string | null {
+  const said = complaints.filter((complaint) => complaint !== null);
+  return said.length === 0 ? null : said.join('; ');
 }
 
 function readLink(request: AttachRequest): EndpointLink {

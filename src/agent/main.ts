@@ -3,7 +3,7 @@ import { type AgentProcessOptions, FAILURE_MARK } from './process-options.ts';
 import { runAgent } from './run.ts';
 
 async function main(options: AgentProcessOptions): Promise<void> {
-  const agent = await runAgent(options, fail);
+  const agent = await runAgent(options);
   const end = (): void => {
     agent.close();
     process.exit(0);
@@ -15,8 +15,8 @@ async function main(options: AgentProcessOptions): Promise<void> {
 }
 
 /**
- * Every failure ends the process: the kernel goes on enforcing, and whoever supervises starts it afresh. The log gets
- * the whole of it, and last the message alone, which is what people are shown.
+ * A process that can't start ends: the kernel goes on enforcing, and whoever supervises tries again. The log gets the
+ * whole of it, and last the message alone, which is what people are shown.
  */
 function fail(error: unknown): void {
   console.error(error);

@@ -1,7 +1,6 @@
 // One node's state: the compiled plan and the datapath that enforces it, moved together.
 import type { Step } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, DropReason, EndpointLink } from '#datapath/port.ts';
-import { SystemCallError } from '#kernel/sockets.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { PolicyKey } from '#policy/model.ts';
 import type { WorldEvent } from '#policy/world.ts';
@@ -16,13 +15,23 @@ export type NodeDatapath = Datapath & {
   /** Ends a takeover: from now on only what this process has named is in force. */
   settle(): void;
   counters(): { readonly drops: ReadonlyMap<DropReason, bigint> };
-  health(interfaceIndex: number): HookHealth;
   /** Port tables that the kernel had no room for: whom they are about is denied. */
   readonly refusedTables: number;
+  /** Set once a change failed: then everything is denied, until another process or a fresh start takes over. */
+  readonly failure: Error | null;
+  repair(): readonly HookRepair[];
+  refresh(): void;
 };
 
-/** Whether an interface's hooks stand, and ahead of every other program there. */
-export type HookHealth = 'first' | 'behind' | 'absent';
+/** An interface whose hooks were found wrong: gone, behind another program, or standing only as long as this process. */
+export type HookRepair = {
+  readonly interfaceIndex: number;
+  readonly found: 'absent' | 'behind' | 'unpinned';
+  /** After the repair. */
+  readonly now: 'first' | 'behind' | 'absent';
+  /** Why the repair failed; null where it did not. */
+  readonly failure: string | null;
+};
 
 export type Applied = { readonly steps: number; readonly applyMs: number };
 
@@ -35,7 +44,6 @@ export class NodeState {
   readonly #policies: Set<PolicyKey> = new Set();
   /** Local addresses whose policy is in force. */
   readonly #endpoints: Set<AddressKey> = new Set();
-  readonly #interfaces: Set<number> = new Set();
   #lost = 0;
 
   constructor(node: string, compiler: PlanMaker, datapath: NodeDatapath) {
@@ -66,12 +74,19 @@ export class NodeState {
     return Object.fromEntries(drops.map(([reason, count]) => [reason, Number(count)]));
   }
 
-  /** Interfaces whose hooks are gone, or stand behind somebody else's program. */
-  get unhealthy(): readonly { readonly interfaceIndex: number; readonly health: HookHealth }[] {
-    const all = [...this.#interfaces].map((interfaceIndex) => {
-      return { interfaceIndex, health: this.#health(interfaceIndex) };
-    });
-    return all.filter(({ health }) => health !== 'first');
+  /** Why the datapath is closed for good; null while it serves. */
+  get failure(): Error | null {
+    return this.#datapath.failure;
+  }
+
+  /** Puts back hooks that somebody took away or got ahead of; says which, and how they stand now. */
+  repairHooks(): readonly HookRepair[] {
+    return this.#datapath.repair();
+  }
+
+  /** Looks whether packets may still skip the host's side of each interface. */
+  refresh(): void {
+    this.#datapath.refresh();
   }
 
   /** Port tables that the kernel had no room for. */
@@ -93,11 +108,9 @@ export class NodeState {
   /** Puts the hooks on an interface. What it may pass is decided by the policy of its addresses. */
   attach(link: EndpointLink): void {
     this.#datapath.attach(link);
-    this.#interfaces.add(link.interfaceIndex);
   }
 
   detach(interfaceIndex: number): void {
-    this.#interfaces.delete(interfaceIndex);
     this.#datapath.detach(interfaceIndex);
   }
 
@@ -120,16 +133,6 @@ export class NodeState {
 
   close(): void {
     this.#datapath.close();
-  }
-
-  /** An interface that is gone has no hooks: its pod is on its way out, which is no failure of this process. */
-  #health(interfaceIndex: number): HookHealth {
-    try {
-      return this.#datapath.health(interfaceIndex);
-    } catch (error) {
-      if (error instanceof SystemCallError && error.code === 'ENODEV') return 'absent';
-      throw error;
-    }
   }
 
   #remember(events: readonly WorldEvent[], steps: readonly Step[]): void {

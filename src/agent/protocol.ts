@@ -74,8 +74,10 @@ export type AgentStatus = {
   readonly drops: Readonly<Partial<Record<DropReason, number>>>;
   /** Events that the kernel could not hand over, counted exactly. */
   readonly lostEvents: number;
-  /** The last failure to apply or to poll, or null. */
+  /** What is wrong now: a failure that a fresh start has not mended yet, or hooks that can't be put back. Null = nothing. */
   readonly problem: string | null;
+  /** How often hooks that somebody touched were put back. */
+  readonly hooksRepaired: number;
   readonly memoryMb: number;
 };
 

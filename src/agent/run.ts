@@ -6,12 +6,14 @@ import { type Agent, startAgent } from './agent.ts';
 import { NodeState } from './node-state.ts';
 import type { AgentProcessOptions } from './process-options.ts';
 
-/** Resolves when it serves. Throws where it can't; `onFailure` hears of a failure later: the process must end then. */
-export async function runAgent(options: AgentProcessOptions, onFailure: (error: unknown) => void): Promise<Agent> {
+/** Resolves when it serves. Throws where it can't; what fails later it mends by a fresh start of its own. */
+export async function runAgent(options: AgentProcessOptions): Promise<Agent> {
   const { instance, node, netns, semantics, clusterSocket, agentSocket } = options;
   // This thread alone, and the network alone: pins stay in the host's bpffs. Threads made later come along.
   if (netns !== null) enterNetns(netns);
-  const compiler = new Compiler({ semantics, isLocal: (pod) => pod.node === node });
-  const state = new NodeState(node, compiler, openDatapath({ instance, node }));
-  return await startAgent({ node, clusterSocket, agentSocket, onFailure }, state);
+  const makeState = (): NodeState => {
+    const compiler = new Compiler({ semantics, isLocal: (pod) => pod.node === node });
+    return new NodeState(node, compiler, openDatapath({ instance, node }));
+  };
+  return await startAgent({ node, clusterSocket, agentSocket, makeState });
 }

@@ -27,17 +27,16 @@ export function define(command: Command, done: (exitCode: number) => void): void
     .option('--socket <path>', 'where this agent listens (default: /run/moat/INSTANCE/agent-NODE.sock)')
     .option('--netns <path>', "file of the network namespace that the node's interfaces are in (default: this one)");
   semanticsOption(command).action(async (options: Options) => {
-    const failure = Promise.withResolvers<never>();
-    const agent = await start(options, failure.reject);
-    // A failure ends the process at once: what it has put in the kernel stays.
-    const code = await Promise.race([interrupted(), failure.promise.catch((error) => fail(options, error))]);
+    const agent = await start(options);
+    const code = await interrupted();
+    // What it has put in the kernel stays.
     agent.close();
     done(code);
     process.exit(code);
   });
 }
 
-async function start(options: Options, onFailure: (error: unknown) => void): Promise<Agent> {
+async function start(options: Options): Promise<Agent> {
   const { node, instance, netns = null } = options;
   if (process.getuid?.() !== 0) {
     throw new CommandError('an agent puts programs into the kernel, which needs root: run it with sudo');
@@ -48,7 +47,7 @@ async function start(options: Options, onFailure: (error: unknown) => void): Pro
   const semantics = semanticsOf(options);
   try {
     mkdirSync(dirname(agentSocket), { recursive: true, mode: 0o700 });
-    const agent = await runAgent({ instance, node, netns, semantics, clusterSocket, agentSocket }, onFailure);
+    const agent = await runAgent({ instance, node, netns, semantics, clusterSocket, agentSocket });
     const source = existsSync(clusterSocket) ? '' : ', which nobody serves yet';
     console.error(
       `moat: agent of node ${node} listens on ${agentSocket}; its cluster source is ${clusterSocket}${source}`,
@@ -61,7 +60,7 @@ async function start(options: Options, onFailure: (error: unknown) => void): Pro
 
 function fail({ node }: Options, cause: unknown): never {
   const message = cause instanceof Error ? cause.message : String(cause);
-  throw new CommandError(`the agent of node ${node} can't go on: ${message}`, { cause });
+  throw new CommandError(`the agent of node ${node} can't start: ${message}`, { cause });
 }
 
 /** The exit code of the signal that asks for the end: a supervisor's is no failure. */

@@ -15,6 +15,7 @@ const COMMANDS = {
   BPF_MAP_LOOKUP_ELEM: 1,
   BPF_MAP_DELETE_ELEM: 3,
   BPF_MAP_GET_NEXT_KEY: 4,
+  BPF_PROG_LOAD: 5,
   BPF_OBJ_PIN: 6,
   BPF_OBJ_GET: 7,
   BPF_PROG_TEST_RUN: 10,
@@ -23,6 +24,7 @@ const COMMANDS = {
   BPF_MAP_UPDATE_BATCH: 26,
   BPF_LINK_CREATE: 28,
   BPF_LINK_UPDATE: 29,
+  BPF_LINK_DETACH: 34,
 } as const;
 
 type Command = keyof typeof COMMANDS;
@@ -108,6 +110,20 @@ export function getPinned(path: string): number | null {
   return typeof fd === 'number' ? fd : null;
 }
 
+const BPF_PROG_TYPE_SCHED_CLS = 3;
+const MOVE_TO_R0 = 0xb7;
+const EXIT = 0x95;
+
+/** Loads a tc program of two instructions that gives every packet the same verdict (TC_ACT_...). */
+export function loadConstant(verdict: number): number {
+  const instructions = Buffer.alloc(16);
+  instructions.writeUInt8(MOVE_TO_R0, 0);
+  instructions.writeInt32LE(verdict, 4);
+  instructions.writeUInt8(EXIT, 8);
+  const attributes = new Attributes().u32(0, BPF_PROG_TYPE_SCHED_CLS).u32(4, 2).pointer(8, instructions);
+  return Number(bpf('BPF_PROG_LOAD', attributes.pointer(16, cString('Dual BSD/GPL'))));
+}
+
 /** Where a program stands on an interface. */
 export type TcxPlace = 'ingress' | 'egress';
 
@@ -123,6 +139,11 @@ export function attachTcx(program: number, interfaceIndex: number, place: TcxPla
 /** Swaps a link's program: at no moment is there none. */
 export function updateLink(link: number, program: number): void {
   bpf('BPF_LINK_UPDATE', new Attributes().u32(0, link).u32(4, program));
+}
+
+/** Takes a link off what it is on, whoever else holds it; one that is off already is no error. */
+export function detachLink(link: number): void {
+  bpf('BPF_LINK_DETACH', new Attributes().u32(0, link), 'ENOLINK', 'ENODEV');
 }
 
 /** Ids of the programs at a place of an interface, first to last. */

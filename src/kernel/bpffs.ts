@@ -35,9 +35,14 @@ export class BpffsError extends Error {
  */
 export function pinDirectory(instance: string, node: string): string {
   checkHostBpffs();
-  const path = `${BPFFS}/moat/${safeName(instance)}/${safeName(node)}`;
+  const path = pinPath(instance, node);
   mkdirSync(path, { recursive: true, mode: 0o700 });
   return path;
+}
+
+/** Where a node's pins are, or would be. */
+export function pinPath(instance: string, node: string): string {
+  return `${BPFFS}/moat/${safeName(instance)}/${safeName(node)}`;
 }
 
 /**

@@ -13,172 +13,188 @@ import { address, type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 import { type Injected, type Injection, inject } from './test-run.ts';
 
-describe('delivery and reports (root)', needsRoot, () => {
-  let bed: PodBed;
-  let datapath: EbpfDatapath;
+for (const attach of ['tcx', 'clsact'] as const) {
+  describe(`delivery and reports, hooks by ${attach} (root)`, needsRoot, () => {
+    let bed: PodBed;
+    let datapath: EbpfDatapath;
 
-  before(() => {
-    mountBpffs();
-    bed = new PodBed('deliver', 3);
-    datapath = openDatapath({
-      instance: bed.prefix,
-      node: 'node-a',
-      sizes: { ct_tcp: 256, ct_lru: 4096, drop_map: 8192, arena: 4096 },
-      knobs: { dropRate: 500n, dropWindow: 100_000_000n },
-    });
-    for (const pod of bed.pods) datapath.attach(pod.link);
-    const endpoints = bed.pods.flatMap((pod) => pod.link.addresses.map((each) => endpointStep(each, {}, pod.name)));
-    datapath.apply([...ground(), ...endpoints, ...isolatingSet(9, 90)]);
-  });
-
-  after(() => {
-    datapath.detachAll();
-    datapath.close();
-    unpinDatapath(bed.prefix, 'node-a');
-    bed.destroy();
-  });
-
-  function send(ports: { sourcePort: number; destinationPort: number }, to = 1): Injected {
-    const [a, b] = [bed.pod(0), bed.pod(to)];
-    const bytes = frame({ source: a.v4, destination: b.v4, protocol: UDP, sourceMac: a.link.mac, ...ports });
-    return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
-  }
-
-  it('goes straight to the neighbour, and by the stack where the neighbour’s interface has a queue', () => {
-    assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
-    execFileSync('tc', ['qdisc', 'add', 'dev', 'h2', 'root', 'tbf', 'rate', '1gbit', 'burst', '1mb', 'latency', '1ms']);
-    refreshLater();
-    assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'pass');
-    assert.ok(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 700 }), 'judged again at its own hook');
-    execFileSync('tc', ['qdisc', 'del', 'dev', 'h2', 'root']);
-    refreshLater();
-    assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
-  });
-
-  it('routes neighbour discovery, which makes a forgery of it: it is no way round policy', () => {
-    const [a, b] = [bed.pod(0), bed.pod(1)];
-    datapath.apply([endpointStep(a.v6, { egress: 9 }, a.name), endpointStep(b.v6, { ingress: 9 }, b.name)]);
-    const leak = (ttl: number): Uint8Array =>
-      frame({
-        ...{ source: a.v6, destination: b.v6, protocol: ICMPV6, sourceMac: a.link.mac, ttl },
-        // A target, and an option that nobody reads (a nonce, RFC 3971): room for what b must not learn of a.
-        icmp: {
-          type: 135,
-          body: Buffer.concat([new Uint8Array(16), Uint8Array.of(14, 2), Buffer.from('a secret of a.')]),
-        },
+    before(() => {
+      mountBpffs();
+      bed = new PodBed(`deliver-${attach}`, 3);
+      datapath = openDatapath({
+        instance: bed.prefix,
+        node: 'node-a',
+        attach,
+        sizes: { ct_tcp: 256, ct_lru: 4096, drop_map: 8192, arena: 4096 },
+        knobs: { dropRate: 500n, dropWindow: 100_000_000n },
       });
-    const sent = inject(datapath, { frame: leak(255), hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
-    assert.equal(sent.verdict, 'pass');
-    const met = inject(datapath, { frame: leak(254), hook: 'to-pod', interfaceIndex: b.link.interfaceIndex });
-    assert.deepEqual([met.verdict, met.events[0]?.reason], ['drop', 'spoofed-neighbour']);
-    datapath.apply([endpointStep(a.v6, {}, a.name), endpointStep(b.v6, {}, b.name)]);
-  });
+      for (const pod of bed.pods) datapath.attach(pod.link);
+      const endpoints = bed.pods.flatMap((pod) => pod.link.addresses.map((each) => endpointStep(each, {}, pod.name)));
+      datapath.apply([...ground(), ...endpoints, ...isolatingSet(9, 90)]);
+    });
 
-  it('sees a foreign program ahead of its hook, and stops skipping that interface', () => {
-    const { interfaceIndex } = bed.pod(1).link;
-    assert.equal(refreshLater().get(interfaceIndex), 'first');
-    const foreign = attachTcx(datapath.program('from_pod'), interfaceIndex, 'egress');
-    assert.equal(datapath.health(interfaceIndex), 'behind');
-    assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'pass');
-    closeObject(foreign);
-    assert.equal(refreshLater().get(interfaceIndex), 'first');
-    assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'redirect');
-  });
+    after(() => {
+      datapath.detachAll();
+      datapath.close();
+      unpinDatapath(bed.prefix, 'node-a');
+      bed.destroy();
+    });
 
-  /** Facts of interfaces are kept for a moment. */
-  function refreshLater(): ReturnType<EbpfDatapath['refresh']> {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
-    return datapath.refresh();
-  }
-
-  it('reports a flood of one tuple as few events, whose counts add up exactly', () => {
-    datapath.apply([endpointStep(bed.pod(2).v4, { ingress: 9 }, 'pod3')]);
-    datapath.poll();
-    const counts: number[] = [];
-    for (let each = 0; each < 1000; each++) counts.push(...countsOf(send({ sourcePort: 3, destinationPort: 3 }, 2)));
-    datapath.moveClock(1);
-    datapath.sweep();
-    counts.push(...countsOf(datapath.poll()));
-    assert.ok(counts.length < 100, `${counts.length} events`);
-    assert.equal(
-      counts.reduce((sum, count) => sum + count, 0),
-      1000,
-    );
-  });
-
-  it('counts exactly what a flood of many tuples sheds', () => {
-    datapath.moveClock(10);
-    datapath.poll();
-    const before = datapath.counters();
-    let reported = 0;
-    for (let each = 0; each < 3000; each++) {
-      reported += countsOf(send({ sourcePort: 10_000 + each, destinationPort: 4 }, 2)).reduce(
-        (sum, count) => sum + count,
-        0,
-      );
-    }
-    const { lost, drops } = datapath.counters();
-    assert.ok(reported < 2500, `${reported} reported`);
-    assert.equal(BigInt(reported) + lost - before.lost, 3000n);
-    assert.equal((drops.get('policy') ?? 0n) - (before.drops.get('policy') ?? 0n), 3000n);
-  });
-
-  function countsOf(result: Pick<Injected, 'events'>): readonly number[] {
-    return result.events
-      .filter((event) => event.kind === 'drop' && event.reason === 'policy')
-      .map((event) => event.count);
-  }
-
-  it('denies by a port table that has no room in the kernel, and by nothing else', () => {
-    const [a, b] = [bed.pod(0), bed.pod(1)];
-    // A second with tokens for events.
-    datapath.moveClock(10);
-    const ports = Array.from({ length: 4096 }, (_, port) => interval(2 * port, 2 * port, 'allow', 1));
-    const five = (table: readonly Interval[]): Step[] => isolatingSet(5, 50, new Map([[6, table]]));
-    const all = [interval(0, 0xff_ffff, 'allow', 1)];
-    datapath.apply([...identitySteps(6, [a.v4]), ...five(ports), endpointStep(b.v4, { ingress: 5 }, b.name)]);
-    const [drop] = send({ sourcePort: 9, destinationPort: 2 }).events;
-    assert.deepEqual([drop?.reason, drop?.leg, datapath.refusedTables], ['table-error', 'ingress', 1]);
-    assert.notEqual(inject(datapath, toWorld(a)).verdict, 'drop', 'the node is not closed');
-    datapath.apply(five(all));
-    assert.deepEqual([send({ sourcePort: 10, destinationPort: 2 }).verdict, datapath.refusedTables], ['redirect', 0]);
-    datapath.apply([endpointStep(b.v4, {}, b.name)]);
-  });
-
-  function toWorld(pod: BedPod): Injection {
-    const ports = { sourcePort: 11, destinationPort: 2 };
-    const destination = address('198.51.100.1');
-    const bytes = frame({ source: pod.v4, destination, protocol: UDP, sourceMac: pod.link.mac, ...ports });
-    return { frame: bytes, hook: 'from-pod', interfaceIndex: pod.link.interfaceIndex };
-  }
-
-  it('adopts a connection older than its hooks where it is told to, for a time', () => {
-    const [a, b] = [bed.pod(0), bed.pod(1)];
-    const middle = (sourcePort: number): Injected => {
-      const ports = { sourcePort, destinationPort: 80, flags: 'A' };
-      const bytes = frame({ source: a.v4, destination: b.v4, protocol: TCP, sourceMac: a.link.mac, ...ports });
+    function send(ports: { sourcePort: number; destinationPort: number }, to = 1): Injected {
+      const [a, b] = [bed.pod(0), bed.pod(to)];
+      const bytes = frame({ source: a.v4, destination: b.v4, protocol: UDP, sourceMac: a.link.mac, ...ports });
       return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
-    };
-    assert.equal(middle(5).verdict, 'drop');
-    for (const pod of [a, b]) datapath.attach(pod.link, 60_000);
-    datapath.moveClock(-11);
-    assert.equal(middle(5).verdict, 'redirect');
-    datapath.moveClock(600);
-    assert.equal(middle(6).verdict, 'drop');
-    assert.equal(middle(5).verdict, 'redirect', 'what was adopted goes on');
-  });
+    }
 
-  it('closes one interface alone where its hooks can’t be put on, and misses one that is gone', () => {
-    execFileSync('ip', ['link', 'add', 'gone', 'type', 'veth', 'peer', 'name', 'gone1']);
-    const index = Number(
-      JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'gone'], { encoding: 'utf8' }))[0].ifindex,
-    );
-    const link = { interfaceIndex: index, mac: Uint8Array.of(2, 0, 0, 0, 0, 7), addresses: [bed.pod(2).v4] };
-    datapath.attach({ ...link, addresses: [] });
-    execFileSync('ip', ['link', 'del', 'gone']);
-    assert.equal(refreshLater().get(index), 'absent');
-    datapath.detach(index);
-    assert.throws(() => datapath.attach(link), { name: 'InterfaceError' });
-    assert.equal(send({ sourcePort: 9, destinationPort: 9 }).verdict, 'redirect', 'the others go on');
+    it('goes straight to the neighbour, and by the stack where the neighbour’s interface has a queue', () => {
+      assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
+      execFileSync('tc', [
+        'qdisc',
+        'add',
+        'dev',
+        'h2',
+        'root',
+        'tbf',
+        'rate',
+        '1gbit',
+        'burst',
+        '1mb',
+        'latency',
+        '1ms',
+      ]);
+      refreshLater();
+      assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'pass');
+      assert.ok(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 700 }), 'judged again at its own hook');
+      execFileSync('tc', ['qdisc', 'del', 'dev', 'h2', 'root']);
+      refreshLater();
+      assert.equal(send({ sourcePort: 1, destinationPort: 1 }).verdict, 'redirect');
+    });
+
+    it('routes neighbour discovery, which makes a forgery of it: it is no way round policy', () => {
+      const [a, b] = [bed.pod(0), bed.pod(1)];
+      datapath.apply([endpointStep(a.v6, { egress: 9 }, a.name), endpointStep(b.v6, { ingress: 9 }, b.name)]);
+      const leak = (ttl: number): Uint8Array =>
+        frame({
+          ...{ source: a.v6, destination: b.v6, protocol: ICMPV6, sourceMac: a.link.mac, ttl },
+          // A target, and an option that nobody reads (a nonce, RFC 3971): room for what b must not learn of a.
+          icmp: {
+            type: 135,
+            body: Buffer.concat([new Uint8Array(16), Uint8Array.of(14, 2), Buffer.from('a secret of a.')]),
+          },
+        });
+      const sent = inject(datapath, { frame: leak(255), hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
+      assert.equal(sent.verdict, 'pass');
+      const met = inject(datapath, { frame: leak(254), hook: 'to-pod', interfaceIndex: b.link.interfaceIndex });
+      assert.deepEqual([met.verdict, met.events[0]?.reason], ['drop', 'spoofed-neighbour']);
+      datapath.apply([endpointStep(a.v6, {}, a.name), endpointStep(b.v6, {}, b.name)]);
+    });
+
+    it('sees a foreign program ahead of its hook, and stops skipping that interface', () => {
+      const { interfaceIndex } = bed.pod(1).link;
+      assert.equal(refreshLater().get(interfaceIndex), 'first');
+      const foreign = attachTcx(datapath.program('from_pod'), interfaceIndex, 'egress');
+      assert.equal(datapath.health(interfaceIndex), 'behind');
+      assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'pass');
+      closeObject(foreign);
+      assert.equal(refreshLater().get(interfaceIndex), 'first');
+      assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'redirect');
+    });
+
+    /** Facts of interfaces are kept for a moment. */
+    function refreshLater(): ReturnType<EbpfDatapath['refresh']> {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
+      return datapath.refresh();
+    }
+
+    it('reports a flood of one tuple as few events, whose counts add up exactly', () => {
+      datapath.apply([endpointStep(bed.pod(2).v4, { ingress: 9 }, 'pod3')]);
+      datapath.poll();
+      const counts: number[] = [];
+      for (let each = 0; each < 1000; each++) counts.push(...countsOf(send({ sourcePort: 3, destinationPort: 3 }, 2)));
+      datapath.moveClock(1);
+      datapath.sweep();
+      counts.push(...countsOf(datapath.poll()));
+      assert.ok(counts.length < 100, `${counts.length} events`);
+      assert.equal(
+        counts.reduce((sum, count) => sum + count, 0),
+        1000,
+      );
+    });
+
+    it('counts exactly what a flood of many tuples sheds', () => {
+      datapath.moveClock(10);
+      datapath.poll();
+      const before = datapath.counters();
+      let reported = 0;
+      for (let each = 0; each < 3000; each++) {
+        reported += countsOf(send({ sourcePort: 10_000 + each, destinationPort: 4 }, 2)).reduce(
+          (sum, count) => sum + count,
+          0,
+        );
+      }
+      const { lost, drops } = datapath.counters();
+      assert.ok(reported < 2500, `${reported} reported`);
+      assert.equal(BigInt(reported) + lost - before.lost, 3000n);
+      assert.equal((drops.get('policy') ?? 0n) - (before.drops.get('policy') ?? 0n), 3000n);
+    });
+
+    function countsOf(result: Pick<Injected, 'events'>): readonly number[] {
+      return result.events
+        .filter((event) => event.kind === 'drop' && event.reason === 'policy')
+        .map((event) => event.count);
+    }
+
+    it('denies by a port table that has no room in the kernel, and by nothing else', () => {
+      const [a, b] = [bed.pod(0), bed.pod(1)];
+      // A second with tokens for events.
+      datapath.moveClock(10);
+      const ports = Array.from({ length: 4096 }, (_, port) => interval(2 * port, 2 * port, 'allow', 1));
+      const five = (table: readonly Interval[]): Step[] => isolatingSet(5, 50, new Map([[6, table]]));
+      const all = [interval(0, 0xff_ffff, 'allow', 1)];
+      datapath.apply([...identitySteps(6, [a.v4]), ...five(ports), endpointStep(b.v4, { ingress: 5 }, b.name)]);
+      const [drop] = send({ sourcePort: 9, destinationPort: 2 }).events;
+      assert.deepEqual([drop?.reason, drop?.leg, datapath.refusedTables], ['table-error', 'ingress', 1]);
+      assert.notEqual(inject(datapath, toWorld(a)).verdict, 'drop', 'the node is not closed');
+      datapath.apply(five(all));
+      assert.deepEqual([send({ sourcePort: 10, destinationPort: 2 }).verdict, datapath.refusedTables], ['redirect', 0]);
+      datapath.apply([endpointStep(b.v4, {}, b.name)]);
+    });
+
+    function toWorld(pod: BedPod): Injection {
+      const ports = { sourcePort: 11, destinationPort: 2 };
+      const destination = address('198.51.100.1');
+      const bytes = frame({ source: pod.v4, destination, protocol: UDP, sourceMac: pod.link.mac, ...ports });
+      return { frame: bytes, hook: 'from-pod', interfaceIndex: pod.link.interfaceIndex };
+    }
+
+    it('adopts a connection older than its hooks where it is told to, for a time', () => {
+      const [a, b] = [bed.pod(0), bed.pod(1)];
+      const middle = (sourcePort: number): Injected => {
+        const ports = { sourcePort, destinationPort: 80, flags: 'A' };
+        const bytes = frame({ source: a.v4, destination: b.v4, protocol: TCP, sourceMac: a.link.mac, ...ports });
+        return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
+      };
+      assert.equal(middle(5).verdict, 'drop');
+      for (const pod of [a, b]) datapath.attach(pod.link, 60_000);
+      datapath.moveClock(-11);
+      assert.equal(middle(5).verdict, 'redirect');
+      datapath.moveClock(600);
+      assert.equal(middle(6).verdict, 'drop');
+      assert.equal(middle(5).verdict, 'redirect', 'what was adopted goes on');
+    });
+
+    it('closes one interface alone where its hooks can’t be put on, and misses one that is gone', () => {
+      execFileSync('ip', ['link', 'add', 'gone', 'type', 'veth', 'peer', 'name', 'gone1']);
+      const index = Number(
+        JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'gone'], { encoding: 'utf8' }))[0].ifindex,
+      );
+      const link = { interfaceIndex: index, mac: Uint8Array.of(2, 0, 0, 0, 0, 7), addresses: [bed.pod(2).v4] };
+      datapath.attach({ ...link, addresses: [] });
+      execFileSync('ip', ['link', 'del', 'gone']);
+      assert.equal(refreshLater().get(index), 'absent');
+      datapath.detach(index);
+      assert.throws(() => datapath.attach(link), { name: 'InterfaceError' });
+      assert.equal(send({ sourcePort: 9, destinationPort: 9 }).verdict, 'redirect', 'the others go on');
+    });
   });
-});
+}

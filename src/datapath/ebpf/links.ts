@@ -6,16 +6,22 @@ export type InterfaceFacts = {
   readonly name: string;
   readonly mac: Uint8Array;
   readonly mtu: number;
-  /** A veth with no bridge above it and the default queue: nothing on it that a redirect would skip. */
+  /** A veth with no bridge above it and the default queue: filters apart, nothing on it that a redirect would skip. */
   readonly plain: boolean;
+  /** It has a clsact queue, on which filters may hang. */
+  readonly clsact: boolean;
 };
 
 /** The interface can't be found or read in this network namespace. */
 export class InterfaceError extends Error {
+  /** Everything could be read, and the interface is not there. */
+  readonly gone: boolean;
+
   constructor(index: number | null, cause?: unknown) {
     const what = index === null ? 'the interfaces' : `interface ${index}`;
     super(`${what} can't be read in this network namespace`, { cause });
     this.name = 'InterfaceError';
+    this.gone = index !== null;
   }
 }
 
@@ -61,8 +67,9 @@ function factsOf(link: IpLink, qdiscs: readonly IpQdisc[]): InterfaceFacts {
     name: link.ifname,
     mac: Uint8Array.from((link.address ?? '').split(':'), (octet) => Number.parseInt(octet, 16)),
     mtu: link.mtu,
-    // A clsact qdisc may carry somebody's filters; a queue may be somebody's bandwidth limit.
-    plain: veth && qdiscs.every((qdisc) => qdisc.kind === 'noqueue'),
+    // A queue may be somebody's bandwidth limit.
+    plain: veth && qdiscs.every(({ kind }) => kind === 'noqueue' || kind === 'clsact'),
+    clsact: qdiscs.some(({ kind }) => kind === 'clsact'),
   };
 }
 

@@ -1,30 +1,32 @@
 // Opens the eBPF datapath of one node: loads the programs, pins everything, and implements the port on it.
-import { closeSync, existsSync } from 'node:fs';
-import { release } from 'node:os';
+import { closeSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from '#compile/plan.ts';
-import { ABI_VERSION, KNOBS } from '#datapath/ebpf/encode/abi.gen.ts';
+import { ABI_VERSION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
 import { runSyscall } from '#kernel/bpf.ts';
-import { lockPins, pinDirectory, removePins } from '#kernel/bpffs.ts';
+import { lockPins, pinDirectory, pinPath, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
-import { type LoadedObject, loadObject, ObjectError } from '#kernel/object.ts';
-import { type HookHealth, Hooks } from './attach.ts';
+import { type LoadedObject, ObjectError } from '#kernel/object.ts';
+import { makeHooks } from './attach.ts';
+import { dropAllFilters } from './clsact-hooks.ts';
 import { type Counters, readCounters, readLost } from './counters.ts';
+import { DatapathError } from './error.ts';
 import { decodeEvent } from './events.ts';
-import { type InterfaceFacts, interfaceReader } from './links.ts';
+import type { AttachMode, HookHealth, Hooks, HookView } from './hooks.ts';
+import { checkKernel } from './kernel-check.ts';
+import { InterfaceError, type InterfaceFacts, interfaceReader } from './links.ts';
+import { isShared, type Knobs, loadPrograms, type Program } from './load.ts';
+import { keepPins } from './pins.ts';
+import { type Repair, repairHooks } from './repair.ts';
 import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
 /** How old what is known of interfaces may be when one is attached. */
 const INTERFACES_KEPT_MS = 500;
-const PROGRAMS = ['from_pod', 'to_pod', 'sweep'] as const;
 const SWEEP_INTERVAL_MS = 1000;
-
-/** Names of knobs (bpf/maps.h). Times are nanoseconds. */
-export type Knob = keyof typeof KNOBS;
 
 export type OpenOptions = {
   /** Tells sandboxes and test runs on one machine apart. */
@@ -32,75 +34,52 @@ export type OpenOptions = {
   readonly node: string;
   /** Entries per map, by the map's name; what is not named has bpf/maps.h's size. */
   readonly sizes?: Readonly<Record<string, number>>;
-  readonly knobs?: Readonly<Partial<Record<Knob, bigint>>>;
+  readonly knobs?: Knobs;
   /** Another object than the project's build. */
   readonly object?: string;
+  /** How hooks are attached; by default what the kernel has. */
+  readonly attach?: AttachMode;
   /** Where facts of interfaces come from; by default iproute2. */
   readonly readInterface?: (index: number) => InterfaceFacts;
 };
 
-/** The datapath could not be opened, or failed while it was being changed: then everything is denied. */
-export class DatapathError extends Error {
-  constructor(message: string, cause: unknown) {
-    super(message, { cause });
-    this.name = 'DatapathError';
-  }
-}
-
-/** Takes this node's hooks, programs and maps away; what its pods send and get then passes unjudged. */
+/**
+ * Takes this node's hooks, programs and maps away; what its pods send and get then passes unjudged. Filters of clsact
+ * are found in the node's network namespace only: the calling thread must be in it, or the interfaces gone.
+ */
 export function unpinDatapath(instance: string, node: string): void {
+  dropAllFilters(pinPath(instance, node));
   removePins(instance, node);
 }
 
 /**
  * Loads and pins. The calling thread must be in the node's network namespace, with the host's mounts.
- * Throws BpffsError (no host bpffs, or another process is there), or DatapathError with the kernel's reason.
+ * Throws BpffsError (no host bpffs, or another process is there), or DatapathError with what the kernel lacks or said.
+ * A failure leaves no pin that was not there before.
  */
 export function openDatapath(options: OpenOptions): EbpfDatapath {
-  const directory = pinDirectory(options.instance, options.node);
-  checkKernel();
+  const mode = checkKernel(options.attach);
   const path = options.object ?? OBJECT;
   if (!existsSync(path)) throw new DatapathError(`${path} is missing: build it with tools/build-bpf.sh`, null);
+  const directory = pinDirectory(options.instance, options.node);
   const lock = lockPins(directory);
+  const before = new Set(readdirSync(directory));
+  let object: LoadedObject | null = null;
   try {
-    const object = loadObject({
-      path,
-      programs: PROGRAMS,
-      sizes: new Map(Object.entries(options.sizes ?? {})),
-      pinPath: (map) => (isShared(map) ? `${directory}/${map}` : null),
-      knobs: (rodata) => setKnobs(rodata, options.knobs ?? {}),
-    });
-    return new EbpfDatapath(object, { directory, lock }, options);
+    object = loadPrograms({ ...options, path, directory });
+    return new EbpfDatapath(object, { directory, lock, mode }, options);
   } catch (cause) {
+    object?.close();
+    for (const name of readdirSync(directory)) if (!before.has(name)) rmSync(`${directory}/${name}`);
+    if (before.size === 0) removePins(options.instance, options.node);
     closeSync(lock);
     const log = cause instanceof ObjectError && cause.log !== '' ? `: ${cause.log.split('\n').at(-1)}` : '';
     throw new DatapathError(`the kernel programs can't be loaded${log}`, cause);
   }
 }
 
-/** tcx links came with Linux 6.6. */
-function checkKernel(): void {
-  const [major = 0, minor = 0] = release().split('.').map(Number);
-  if (major > 6 || (major === 6 && minor >= 6)) return;
-  throw new DatapathError(`Linux 6.6 or newer is needed to attach the kernel programs; this is ${release()}`, null);
-}
-
-/** Maps that outlive the process; read-only data and the like belong to one load. */
-function isShared(map: string): boolean {
-  return !map.includes('.') && map !== 'context_map';
-}
-
-function setKnobs(rodata: Uint8Array, knobs: Readonly<Partial<Record<Knob, bigint>>>): void {
-  const into = new DataView(rodata.buffer, rodata.byteOffset, rodata.byteLength);
-  for (const [name, value] of Object.entries(knobs)) {
-    const { offset, size } = KNOBS[name as Knob];
-    if (size === 8) into.setBigUint64(offset, value, true);
-    else into.setUint32(offset, Number(value), true);
-  }
-}
-
-/** Where a node's pins are, and the descriptor that makes this process their only writer. */
-type Pins = { readonly directory: string; readonly lock: number };
+/** Where a node's pins are, the descriptor that makes this process their only writer, and how hooks are attached. */
+type Pins = { readonly directory: string; readonly lock: number; readonly mode: AttachMode };
 
 type AttachedLink = EndpointLink & {
   readonly adoptUntil: bigint;
@@ -110,7 +89,8 @@ type AttachedLink = EndpointLink & {
 
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
-  readonly #lock: number;
+  readonly #directory: string;
+  readonly #mode: AttachMode;
   readonly #readInterface: (index: number) => InterfaceFacts;
   readonly #tables: KernelTables;
   readonly #encoder: Encoder;
@@ -120,19 +100,23 @@ export class EbpfDatapath implements Datapath {
   /** Numbers of earlier processes end here. */
   readonly #base: number;
   readonly #links = new Map<number, AttachedLink>();
+  #lock: number;
   #lost: bigint;
   #swept = 0;
   #reclaiming: Promise<void> | null = null;
+  #failure: DatapathError | null = null;
   #closed = false;
 
   constructor(object: LoadedObject, pins: Pins, options: OpenOptions) {
     this.#object = object;
     this.#lock = pins.lock;
+    this.#directory = pins.directory;
+    this.#mode = pins.mode;
     this.#readInterface = options.readInterface ?? interfaceReader(INTERFACES_KEPT_MS);
     const leftovers = readLeftovers(object.maps);
     const { bank, inherited } = leftovers;
     this.#bank = bank;
-    this.#tables = new KernelTables(object.maps, bank);
+    this.#tables = new KernelTables(object.maps, bank, () => this.#encoder.limbo.drain());
     this.#tables.changing(() => clearForStart(object.maps, leftovers));
     this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
     this.#base = Number(this.#tables.readState('high'));
@@ -149,7 +133,8 @@ export class EbpfDatapath implements Datapath {
         gracePeriodNow();
       },
     });
-    this.#hooks = new Hooks({ from: this.program('from_pod'), to: this.program('to_pod') }, pins.directory);
+    const programs = { from: this.program('from_pod'), to: this.program('to_pod') };
+    this.#hooks = makeHooks(pins.mode, programs, pins.directory);
     const ring = this.#map('event_ring');
     this.#ring = new Ring(ring.fd, ring.maxEntries);
     this.#lost = this.counters().lost;
@@ -172,7 +157,7 @@ export class EbpfDatapath implements Datapath {
     this.#change(() => this.#encoder.attach({ ...attached, hostMac: facts.mac, mtu: facts.mtu, redirect: false }));
     this.#hook(link.interfaceIndex);
     this.#links.set(link.interfaceIndex, attached);
-    this.#refreshLink(attached, facts);
+    this.#refreshLink(attached, facts, this.#hooks.look(link.interfaceIndex));
   }
 
   /** The tables are whole where this fails, so only this interface is closed: it may have gone meanwhile. */
@@ -191,10 +176,11 @@ export class EbpfDatapath implements Datapath {
    */
   refresh(): ReadonlyMap<number, HookHealth> {
     const found = new Map<number, HookHealth>();
-    for (const link of this.#links.values()) {
-      const health = this.#hooks.health(link.interfaceIndex);
-      found.set(link.interfaceIndex, health);
-      if (health !== 'absent') this.#refreshLink(link, this.#readInterface(link.interfaceIndex));
+    for (const link of [...this.#links.values()]) {
+      const view = this.#hooks.look(link.interfaceIndex);
+      found.set(link.interfaceIndex, view.health);
+      const facts = view.health === 'absent' ? null : this.#factsOf(link.interfaceIndex);
+      if (facts !== null) this.#refreshLink(link, facts, view);
     }
     return found;
   }
@@ -205,22 +191,55 @@ export class EbpfDatapath implements Datapath {
    */
   health(interfaceIndex: number): HookHealth {
     const known = this.#links.get(interfaceIndex);
-    const health = this.#hooks.health(interfaceIndex);
-    if (known !== undefined && health !== 'absent' && known.redirect !== this.#mayRedirect(known)) {
-      this.#refreshLink(known, known.facts);
-    }
-    return health;
+    return known === undefined ? this.#hooks.look(interfaceIndex).health : this.#look(known).health;
   }
 
-  #refreshLink(link: AttachedLink, facts: InterfaceFacts): void {
-    const fresh = { ...link, facts, redirect: this.#mayRedirect({ ...link, facts }) };
+  /**
+   * Puts back hooks and pins that somebody took away, and hooks that another program got ahead of; says which. What
+   * could not be put back is said too. A few system calls for each interface: several times a second.
+   */
+  repair(): readonly Repair[] {
+    this.#lock = keepPins(this.#directory, this.#lock, this.#sharedMaps());
+    return [...this.#links.values()].flatMap((link) => {
+      const repair = repairHooks(this.#hooks, link.interfaceIndex, this.#look(link));
+      if (repair !== null) this.#look(link);
+      return repair ?? [];
+    });
+  }
+
+  /** Why everything is denied, until another process or another `openDatapath` takes over; null while it serves. */
+  get failure(): DatapathError | null {
+    return this.#failure;
+  }
+
+  #look(known: AttachedLink): HookView {
+    const view = this.#hooks.look(known.interfaceIndex);
+    const link = this.#links.get(known.interfaceIndex) ?? known;
+    const stale = link.redirect !== this.#mayRedirect(link.facts, view);
+    if (view.health !== 'absent' && stale) this.#refreshLink(link, link.facts, view);
+    return view;
+  }
+
+  /** Null where the interface is gone. */
+  #factsOf(interfaceIndex: number): InterfaceFacts | null {
+    try {
+      return this.#readInterface(interfaceIndex);
+    } catch (error) {
+      if (error instanceof InterfaceError && error.gone) return null;
+      throw error;
+    }
+  }
+
+  #refreshLink(link: AttachedLink, facts: InterfaceFacts, view: HookView): void {
+    const fresh = { ...link, facts, redirect: this.#mayRedirect(facts, view) };
     const { redirect } = fresh;
     this.#change(() => this.#encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu, redirect }));
     this.#links.set(link.interfaceIndex, fresh);
   }
 
-  #mayRedirect({ facts, interfaceIndex }: AttachedLink): boolean {
-    return facts.plain && this.#hooks.isAlone(interfaceIndex);
+  #mayRedirect(facts: InterfaceFacts, view: HookView): boolean {
+    // Where hooks are filters themselves, they were counted among the filters.
+    return facts.plain && view.alone && (this.#mode === 'clsact' || !facts.clsact);
   }
 
   detach(interfaceIndex: number): void {
@@ -286,7 +305,7 @@ export class EbpfDatapath implements Datapath {
   }
 
   /** Descriptor of a kernel program, for test runs. */
-  program(name: (typeof PROGRAMS)[number]): number {
+  program(name: Program): number {
     const fd = this.#object.programs.get(name);
     if (fd === undefined) throw new Error(`the kernel object has no program ${name}`);
     return fd;
@@ -302,6 +321,11 @@ export class EbpfDatapath implements Datapath {
     for (const index of [...this.#links.keys()]) this.detach(index);
   }
 
+  #sharedMaps(): ReadonlyMap<string, number> {
+    const shared = [...this.#object.maps].filter(([name]) => isShared(name));
+    return new Map(shared.map(([name, { fd }]) => [name, fd]));
+  }
+
   #map(name: string): { readonly fd: number; readonly maxEntries: number } {
     const map = this.#object.maps.get(name);
     if (map === undefined) throw new Error(`the kernel object has no map ${name}`);
@@ -314,19 +338,26 @@ export class EbpfDatapath implements Datapath {
       work();
       this.#tables.flush();
     } catch (cause) {
-      this.#tables.discard();
-      this.#tables.state('closed', 1n);
-      throw new DatapathError('the tables could not be changed; every packet is denied now', cause);
+      throw this.#fail(cause);
     }
     this.#reclaim();
+  }
+
+  #fail(cause: unknown): DatapathError {
+    this.#tables.discard();
+    this.#tables.state('closed', 1n);
+    this.#failure = new DatapathError('the tables could not be changed; every packet is denied now', cause);
+    return this.#failure;
   }
 
   /** What was freed is used again after two grace periods, on another thread's time. */
   #reclaim(): void {
     if (this.#reclaiming !== null || this.#encoder.limbo.isEmpty) return;
-    this.#reclaiming = this.#reclaimBatches().finally(() => {
-      this.#reclaiming = null;
-    });
+    this.#reclaiming = this.#reclaimBatches()
+      .catch((cause: unknown) => void this.#fail(cause))
+      .finally(() => {
+        this.#reclaiming = null;
+      });
   }
 
   async #reclaimBatches(): Promise<void> {

@@ -5,6 +5,7 @@ import type { HashName, RecordName, Sink, Sizes, WordName } from '#datapath/ebpf
 import { deleteElement, updateBatch } from '#kernel/bpf.ts';
 import { mapArray, type SharedMemory } from '#kernel/memory.ts';
 import type { LoadedMap } from '#kernel/object.ts';
+import { SystemCallError } from '#kernel/sockets.ts';
 
 const BATCH = 4096;
 const MAPPED = ['arena', 'set_slots', 'endpoint_slots', 'set_map', 'set_epoch', 'peer_epoch', 'state_map'] as const;
@@ -20,12 +21,15 @@ export type Bank = 0 | 1;
 export class KernelTables implements Sink {
   readonly #maps: ReadonlyMap<string, LoadedMap>;
   readonly #bank: Bank;
+  readonly #makeRoom: () => void;
   readonly #arrays = new Map<MappedName, Array8>();
   #pending: { readonly map: LoadedMap; readonly keys: Uint8Array[]; readonly values: Uint8Array[] } | null = null;
 
-  constructor(maps: ReadonlyMap<string, LoadedMap>, bank: Bank) {
+  /** `makeRoom` deletes at once what waits to be deleted from `class_map`. */
+  constructor(maps: ReadonlyMap<string, LoadedMap>, bank: Bank, makeRoom: () => void) {
     this.#maps = maps;
     this.#bank = bank;
+    this.#makeRoom = makeRoom;
     for (const name of MAPPED) {
       const map = this.#map(name);
       const memory = mapArray(map.fd, map.valueSize, map.maxEntries);
@@ -85,7 +89,15 @@ export class KernelTables implements Sink {
     if (pending === null) return;
     this.#pending = null;
     const [keys, values] = [joined(pending.keys), joined(pending.values)];
-    this.changing(() => updateBatch(pending.map.fd, keys, values, pending.keys.length));
+    const write = (): void => this.changing(() => updateBatch(pending.map.fd, keys, values, pending.keys.length));
+    try {
+      write();
+    } catch (error) {
+      if (!isFull(error) || pending.map !== this.#map('class_map')) throw error;
+      // Classes of changes before this one wait for packets under way, and hold the room meanwhile.
+      this.#makeRoom();
+      write();
+    }
   }
 
   /** While the count is odd, or has changed, the programs make sure of what they do not find (bpf/context.h). */
@@ -127,6 +139,10 @@ export class KernelTables implements Sink {
     if (array === undefined) throw new Error('the datapath is closed');
     return array;
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof SystemCallError && error.code === 'E2BIG';
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {

@@ -1,0 +1,168 @@
+// Hooks on kernels before tcx: filters of clsact at the lowest priority. A filter holds its program, so it outlives the process.
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { closeObject, getPinned, pinObject, programId } from '#kernel/bpf.ts';
+import {
+  attachFilter,
+  createClsact,
+  destroyClsact,
+  detachFilter,
+  type Filter,
+  type FilterPlace,
+  listFilters,
+} from '#kernel/tc.ts';
+import {
+  type HookHealth,
+  type HookPrograms,
+  type Hooks,
+  type HookView,
+  hasTcx,
+  PLACES,
+  programsAt,
+  type Side,
+  withShut,
+  worst,
+} from './hooks.ts';
+
+/** No priority comes before the first. The handles are Moat's own ("moat"), so that nobody else's filter is replaced. */
+const HOOK = { priority: 1, handle: 0x6d6f6174 } as const;
+const SHUT = { priority: 1, handle: 0x6d6f6175 } as const;
+
+export class ClsactHooks implements Hooks {
+  readonly #programs: HookPrograms;
+  readonly #directory: string;
+  readonly #ids: Readonly<Record<Side, number>>;
+  readonly #tcx: boolean = hasTcx();
+  readonly #attached = new Set<number>();
+  /** Interfaces whose queue this process made: it goes when nothing is left on it. */
+  readonly #queues = new Set<number>();
+
+  constructor(programs: HookPrograms, directory: string) {
+    this.#programs = programs;
+    this.#directory = directory;
+    this.#ids = { from: programId(programs.from), to: programId(programs.to) };
+  }
+
+  attach(interfaceIndex: number): void {
+    if (this.#attached.has(interfaceIndex)) return;
+    if (createClsact(interfaceIndex)) this.#queues.add(interfaceIndex);
+    for (const [side, place] of PLACES) this.#put(interfaceIndex, side, place);
+    this.#attached.add(interfaceIndex);
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#attached.delete(interfaceIndex);
+    for (const [side, place] of PLACES) {
+      detachFilter(interfaceIndex, place, HOOK);
+      rmSync(markPath(this.#directory, interfaceIndex, side), { force: true });
+    }
+    const empty = PLACES.every(([, place]) => listFilters(interfaceIndex, place).length === 0);
+    if (this.#queues.delete(interfaceIndex) && empty) destroyClsact(interfaceIndex);
+  }
+
+  forgetGone(): void {
+    for (const name of readdirSync(this.#directory)) {
+      const mark = readMark(name);
+      if (mark === null || this.#attached.has(mark.interfaceIndex)) continue;
+      const path = `${this.#directory}/${name}`;
+      const place = mark.side === 'from' ? 'ingress' : 'egress';
+      if (isMarked(path, mark.interfaceIndex, place)) this.#put(mark.interfaceIndex, mark.side, place);
+      else rmSync(path, { force: true });
+    }
+  }
+
+  look(interfaceIndex: number): HookView {
+    const found = PLACES.map(([side, place]) => {
+      const filters = listFilters(interfaceIndex, place);
+      // tcx runs before any filter.
+      const ahead = this.#tcx ? programsAt(interfaceIndex, place).length : 0;
+      const health = this.#health(side, filters);
+      return { health: health === 'first' && ahead > 0 ? ('behind' as const) : health, count: filters.length + ahead };
+    });
+    return {
+      health: worst(found.map((each) => each.health)),
+      alone: found.every((each) => each.count === 1),
+      pinned: PLACES.every(([side]) => existsSync(markPath(this.#directory, interfaceIndex, side))),
+    };
+  }
+
+  repair(interfaceIndex: number): void {
+    if (createClsact(interfaceIndex)) this.#queues.add(interfaceIndex);
+    for (const [side, place] of PLACES) {
+      const health = this.#health(side, listFilters(interfaceIndex, place));
+      if (health === 'behind') this.#moveFirst(interfaceIndex, side, place);
+      else if (health === 'absent') this.#put(interfaceIndex, side, place);
+      else this.#mark(interfaceIndex, side);
+    }
+  }
+
+  /** Filters and marks stay. */
+  close(): void {
+    this.#attached.clear();
+    this.#queues.clear();
+  }
+
+  #health(side: Side, filters: readonly Filter[]): HookHealth {
+    const at = filters.findIndex((each) => isHook(each) && each.program === this.#ids[side]);
+    return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
+  }
+
+  #put(interfaceIndex: number, side: Side, place: FilterPlace): void {
+    attachFilter(interfaceIndex, place, HOOK, this.#programs[side]);
+    // What a process left that ended while it moved its hook.
+    detachFilter(interfaceIndex, place, SHUT);
+    this.#mark(interfaceIndex, side);
+  }
+
+  /** Of one priority, what was added last comes first; a filter that drops everything holds the place meanwhile. */
+  #moveFirst(interfaceIndex: number, side: Side, place: FilterPlace): void {
+    withShut((shut) => attachFilter(interfaceIndex, place, SHUT, shut));
+    detachFilter(interfaceIndex, place, HOOK);
+    this.#put(interfaceIndex, side, place);
+  }
+
+  /** A pinned program tells the next process where its filter hangs. */
+  #mark(interfaceIndex: number, side: Side): void {
+    const path = markPath(this.#directory, interfaceIndex, side);
+    rmSync(path, { force: true });
+    pinObject(this.#programs[side], path);
+  }
+}
+
+/** Takes the filters off every interface of this network namespace that marks in the directory name. */
+export function dropAllFilters(directory: string): void {
+  if (!existsSync(directory)) return;
+  const marks = readdirSync(directory).map(readMark);
+  const interfaces = new Set(marks.flatMap((mark) => (mark === null ? [] : [mark.interfaceIndex])));
+  for (const interfaceIndex of interfaces) dropFilters(directory, interfaceIndex);
+}
+
+/** Takes an interface's filters away, if they are those that were marked, and the marks. */
+export function dropFilters(directory: string, interfaceIndex: number): void {
+  for (const [side, place] of PLACES) {
+    const path = markPath(directory, interfaceIndex, side);
+    if (isMarked(path, interfaceIndex, place)) detachFilter(interfaceIndex, place, HOOK);
+    rmSync(path, { force: true });
+  }
+}
+
+/** True where the filter there has the very program of the mark: another interface may have the number by now. */
+function isMarked(path: string, interfaceIndex: number, place: FilterPlace): boolean {
+  const program = getPinned(path);
+  if (program === null) return false;
+  const id = programId(program);
+  closeObject(program);
+  return listFilters(interfaceIndex, place).some((each) => isHook(each) && each.program === id);
+}
+
+function isHook(filter: Filter): boolean {
+  return filter.handle === HOOK.handle && filter.priority === HOOK.priority;
+}
+
+function markPath(directory: string, interfaceIndex: number, side: Side): string {
+  return `${directory}/filter_${interfaceIndex}_${side}_pod`;
+}
+
+function readMark(name: string): { readonly interfaceIndex: number; readonly side: Side } | null {
+  const found = /^filter_(\d+)_(from|to)_pod$/.exec(name);
+  return found === null ? null : { interfaceIndex: Number(found[1]), side: found[2] === 'from' ? 'from' : 'to' };
+}

@@ -1,0 +1,103 @@
+// Hooks on a pod's interface: what both ways of attaching them share.
+import { release } from 'node:os';
+import { closeObject, loadConstant, queryTcx, type TcxPlace } from '#kernel/bpf.ts';
+import { SystemCallError } from '#kernel/sockets.ts';
+import { createClsact, destroyClsact } from '#kernel/tc.ts';
+
+/** The two programs: for what a pod sends (ingress of the host's side), and what it is sent. */
+export type HookPrograms = { readonly from: number; readonly to: number };
+
+/** Whether a hook still stands, and first. */
+export type HookHealth = 'first' | 'behind' | 'absent';
+
+/** How hooks stand on an interface; the worse of the two. */
+export type HookView = {
+  readonly health: HookHealth;
+  /** No other program is there: a packet may then skip the interface. */
+  readonly alone: boolean;
+  /** The hooks outlive this process. */
+  readonly pinned: boolean;
+};
+
+/** tcx from Linux 6.6, clsact before. */
+export type AttachMode = 'tcx' | 'clsact';
+
+/** The hooks of one process. An interface that is gone has none, which is no error. */
+export type Hooks = {
+  /** Puts both hooks on an interface, or gives those that an earlier process left there this one's programs. */
+  attach(interfaceIndex: number): void;
+  detach(interfaceIndex: number): void;
+  look(interfaceIndex: number): HookView;
+  /** Puts back what is missing, first, and pinned. Throws SystemCallError; the interface lets nothing through that it did not before. */
+  repair(interfaceIndex: number): void;
+  /** After a takeover: interfaces that are gone are forgotten, those not named get this process's programs, which deny there. */
+  forgetGone(): void;
+  close(): void;
+};
+
+export type Side = 'from' | 'to';
+
+/** The side towards the pod first: it is what a new pod is not reached through. */
+export const PLACES: readonly (readonly [Side, TcxPlace])[] = [
+  ['to', 'egress'],
+  ['from', 'ingress'],
+];
+
+const TC_ACT_SHOT = 2;
+
+/** Gives `work` a program that drops everything: it holds a place for the moment in which a hook moves there. */
+export function withShut(work: (program: number) => void): void {
+  const program = loadConstant(TC_ACT_SHOT);
+  try {
+    work(program);
+  } finally {
+    closeObject(program);
+  }
+}
+
+/** The worst of the two sides' healths. */
+export function worst(found: readonly HookHealth[]): HookHealth {
+  return found.find((each) => each === 'absent') ?? found.find((each) => each === 'behind') ?? 'first';
+}
+
+/** Ids of the tcx programs at a place; none where the interface is gone. */
+export function programsAt(interfaceIndex: number, place: TcxPlace): readonly number[] {
+  try {
+    return queryTcx(interfaceIndex, place);
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'ENODEV') return [];
+    throw error;
+  }
+}
+
+/** The loopback interface has this number in every network namespace. */
+const LOOPBACK = 1;
+
+/** True where the kernel knows tcx. */
+export function hasTcx(): boolean {
+  try {
+    queryTcx(LOOPBACK, 'ingress');
+    return true;
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'EINVAL') return false;
+    throw error;
+  }
+}
+
+/** How hooks are attached on this kernel. Throws Error with what it lacks, in one sentence. */
+export function chooseMode(forced?: AttachMode): AttachMode {
+  if (forced === 'tcx' && !hasTcx())
+    throw new Error(`this kernel (Linux ${release()}) has no tcx, which came with 6.6`);
+  if (forced === 'tcx' || (forced === undefined && hasTcx())) return 'tcx';
+  tryClsact();
+  return 'clsact';
+}
+
+function tryClsact(): void {
+  try {
+    if (createClsact(LOOPBACK)) destroyClsact(LOOPBACK);
+  } catch (cause) {
+    const lacks = `this kernel (Linux ${release()}) can attach programs neither by tcx nor by clsact`;
+    throw new Error(`${lacks}: it needs the module sch_ingress`, { cause });
+  }
+}

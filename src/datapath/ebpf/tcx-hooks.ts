@@ -1,0 +1,153 @@
+// Hooks by tcx links: first in the chain, pinned so that they outlive the process.
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import type { TcxPlace } from '#kernel/bpf.ts';
+import {
+  attachTcx,
+  closeObject,
+  detachLink,
+  getPinned,
+  linkTarget,
+  pinObject,
+  programId,
+  updateLink,
+} from '#kernel/bpf.ts';
+import {
+  type HookHealth,
+  type HookPrograms,
+  type Hooks,
+  type HookView,
+  PLACES,
+  programsAt,
+  type Side,
+  withShut,
+  worst,
+} from './hooks.ts';
+
+export class TcxHooks implements Hooks {
+  readonly #programs: HookPrograms;
+  readonly #directory: string;
+  readonly #ids: Readonly<Record<Side, number>>;
+  readonly #links = new Map<string, number>();
+
+  constructor(programs: HookPrograms, directory: string) {
+    this.#programs = programs;
+    this.#directory = directory;
+    this.#ids = { from: programId(programs.from), to: programId(programs.to) };
+  }
+
+  attach(interfaceIndex: number): void {
+    for (const [side, place] of PLACES) {
+      const path = linkPath(this.#directory, interfaceIndex, side);
+      if (this.#links.has(path)) continue;
+      const link = this.#takeOver(path, interfaceIndex, side) ?? this.#create(path, interfaceIndex, [side, place]);
+      this.#links.set(path, link);
+    }
+  }
+
+  detach(interfaceIndex: number): void {
+    for (const [side] of PLACES) this.#drop(linkPath(this.#directory, interfaceIndex, side));
+  }
+
+  forgetGone(): void {
+    for (const name of readdirSync(this.#directory)) {
+      const path = `${this.#directory}/${name}`;
+      if (!name.startsWith('link_') || this.#links.has(path)) continue;
+      const link = getPinned(path);
+      if (link === null) continue;
+      if (linkTarget(link).interfaceIndex === 0) rmSync(path, { force: true });
+      else updateLink(link, this.#programs[name.endsWith('from_pod') ? 'from' : 'to']);
+      closeObject(link);
+    }
+  }
+
+  look(interfaceIndex: number): HookView {
+    const found = PLACES.map(([side, place]) => ({ side, ids: programsAt(interfaceIndex, place) }));
+    return {
+      health: worst(found.map(({ side, ids }) => this.#health(side, ids))),
+      alone: found.every(({ ids }) => ids.length === 1),
+      pinned: PLACES.every(([side]) => existsSync(linkPath(this.#directory, interfaceIndex, side))),
+    };
+  }
+
+  repair(interfaceIndex: number): void {
+    for (const [side, place] of PLACES) {
+      const path = linkPath(this.#directory, interfaceIndex, side);
+      const health = this.#health(side, programsAt(interfaceIndex, place));
+      const link = this.#links.get(path);
+      if (health === 'behind') this.#moveFirst(path, interfaceIndex, [side, place]);
+      else if (health === 'absent' || link === undefined) this.#renew(path, interfaceIndex, [side, place]);
+      else if (!existsSync(path)) pinObject(link, path);
+    }
+  }
+
+  close(): void {
+    for (const link of this.#links.values()) closeObject(link);
+    this.#links.clear();
+  }
+
+  #health(side: Side, ids: readonly number[]): HookHealth {
+    const at = ids.indexOf(this.#ids[side]);
+    return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
+  }
+
+  #takeOver(path: string, interfaceIndex: number, side: Side): number | null {
+    const link = getPinned(path);
+    if (link === null) return null;
+    if (linkTarget(link).interfaceIndex === interfaceIndex) {
+      updateLink(link, this.#programs[side]);
+      return link;
+    }
+    // The interface that it was on is gone, and another has its number now; or somebody took the hook off.
+    closeObject(link);
+    rmSync(path, { force: true });
+    return null;
+  }
+
+  #create(path: string, interfaceIndex: number, [side, place]: readonly [Side, TcxPlace]): number {
+    const link = attachTcx(this.#programs[side], interfaceIndex, place);
+    pinObject(link, path);
+    return link;
+  }
+
+  #renew(path: string, interfaceIndex: number, hook: readonly [Side, TcxPlace]): void {
+    this.#drop(path);
+    this.#links.set(path, this.#create(path, interfaceIndex, hook));
+  }
+
+  /** A program is at a place once only, so another one that drops everything holds the new place meanwhile. */
+  #moveFirst(path: string, interfaceIndex: number, [side, place]: readonly [Side, TcxPlace]): void {
+    withShut((shut) => {
+      const link = attachTcx(shut, interfaceIndex, place);
+      this.#drop(path);
+      this.#links.set(path, link);
+      updateLink(link, this.#programs[side]);
+      pinObject(link, path);
+    });
+  }
+
+  /** Takes the link off its interface, whoever else still holds it. */
+  #drop(path: string): void {
+    const link = this.#links.get(path);
+    this.#links.delete(path);
+    rmSync(path, { force: true });
+    if (link === undefined) return;
+    detachLink(link);
+    closeObject(link);
+  }
+}
+
+/** Takes the links of an interface away that an earlier process pinned. */
+export function dropLinks(directory: string, interfaceIndex: number): void {
+  for (const [side] of PLACES) {
+    const path = linkPath(directory, interfaceIndex, side);
+    const link = getPinned(path);
+    if (link === null) continue;
+    rmSync(path);
+    detachLink(link);
+    closeObject(link);
+  }
+}
+
+function linkPath(directory: string, interfaceIndex: number, side: Side): string {
+  return `${directory}/link_${interfaceIndex}_${side}_pod`;
+}
