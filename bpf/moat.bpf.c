@@ -65,6 +65,8 @@ static __always_inline int is_group(const struct context *c)
 /* From a pod: only its own addresses. To a pod: only to its own, and whether its own node speaks. */
 __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *c)
 {
+	int proxied;
+
 	if (!c)
 		return REASON_TABLE_ERROR;
 	if (find_endpoint(c, &c->packet.source, &c->source) ||
@@ -77,18 +79,13 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 	}
 	if (c->destination.ifindex != c->ifindex)
 		return REASON_NO_ENDPOINT;
-	c->own_node = skb->ingress_ifindex == 0 && is_node_address(&c->packet.source) &&
-		      (skb->mark & proxy_mark_mask) != proxy_mark;
+	proxied = (skb->mark & proxy_mark_mask) == proxy_mark;
+	/* What a pod of this node sent came in by that pod's interface; else it is somebody else's, whatever
+	 * its source says. Here, since nobody else asks: routes back may well differ (no rp_filter). */
+	if (c->source.ifindex && c->source.ifindex != skb->ingress_ifindex && !proxied)
+		return REASON_SPOOFED_SOURCE;
+	c->own_node = skb->ingress_ifindex == 0 && is_node_address(&c->packet.source) && !proxied;
 	return REASON_NONE;
-}
-
-/* A pod to its own address. From elsewhere such a packet is somebody else's, whatever its source says. */
-static __always_inline int judge_own(const struct __sk_buff *skb, const struct context *c)
-{
-	if (!is_ready(&c->source))
-		return REASON_NO_ENDPOINT;
-	return c->hook == HOOK_FROM_POD || skb->ingress_ifindex == c->ifindex ? REASON_NONE
-									      : REASON_SPOOFED_SOURCE;
 }
 
 static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
@@ -102,8 +99,9 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 	reason = check_ends(skb, c);
 	if (reason)
 		return reason;
+	/* A pod to its own address. */
 	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex)
-		return judge_own(skb, c);
+		return is_ready(&c->source) ? REASON_NONE : REASON_NO_ENDPOINT;
 	if (c->packet.flags & PACKET_ICMP_ERROR)
 		return judge_icmp_error(skb, c);
 	if (c->packet.flags & PACKET_FRAGMENT_LATER)

@@ -99,7 +99,7 @@ const FAULTS: readonly Fault[] = [
   ['the longest prefix counts', 'lookup.ts', 'prefix.cidr.length <= length ||', ''],
   ['an unknown peer is named so', 'legs.ts', "identity.unknown ? 'peer-unknown' : 'policy'", "'policy'"],
   ['a pod to itself is not judged', 'reference.ts', 'source.pod === destination?.pod', "source.pod === 'x'"],
-  ['a stolen address is not the pod', 'reference.ts', "hook === 'from-pod' || sender === 'itself'", 'true'],
+  ['a stolen address is not the pod', 'reference.ts', 'owner !== null && owner !== sender', 'false'],
   ['listener messages stay on the link', 'admission.ts', 'isZero(tuple.source) || isLinkLocal(tuple.source)', 'true'],
   ['the own node is not judged', 'reference.ts', 'isOwnNode(this.#plan, destination, tuple.source);', 'false;'],
   [
@@ -112,7 +112,7 @@ const FAULTS: readonly Fault[] = [
   [
     'no endpoint record is closed, to senders too',
     'reference.ts',
-    'return this.#links.has(address) &&',
+    'return this.#links.ownerOf(address) !== null &&',
     'return false &&',
   ],
   [

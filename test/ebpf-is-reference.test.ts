@@ -75,7 +75,8 @@ class Twins {
         : { link: this.#links[spec.place.interfaces % this.#links.length], hook: spec.place.hook };
     if (link === undefined || link === null) return null;
     const frame = frameOf(spec, { from, to }, hook === 'from-pod' ? link.mac : FAR_MAC);
-    return { interfaceIndex: link.interfaceIndex, hook, sender: spec.byStack ? 'own-node' : 'elsewhere', frame };
+    const senders = { stack: 'own-node', afar: 'elsewhere', source: source?.interfaceIndex ?? 'elsewhere' } as const;
+    return { interfaceIndex: link.interfaceIndex, hook, sender: senders[spec.sender], frame };
   }
 
   close(): void {

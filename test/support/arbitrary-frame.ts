@@ -21,7 +21,7 @@ export type FrameSpec = {
   /** own: sent where it would be · else the interface, the hook and the MAC are anyone's. */
   readonly place: { readonly interfaces: number; readonly hook: 'from-pod' | 'to-pod' } | 'own';
   readonly mac: 'own' | 'foreign';
-  readonly byStack: boolean;
+  readonly sender: 'source' | 'afar' | 'stack';
 };
 
 type Ends = { readonly from: Address; readonly to: Address };
@@ -79,7 +79,7 @@ export const arbitraryFrame: fc.Arbitrary<FrameSpec> = fc.record({
     'own',
   ),
   mac: rarely<FrameSpec['mac']>(fc.constant('foreign'), 'own', 19),
-  byStack: fc.boolean(),
+  sender: fc.constantFrom('source', 'afar', 'stack'),
 });
 
 /** Whether ICMP types of this spec are IPv6's. */

@@ -60,7 +60,7 @@ export function sendFirst(
   for (const [link, hook] of places) {
     if (link === null || judged.at(-1)?.verdict === 'drop') continue;
     const { interfaceIndex } = link;
-    const sender = source === null ? 'own-node' : source === destination ? 'itself' : 'elsewhere';
+    const sender = source === null ? 'own-node' : source.interfaceIndex;
     judged.push(on.inject({ interfaceIndex, hook, sender, frame }));
   }
   return judged;

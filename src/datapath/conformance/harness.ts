@@ -3,8 +3,11 @@ import type { RuleNumber } from '#compile/plan.ts';
 import type { Direction } from '#policy/model.ts';
 import type { Datapath, DropReason } from '../port.ts';
 
-/** Who sent a packet that is at a pod's interface: this node's own stack (`ingress_ifindex == 0`), that pod, or another. */
-export type Sender = 'own-node' | 'itself' | 'elsewhere';
+/**
+ * Where a packet that is at a pod's interface came from: this node's own stack (`ingress_ifindex == 0`), the pod whose
+ * interface has this index, or an interface that is no pod's.
+ */
+export type Sender = 'own-node' | 'elsewhere' | number;
 
 /** A frame at one of an interface's hooks. */
 export type TestPacket = {

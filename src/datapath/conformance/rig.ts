@@ -6,7 +6,7 @@ import { parseCidr } from '#net/cidr.ts';
 import type { Direction } from '#policy/model.ts';
 import { podKey } from '#policy/world.ts';
 import { concat } from '../packets.ts';
-import type { Harness, Judged } from './harness.ts';
+import type { Harness, Judged, Sender } from './harness.ts';
 import { layerTables, type RuleLine, ruleInfo } from './tables.ts';
 
 /** Addresses of one family, by name. */
@@ -51,8 +51,11 @@ export const IPV6: Names = {
 export type PodName = 'a' | 'b' | 'c';
 export const PODS: readonly PodName[] = ['a', 'b', 'c'];
 
-/** `from a`: a sends it. `to b`: it reaches b's interface, `by stack`: made by this node's own, `by itself`: sent by b. */
-export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stack` | `to ${PodName} by itself`;
+/**
+ * `from a`: a sends it. `to b`: it reaches b's interface, from the pod that has the source address where one here has,
+ * `by stack`: made by this node's own, `from afar`: whatever its source says.
+ */
+export type Place = `from ${PodName}` | `to ${PodName}` | `to ${PodName} by stack` | `to ${PodName} from afar`;
 
 const NAMES = ['world4', 'world6', 'a', 'b', 'c', 'remote', 'node', 'otherNode', 'stranger'] as const;
 
@@ -193,9 +196,21 @@ export class Rig {
     return this.harness.inject({
       interfaceIndex: this.#interfaceOf(podOf(place)),
       hook: place.startsWith('from') ? 'from-pod' : 'to-pod',
-      sender: place.endsWith('by stack') ? 'own-node' : place.endsWith('by itself') ? 'itself' : 'elsewhere',
+      sender: place.endsWith('by stack')
+        ? 'own-node'
+        : place.endsWith('from afar')
+          ? 'elsewhere'
+          : this.#senderOf(frame),
       frame,
     });
+  }
+
+  /** The interface of the pod that has the frame's source address. */
+  #senderOf(frame: Uint8Array): Sender {
+    const [at, size] = frame[12] === 0x86 ? [22, 16] : [26, 4];
+    const source = hex(frame.subarray(at, at + size));
+    const pod = [...this.#interfaces.keys()].find((name) => addressesOf(name).some((own) => hexOf(own) === source));
+    return pod === undefined ? 'elsewhere' : this.#interfaceOf(pod);
   }
 
   /** `pass`, or reason, leg and the line of the rule that denied. */
@@ -311,6 +326,10 @@ function block(text: string): Extract<Step, { kind: 'prefix' }>['cidr'] {
 
 function sameClass(a: ClassKey, b: ClassKey): boolean {
   return a.layer === b.layer && a.identity === b.identity;
+}
+
+function hexOf({ words }: Address): string {
+  return words.map((word) => word.toString(16).padStart(8, '0')).join('');
 }
 
 function hex(frame: Uint8Array): string {

@@ -45,10 +45,23 @@ export const SPOOF_CASES: readonly Case[] = [
     name: 'who has stolen a pod’s own address does not reach it by that',
     run: (rig, at) => {
       rig.policy('a', 'ingress', [DEFAULT]);
-      for (const place of ['to a', 'to a by stack'] as const) {
+      for (const place of ['to a from afar', 'to a by stack'] as const) {
         rig.drop(place, udp({ from: at.a, to: at.a, ...ports }), 'spoofed-source');
         rig.drop(place, echo({ from: at.a, to: at.a, id: 1, reply: true }), 'spoofed-source');
       }
+    },
+  },
+  {
+    name: 'who has stolen the address of a pod of this node does not get that pod’s rights at its neighbours',
+    run: (rig, at) => {
+      rig.policy('b', 'ingress', ['allow a', DEFAULT]);
+      const request = { from: at.a, to: at.b, ...ports };
+      for (const place of ['to b from afar', 'to b by stack'] as const) {
+        rig.drop(place, udp(request), 'spoofed-source');
+        rig.drop(place, tcp({ ...request, flags: 'S' }), 'spoofed-source');
+      }
+      rig.pass('to b', udp(request));
+      rig.drop('to b from afar', udp(request), 'spoofed-source');
     },
   },
   {

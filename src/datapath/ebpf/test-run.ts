@@ -44,7 +44,8 @@ export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
 }
 
 function ingressOf({ hook, interfaceIndex, sender }: Injection): number {
-  if (hook === 'from-pod' || sender === 'itself') return interfaceIndex;
+  if (hook === 'from-pod') return interfaceIndex;
+  if (typeof sender === 'number') return sender;
   return sender === 'own-node' ? 0 : ELSEWHERE;
 }
 

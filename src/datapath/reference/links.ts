@@ -12,9 +12,9 @@ export class Links {
     return this.#links.get(interfaceIndex) ?? null;
   }
 
-  /** True where an interface has the address. */
-  has(address: Address): boolean {
-    return this.#claims.has(formatAddress(address));
+  /** The interface that has the address. */
+  ownerOf(address: Address): number | null {
+    return this.#claims.get(formatAddress(address))?.interfaceIndex ?? null;
   }
 
   /** The addresses that an interface has and no later one has claimed. */

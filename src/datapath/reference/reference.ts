@@ -97,6 +97,9 @@ export class ReferenceDatapath implements Datapath {
     const place: Place = { ...link, addresses, admitted, isHere: (address) => this.#isHere(address) };
     const admission = injection.hook === 'from-pod' ? admitFromPod(place, frame) : admitToPod(place, frame);
     if (admission.kind === 'drop') return dropped(admission.reason);
+    if (admission.kind === 'judged' && frame.kind === 'ip' && this.#isStolen(injection, frame)) {
+      return dropped('spoofed-source');
+    }
     return admission.kind === 'passes' || frame.kind !== 'ip' ? PASS : this.#judgeIp(injection, frame);
   }
 
@@ -105,7 +108,7 @@ export class ReferenceDatapath implements Datapath {
     if (this.#isClosed(tuple.source) || this.#isClosed(tuple.destination)) return dropped('no-endpoint');
     const source = this.#plan.endpoints.get(formatAddress(tuple.source));
     const destination = this.#plan.endpoints.get(formatAddress(tuple.destination));
-    if (source !== undefined && source.pod === destination?.pod) return speaksToItself(injection);
+    if (source !== undefined && source.pod === destination?.pod) return PASS;
     const fromStack = injection.hook === 'to-pod' && injection.sender === 'own-node';
     const ownNode = fromStack && destination !== undefined && isOwnNode(this.#plan, destination, tuple.source);
     const from: From = { hook: injection.hook, ownNode, nowNs: injection.nowNs };
@@ -145,6 +148,12 @@ export class ReferenceDatapath implements Datapath {
     return from.ownNode || this.#flows.isLive(inner, from.nowNs) ? PASS : unrelated;
   }
 
+  /** A packet of a pod of this node comes by that pod's interface. Any other with its address is somebody else's. */
+  #isStolen({ hook, sender }: Injection, frame: IpFrame): boolean {
+    const owner = this.#links.ownerOf(frame.transport.tuple.source);
+    return hook === 'to-pod' && owner !== null && owner !== sender;
+  }
+
   /** An address of this node or of a pod on it. */
   #isHere(address: Address): boolean {
     const key = formatAddress(address);
@@ -154,7 +163,7 @@ export class ReferenceDatapath implements Datapath {
 
   /** A local interface's address without an endpoint record is closed, to its peers too. */
   #isClosed(address: Address): boolean {
-    return this.#links.has(address) && !this.#plan.endpoints.has(formatAddress(address));
+    return this.#links.ownerOf(address) !== null && !this.#plan.endpoints.has(formatAddress(address));
   }
 
   #noteEndpoint(step: Extract<Step, { kind: 'endpoint' }>): void {
@@ -178,11 +187,6 @@ export class ReferenceDatapath implements Datapath {
     const flow = { source, destination, protocol, ...ports };
     this.#events.push({ kind, hook: at.hook, ...verdict, ...flow, count: 1, timeNs: at.nowNs });
   }
-}
-
-/** Beyond its own interface a packet with a pod's own source did not come from that pod. */
-function speaksToItself({ hook, sender }: Injection): Outcome {
-  return hook === 'from-pod' || sender === 'itself' ? PASS : dropped('spoofed-source');
 }
 
 /** The id of an echo; 0 for other messages. */
