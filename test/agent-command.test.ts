@@ -72,7 +72,7 @@ test('needs root: an agent waits for its cluster source, follows it, and ends at
 
   const second = start(t, args);
   assert.deepEqual(await second.exit, [2, null]);
-  assert.match(second.said(), /^moat: the agent of node one can't go on: another process runs the datapath of .*\n$/);
+  assert.match(second.said(), /^moat: the agent of node one can't start: another process runs the datapath of .*\n$/);
 
   const cluster = new ClusterServer(source);
   t.after(() => cluster.close());
