@@ -5,6 +5,8 @@
 
 #include "context.h"
 
+#define FLOW_BUDGET 0x80000000u /* beside an interface's number: its other budget */
+
 static __always_inline void count_lost(__u32 events)
 {
 	struct counters *counters = node_counters();
@@ -29,12 +31,31 @@ static __always_inline __u16 source_port_of(const struct packet *p)
 	return p->source_port ? p->source_port : p->echo_id;
 }
 
+/* One token of a budget. Returns 0 where it has none left in this second. */
+static __always_inline int take_token(__u32 whose, __u64 now, __u64 rate)
+{
+	struct budget *budget = bpf_map_lookup_elem(&budget_map, &whose);
+	struct budget fresh = {.time = now, .tokens = rate};
+
+	if (!budget || now - budget->time > SECOND) {
+		bpf_map_update_elem(&budget_map, &whose, &fresh, BPF_ANY);
+		return 1;
+	}
+	/* Unsigned: what was taken twice at once shows as a huge number, so compare before taking. */
+	if (budget->tokens == 0 || budget->tokens > rate)
+		return 0;
+	budget->tokens--;
+	return 1;
+}
+
 /* A connection opened or closed, in its initiator's direction. */
 static __always_inline void report_flow(struct context *c, __u32 kind, __u32 from_initiator)
 {
-	struct event *event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
 	struct packet *p = &c->packet;
+	struct event *event = 0;
 
+	if (take_token(c->ifindex | FLOW_BUDGET, c->now, flow_rate))
+		event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
 	if (!event) {
 		count_lost(1);
 		return;
@@ -75,23 +96,6 @@ static __always_inline void report_drop(const struct drop_key *key, const struct
 	bpf_ringbuf_submit(event, 0);
 }
 
-/* One token of the interface's budget. Returns 0 where it has none left in this second. */
-static __always_inline int take_token(__u32 ifindex, __u64 now)
-{
-	struct budget *budget = bpf_map_lookup_elem(&budget_map, &ifindex);
-	struct budget fresh = {.time = now, .tokens = drop_rate};
-
-	if (!budget || now - budget->time > SECOND) {
-		bpf_map_update_elem(&budget_map, &ifindex, &fresh, BPF_ANY);
-		return 1;
-	}
-	/* Unsigned: what was taken twice at once shows as a huge number, so compare before taking. */
-	if (budget->tokens == 0 || budget->tokens > drop_rate)
-		return 0;
-	budget->tokens--;
-	return 1;
-}
-
 static __always_inline void fill_drop_key(struct context *c, __u32 reason)
 {
 	struct packet *p = &c->packet;
@@ -128,7 +132,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 		__sync_fetch_and_add(&seen->pending, 1);
 		return 0;
 	}
-	if (!take_token(c->ifindex, c->now)) {
+	if (!take_token(c->ifindex, c->now, drop_rate)) {
 		count_lost(1);
 		return 0;
 	}

@@ -60,7 +60,7 @@ MAP(BPF_MAP_TYPE_LRU_HASH, share_map, __u32, __s64, 4096, 0);
 MAP(BPF_MAP_TYPE_LRU_HASH, fragment_map, struct fragment_key, struct fragment_value, 8192, 0);
 /* Drops of one tuple within a short window are one event; the sweep takes old ones away. */
 MAP(BPF_MAP_TYPE_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
-/* Interface → tokens for drop events, so that one pod cannot flood the ring. */
+/* Interface → tokens for its events, so that one pod cannot flood the ring; drops and connections apart. */
 MAP(BPF_MAP_TYPE_LRU_HASH, budget_map, __u32, struct budget, 4096, 0);
 /* What was dropped, passed and lost. */
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counter_map, __u32, struct counters, 1, 0);
@@ -81,6 +81,7 @@ const volatile __u64 timeout_tombstone = 120 * SECOND;
 const volatile __u64 timeout_fragment = 30 * SECOND;
 const volatile __u64 drop_window = 1 * SECOND;
 const volatile __u64 drop_rate = 2000; /* drop events per interface and second */
+const volatile __u64 flow_rate = 5000; /* events of connections, the same */
 const volatile __u32 proxy_mark = 0x4d000000;
 const volatile __u32 proxy_mark_mask = 0xff000000;
 

@@ -91,7 +91,7 @@ class TestNode implements Datapath {
     this.#instance = instance;
     const sizes = { ...SIZES, ct_tcp: established };
     // Every drop is an event of its own, so that each frame's reason can be read.
-    const knobs = { dropWindow: 0n, dropRate: 1_000_000n };
+    const knobs = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
     this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs });
   }
 

@@ -26,7 +26,7 @@ for (const attach of ['tcx', 'clsact'] as const) {
         node: 'node-a',
         attach,
         sizes: { ct_tcp: 256, ct_lru: 4096, drop_map: 8192, arena: 4096 },
-        knobs: { dropRate: 500n, dropWindow: 100_000_000n },
+        knobs: { dropRate: 500n, flowRate: 100n, dropWindow: 100_000_000n },
       });
       for (const pod of bed.pods) datapath.attach(pod.link);
       const endpoints = bed.pods.flatMap((pod) => pod.link.addresses.map((each) => endpointStep(each, {}, pod.name)));
@@ -136,6 +136,24 @@ for (const attach of ['tcx', 'clsact'] as const) {
       assert.ok(reported < 2500, `${reported} reported`);
       assert.equal(BigInt(reported) + lost - before.lost, 3000n);
       assert.equal((drops.get('policy') ?? 0n) - (before.drops.get('policy') ?? 0n), 3000n);
+    });
+
+    it('does not let one pod’s connections hide another’s drops', () => {
+      datapath.moveClock(10);
+      datapath.poll();
+      const before = datapath.counters().lost;
+      const [a, c] = [bed.pod(0), bed.pod(2)];
+      const opened = Array.from({ length: 300 }, (_, each) => send({ sourcePort: 20_000 + each, destinationPort: 5 }));
+      const told = opened.flatMap(({ events }) => events).filter(({ kind }) => kind === 'new').length;
+      assert.ok(told <= 101, `${told} events`);
+      assert.equal(datapath.counters().lost - before, BigInt(300 - told));
+      const stranger = { source: address('192.0.2.99'), destination: a.v4, protocol: UDP, sourceMac: c.link.mac };
+      const at = { hook: 'from-pod', interfaceIndex: c.link.interfaceIndex } as const;
+      const { events } = inject(datapath, { frame: frame(stranger), ...at });
+      assert.deepEqual(
+        events.map(({ reason }) => reason),
+        ['spoofed-source'],
+      );
     });
 
     function countsOf(result: Pick<Injected, 'events'>): readonly number[] {

@@ -257,6 +257,7 @@ export const KNOBS = {
   timeoutFragment: { offset: 48, size: 8 },
   dropWindow: { offset: 56, size: 8 },
   dropRate: { offset: 64, size: 8 },
-  proxyMark: { offset: 72, size: 4 },
-  proxyMarkMask: { offset: 76, size: 4 },
+  flowRate: { offset: 72, size: 8 },
+  proxyMark: { offset: 80, size: 4 },
+  proxyMarkMask: { offset: 84, size: 4 },
 } as const;
