@@ -24,7 +24,7 @@ function json<T>(run: Run): T {
 
 const DENY = `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: {name: server-from-client, namespace: default}
+metadata: {name: server-from-client, namespace: default, annotations: {moat.network/mode: audit}}
 spec: {podSelector: {}, policyTypes: [Ingress]}
 `;
 
@@ -54,8 +54,14 @@ test(
 
     const file = join(folder, 'deny.yaml');
     writeFileSync(file, DENY);
-    const change = json<{ changes: string[] }>(sandbox('apply', '-f', file, '-o', 'json'));
-    assert.equal(change.changes.length, 1);
+    const applied = sandbox('apply', '-f', file, '-o', 'json');
+    assert.equal(json<{ changes: string[] }>(applied).changes.length, 1);
+    const said = JSON.parse(applied.stderr) as { diagnostics: { code: string }[] };
+    assert.deepEqual(
+      said.diagnostics.map(({ code }) => code),
+      ['annotation-unheard'],
+      'said once',
+    );
     const after = json<{ verdict: string }[]>(sandbox('probe', '-o', 'json'));
     assert.deepEqual(
       after.map(({ verdict }) => verdict),

@@ -21,6 +21,11 @@ export type Diagnostic = {
   readonly hint: string;
 };
 
+/** The findings, each once: an object that is looked at twice has the same ones twice. */
+export function withoutRepeats(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
+  return [...new Map(diagnostics.map((each) => [JSON.stringify(each), each])).values()];
+}
+
 /** What a finding says, apart from where it stands. */
 export type Finding = {
   readonly code: string;

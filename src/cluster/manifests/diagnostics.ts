@@ -20,6 +20,7 @@ export type ManifestCode =
   | 'not-an-object'
   | 'object-header'
   | 'metadata-field'
+  | 'annotation-unheard'
   | 'object-name'
   | 'object-name-unsafe'
   | 'object-duplicate'
@@ -49,6 +50,10 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
   'not-an-object': { severity: 'warning', meaning: 'A document has neither apiVersion nor kind, and is left out.' },
   'object-header': { severity: 'error', meaning: 'apiVersion, kind, name or namespace is missing or is not text.' },
   'metadata-field': { severity: 'error', meaning: 'metadata has no such field.' },
+  'annotation-unheard': {
+    severity: 'warning',
+    meaning: 'An annotation of Moat that is not honoured yet; the policy is enforced.',
+  },
   'object-name': { severity: 'warning', meaning: 'Kubernetes would refuse this name or namespace.' },
   'object-name-unsafe': {
     severity: 'error',

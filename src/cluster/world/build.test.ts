@@ -211,6 +211,25 @@ test('world: an address that the input now gives to another pod is given up', ()
   assert.notEqual(own[0], formatAddress(address));
 });
 
+function annotated(kind: 'Namespace' | 'NetworkPolicy', annotation: string): string {
+  const version = kind === 'Namespace' ? 'v1' : 'networking.k8s.io/v1';
+  const spec = kind === 'Namespace' ? '' : 'spec: {podSelector: {}}\n';
+  return `apiVersion: ${version}\nkind: ${kind}\nmetadata:\n  name: a\n  annotations:\n    ${annotation}\n${spec}`;
+}
+
+test('world: an annotation that asks for what is done anyway, or is not ours, is no finding', () => {
+  const annotations = [
+    'moat.network/mode: enforce',
+    'moat.network/deny: drop',
+    'moat.network/open-connections: recheck',
+  ];
+  const found = [...annotations, 'example.com/mode: audit'].map((each) => buildOf(annotated('NetworkPolicy', each)));
+  assert.deepEqual(
+    found.flatMap(({ diagnostics }) => diagnostics),
+    [],
+  );
+});
+
 /** Name, input, code of the only error or warning, and what its message must say. */
 const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
   [
@@ -286,6 +305,42 @@ const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
     object('NetworkPolicy', 'a', '').replace('apps/v1', 'projectcalico.org/v3'),
     'kind-not-understood',
     /calico/,
+  ],
+  [
+    'a policy that asks for an audit',
+    annotated('NetworkPolicy', 'moat.network/mode: audit'),
+    'annotation-unheard',
+    /moat\.network\/mode: "audit" is not yet honoured: the policy is enforced$/,
+  ],
+  [
+    'a policy that asks to keep connections',
+    annotated('NetworkPolicy', 'moat.network/open-connections: keep'),
+    'annotation-unheard',
+    /the policy is enforced, on open connections too/,
+  ],
+  [
+    'a namespace that asks for an audit',
+    annotated('Namespace', 'moat.network/mode: audit'),
+    'annotation-unheard',
+    /"audit" is not yet honoured: the namespace's policies are enforced/,
+  ],
+  [
+    'a namespace that asks for rejects',
+    annotated('Namespace', 'moat.network/deny: reject'),
+    'annotation-unheard',
+    /what is denied is dropped/,
+  ],
+  [
+    'an annotation of ours that is misspelt',
+    annotated('NetworkPolicy', 'moat.network/mdoe: audit'),
+    'annotation-unheard',
+    /moat\.network\/mdoe: "audit" is not yet honoured/,
+  ],
+  [
+    'an annotation of ours that is no text',
+    annotated('NetworkPolicy', 'moat.network/mode: [audit]'),
+    'annotation-unheard',
+    /\["audit"\]/,
   ],
   ['a name with a slash', object('Pod', 'a/b', ''), 'object-name-unsafe', /"a\/b"/],
   [

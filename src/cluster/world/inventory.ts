@@ -6,6 +6,7 @@ import { consequence, isolating, mayBePolicy, nameStanding, standInFor } from '#
 import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
 import { fieldsOf, show } from '#policy/fields.ts';
 import { childPath, lineOf, type SourceObject } from '#policy/object.ts';
+import { unheardAnnotations } from './annotations.ts';
 
 /** A kind that Moat leaves to others, and how many objects of it the input has. */
 export type UnknownKind = { readonly apiVersion: string; readonly kind: string; readonly count: number };
@@ -37,7 +38,8 @@ export function takeInventory(input: readonly SourceObject[]): Inventory {
       diagnostics.push(refused.fault);
       if (refused.standIn !== null) diagnostics.push(...addTo(byKey, refused.standIn));
     } else {
-      diagnostics.push(...(fault === null ? [] : [fault]), ...metadataFaults(object), ...addTo(byKey, object));
+      diagnostics.push(...(fault === null ? [] : [fault]), ...metadataFaults(object));
+      diagnostics.push(...unheardAnnotations(object), ...addTo(byKey, object));
     }
   }
   const unknownKinds = [...foreign.values()].map(summarise);
