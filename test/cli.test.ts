@@ -353,6 +353,27 @@ const MISUSE: readonly (readonly [what: string, args: readonly string[], message
     /"1.2.3" is not an IP address/,
   ],
   [
+    'an end that is misspelt',
+    ['explain', ...SHOP, '--from', 'backend/chekout', '--to', 'backend/payments', '--port', '80'],
+    /^moat: --from backend\/chekout: no pod or workload has this name; did you mean backend\/checkout\?\n$/,
+  ],
+  [
+    'an end in a namespace that is misspelt',
+    ['explain', ...SHOP, '--from', '192.0.2.1', '--to', 'bakend/payments', '--port', '80'],
+    /^moat: --to bakend\/payments: no pod or workload has this name; did you mean backend\/payments\?\n$/,
+  ],
+  [
+    'an end without its namespace',
+    ['explain', ...SHOP, '--from', 'payments', '--to', '192.0.2.1', '--port', '80'],
+    /IP address; did you mean backend\/payments\?\n$/,
+  ],
+  [
+    'an end in a namespace without pods',
+    ['explain', ...FIRST, '--from', 'elsewhere/x', '--to', 'default/server', '--port', '80'],
+    /there is no pod in namespace elsewhere, only in default\n$/,
+  ],
+  ['an empty path', ['reach', '-f', ''], /'-f, --filename <path>' argument '' is invalid. Name a file, a folder/],
+  [
     'an end that is not there',
     ['explain', ...FIRST, '--from', 'default/nobody', '--to', 'default/server', '--port', '80'],
     /no pod or workload has this name; there is default\/client, default\/server/,

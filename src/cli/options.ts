@@ -96,5 +96,6 @@ export function parseAddresses(text: string): readonly Address[] {
 }
 
 function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
+  if (value === '') throw new InvalidArgumentError('Name a file, a folder, or - for stdin.');
   return [...(previous ?? []), value];
 }

@@ -2,6 +2,7 @@
 import { type Address, parseAddress } from '#net/address.ts';
 import { isEndpoint, type Pod, podKey, type World } from '#policy/world.ts';
 import { CommandError } from './errors.ts';
+import { nearest } from './nearest.ts';
 
 /** What a name stands for. Of a workload, its first pod by name. */
 export type NamedPlace = { readonly name: string; readonly addresses: readonly Address[] };
@@ -12,11 +13,12 @@ export function findPlace(world: World, text: string, option: string): NamedPlac
   if (address !== null) return { name: text, addresses: [address] };
   const [namespace, name, ...rest] = text.split('/');
   if (!namespace || !name || rest.length > 0) {
-    throw new CommandError(`${option} ${text}: write NAMESPACE/POD, NAMESPACE/WORKLOAD or an IP address`);
+    const meant = rest.length > 0 ? '' : inSomeNamespace(world, text);
+    throw new CommandError(`${option} ${text}: write NAMESPACE/POD, NAMESPACE/WORKLOAD or an IP address${meant}`);
   }
   const pod = world.pods.get(podKey(namespace, name)) ?? firstOfWorkload(world, namespace, name);
   if (pod === undefined)
-    throw new CommandError(`${option} ${text}: no pod or workload has this name${hint(world, namespace)}`);
+    throw new CommandError(`${option} ${text}: no pod or workload has this name${hint(world, text)}`);
   if (pod.addresses.length === 0 || pod.finished)
     throw new CommandError(`${option} ${text}: the pod has no address (it has finished, or was never placed)`);
   return { name: pod.key, addresses: pod.addresses };
@@ -48,12 +50,29 @@ function firstOfWorkload(world: World, namespace: string, name: string): Pod | u
   return members.find(isEndpoint) ?? members[0];
 }
 
-/** The names that would have done, as far as they fit on a line. */
-function hint(world: World, namespace: string): string {
-  const names = [...world.pods.values()]
-    .filter((pod) => pod.namespace === namespace)
-    .map(({ workload }) => `${workload.namespace}/${workload.name}`);
-  if (names.length === 0) return `; there is no pod in namespace ${namespace}`;
-  const known = [...new Set(names)];
-  return `; there is ${known.slice(0, 6).join(', ')}${known.length > 6 ? ' …' : ''}`;
+/** What was meant, as far as it can be guessed; else the names that would have done, as far as they fit on a line. */
+function hint(world: World, text: string): string {
+  const named = [...world.pods.values()];
+  const workloads = new Set(named.map(({ workload }) => `${workload.namespace}/${workload.name}`));
+  const meant = nearest(text, [...new Set([...workloads, ...world.pods.keys()])]);
+  if (meant.length > 0) return `; did you mean ${meant.join(' or ')}?`;
+  const [namespace = ''] = text.split('/');
+  const there = [...workloads].filter((name) => name.startsWith(`${namespace}/`));
+  if (there.length > 0) return `; there is ${some(there)}`;
+  const namespaces = new Set(named.map((pod) => pod.namespace));
+  const others = namespaces.size === 0 ? '' : `, only in ${some([...namespaces])}`;
+  return `; there is no pod in namespace ${namespace}${others}`;
+}
+
+/** Where the namespace was left out: pods and workloads of that name in any. */
+function inSomeNamespace(world: World, name: string): string {
+  const found = [...world.pods.values()].flatMap((pod) => {
+    if (pod.workload.name === name) return [`${pod.workload.namespace}/${name}`];
+    return pod.name === name ? [pod.key] : [];
+  });
+  return found.length === 0 ? '' : `; did you mean ${some([...new Set(found)])}?`;
+}
+
+function some(names: readonly string[]): string {
+  return `${names.slice(0, 6).join(', ')}${names.length > 6 ? ' …' : ''}`;
 }
