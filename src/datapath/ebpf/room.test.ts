@@ -1,0 +1,110 @@
+// Tables that fill up, and datapaths that can't be opened: what they leave behind. Needs root.
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import type { Step } from '#compile/plan.ts';
+import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
+import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
+import { needsRoot } from '#test/support/needs.ts';
+import { PodBed, udpArrives } from '#test/support/pod-bed.ts';
+import { findLack } from './kernel-check.ts';
+import { openDatapath, unpinDatapath } from './open.ts';
+
+const SIZES = { ct_tcp: 256, ct_lru: 1024 };
+
+describe('room for tables (root)', needsRoot, () => {
+  let bed: PodBed;
+
+  before(() => {
+    mountBpffs();
+    bed = new PodBed('room', 2);
+  });
+
+  after(() => {
+    unpinDatapath(bed.prefix, 'node-a');
+    bed.destroy();
+  });
+
+  it('leaves no pins where opening fails half-way', () => {
+    const path = pinPath(bed.prefix, 'node-a');
+    // The kernel refuses a map without room, once those before it are pinned.
+    const bad = { instance: bed.prefix, node: 'node-a', sizes: { ...SIZES, ct_lru: 0 } };
+    assert.throws(() => openDatapath(bad), { name: 'DatapathError' });
+    assert.equal(existsSync(path), false);
+  });
+
+  it('leaves the pins of an earlier process where taking over fails, and they can still be taken over', () => {
+    const [a, b] = [bed.pod(0), bed.pod(1)];
+    const options = { instance: bed.prefix, node: 'node-a', sizes: SIZES };
+    const first = openDatapath(options);
+    for (const pod of bed.pods) first.attach(pod.link);
+    first.apply([...ground(), ...isolatingSet(7, 70)]);
+    first.apply([endpointStep(a.v4, {}, a.name), endpointStep(b.v4, { ingress: 7 }, b.name)]);
+    first.settle();
+    first.close();
+    const pins = readdirSync(pinPath(bed.prefix, 'node-a')).sort();
+    assert.throws(() => openDatapath({ ...options, sizes: { ...SIZES, counter_map: 2 } }), { name: 'DatapathError' });
+    assert.deepEqual(readdirSync(pinPath(bed.prefix, 'node-a')).sort(), pins);
+    assert.ok(!udpArrives(bed, a, b, { family: 4, port: 80 }) && udpArrives(bed, b, a, { family: 4, port: 80 }));
+    const second = openDatapath(options);
+    for (const pod of bed.pods) second.attach(pod.link);
+    second.detachAll();
+    second.close();
+    unpinDatapath(bed.prefix, 'node-a');
+  });
+
+  it('takes many changes at once, though what each deletes waits for packets under way', () => {
+    const options = { instance: bed.prefix, node: 'node-a', sizes: { ...SIZES, class_map: 64 } };
+    const datapath = openDatapath(options);
+    const [a, b] = [bed.pod(0), bed.pod(1)];
+    const identities = Array.from({ length: 10 }, (_, index) => 100 + index);
+    for (const pod of bed.pods) datapath.attach(pod.link);
+    datapath.apply([...ground(), ...identities.flatMap((each) => identitySteps(each, each === 100 ? [a.v4] : []))]);
+    const everything = [interval(0, 0xff_ffff, 'allow', 8)];
+    for (let layer = 10; layer < 110; layer++) {
+      // A turn of layers, as a compiler makes it: the new one is used before the old one goes.
+      const gone: Step[] =
+        layer === 10
+          ? []
+          : [
+              { kind: 'set', set: layer - 1, value: null },
+              { kind: 'layer', layer: layer - 1, value: null },
+            ];
+      datapath.apply([
+        ...isolatingSet(layer, 70, new Map(identities.map((each) => [each, everything]))),
+        endpointStep(a.v4, {}, a.name),
+        endpointStep(b.v4, { ingress: layer }, b.name),
+        ...gone,
+      ]);
+    }
+    assert.equal(datapath.failure, null);
+    assert.ok(udpArrives(bed, a, b, { family: 4, port: 81 }));
+    datapath.detachAll();
+    datapath.close();
+  });
+});
+
+describe('what a machine lacks', () => {
+  const GOOD = { release: '6.1.0-56-cloud-amd64', user: 0, btf: true };
+  const CASES = [
+    ['nothing', GOOD, null],
+    ['nothing, newer', { ...GOOD, release: '7.0.0' }, null],
+    [
+      'a newer kernel',
+      { ...GOOD, release: '5.15.0-100-generic' },
+      'Linux 6.1 or newer is needed for the kernel programs; this is 5.15.0-100-generic',
+    ],
+    [
+      'a newer minor version',
+      { ...GOOD, release: '6.0.19' },
+      'Linux 6.1 or newer is needed for the kernel programs; this is 6.0.19',
+    ],
+    ['root', { ...GOOD, user: 1000 }, 'root is needed to load the kernel programs; this is user 1000'],
+    [
+      'types',
+      { ...GOOD, btf: false },
+      '/sys/kernel/btf/vmlinux is missing: the kernel must be built with CONFIG_DEBUG_INFO_BTF',
+    ],
+  ] as const;
+  for (const [what, machine, lack] of CASES) it(`lacks ${what}`, () => assert.equal(findLack(machine), lack));
+});
