@@ -32,10 +32,10 @@ MAP(BPF_MAP_TYPE_HASH, node_map, struct addr, struct tagged, 256, BPF_F_NO_PREAL
 MAP(BPF_MAP_TYPE_HASH, address_map_a, struct addr, struct tagged, 262144, BPF_F_NO_PREALLOC);
 MAP(BPF_MAP_TYPE_HASH, address_map_b, struct addr, struct tagged, 262144, BPF_F_NO_PREALLOC);
 /* Prefixes → identity, and length << 24 | a 24-bit tag of the prefix. */
-MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_a, struct prefix4_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
-MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_b, struct prefix4_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
-MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_a, struct prefix6_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
-MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_b, struct prefix6_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_a, struct prefix4_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_b, struct prefix4_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_a, struct prefix6_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_b, struct prefix6_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
 /* (layer, identity) → arena offset of the table. */
 MAP(BPF_MAP_TYPE_HASH, class_map, struct class_key, struct tagged, 524288, BPF_F_NO_PREALLOC);
 /* Port tables, each a header and sorted records; offset 0 is no table. */

@@ -44,9 +44,9 @@ __attribute__((noinline)) int judge_arp(struct __sk_buff *skb, struct context *c
 		return REASON_NONE;
 	if (!mac_equal(arp + 8, mac) || !mac_equal(c->ethernet + 6, mac))
 		return REASON_SPOOFED_NEIGHBOUR;
-	/* 0.0.0.0 asks whether an address is taken (RFC 5227); it claims nothing. */
+	/* 0.0.0.0 asks whether an address is taken, since its own pod is about to take it (RFC 5227). */
 	if (p->source.w[0] == 0 && be16(arp + 6) == 1)
-		return REASON_NONE;
+		return is_own(c, &p->destination) ? REASON_NONE : REASON_SPOOFED_NEIGHBOUR;
 	return is_own(c, &p->source) ? REASON_NONE : REASON_SPOOFED_NEIGHBOUR;
 }
 
@@ -156,7 +156,9 @@ __attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct cont
 	options = p->transport + (type == NDP_SOLICIT_ROUTER ? 8 : 24);
 	if (options > p->end)
 		return REASON_MALFORMED;
-	if (type == NDP_ADVERTISE) {
+	/* Nobody asks for an address that it is about to take (RFC 4862, section 5.4): whoever else is, would
+	 * give it up. */
+	if (type == NDP_ADVERTISE || (type == NDP_SOLICIT && is_zero(&p->source))) {
 		reason = judge_advertised(skb, c, mac);
 		if (reason)
 			return reason;

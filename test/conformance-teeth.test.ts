@@ -172,7 +172,12 @@ const FAULTS: readonly Fault[] = [
     'const ownMac = sameBytes(macs.source, place.mac)',
     'const ownMac = true',
   ],
-  ['ARP claims the own address', 'admission.ts', 'includes(place.admitted, frame.sender) ? PASSES', 'true ? PASSES'],
+  [
+    'ARP claims the own address',
+    'admission.ts',
+    'includes(place.admitted, isProbe ? frame.target : frame.sender)',
+    'true',
+  ],
   ['ARP names the own MAC', 'admission.ts', '!sameBytes(frame.senderMac, place.mac) ||', ''],
   [
     'NDP claims the own address',

@@ -102,6 +102,27 @@ export const SPOOF_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a pod asks for no address of another as if it were about to take it',
+    family: 4,
+    run: (rig, at) => {
+      for (const target of [at.b, at.node, at.remote, at.outside]) {
+        const probe = arp({ operation: 1, senderMac: macOfPod('a'), sender: '0.0.0.0', target });
+        rig.drop('from a', probe, 'spoofed-neighbour');
+      }
+    },
+  },
+  {
+    name: 'a pod makes nobody believe that an address is taken',
+    family: 6,
+    run: (rig, at) => {
+      rig.pass('from a', neighbour({ type: 'solicitation', from: NOBODY, to: ALL_NODES, target: LINK_LOCAL }));
+      for (const target of [at.b, at.node, at.outside, OTHER_LINK_LOCAL]) {
+        const claim = neighbour({ type: 'solicitation', from: NOBODY, to: ALL_NODES, target });
+        rig.drop('from a', claim, 'spoofed-neighbour');
+      }
+    },
+  },
+  {
     name: 'ARP reaches a pod, and is malformed where it is not whole',
     family: 4,
     run: (rig, at) => {

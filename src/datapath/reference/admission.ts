@@ -3,7 +3,7 @@
 import type { DropReason, EndpointLink } from '#datapath/port.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { readUint, sameBytes } from './bytes.ts';
-import type { NeighbourMessage, ParsedFrame, Transport } from './packet.ts';
+import type { ParsedFrame, Transport } from './packet.ts';
 
 /** passes: not a matter of policy · judged: by its tuple · else the reason it is dropped for. */
 export type Admission =
@@ -24,6 +24,7 @@ const PASSES: Admission = { kind: 'passes' };
 const JUDGED: Admission = { kind: 'judged' };
 const FORGED: Admission = drop('spoofed-neighbour');
 const ARP_REQUEST = 1;
+const SOLICITATION = 135;
 const ADVERTISEMENT = 136;
 /** Listener query, router advertisement, redirect: a pod is no router. */
 const ROUTERS_ONLY: ReadonlySet<number> = new Set([130, 134, 137]);
@@ -54,9 +55,9 @@ export function admitToPod(link: EndpointLink, frame: Frame): Admission {
 
 function admitArp(place: Place, frame: Extract<Frame, { kind: 'arp' }>): Admission {
   if (!sameBytes(frame.senderMac, place.mac) || !sameBytes(frame.macs.source, place.mac)) return FORGED;
-  // 0.0.0.0 asks whether an address is taken (RFC 5227); it claims nothing.
-  const claimsNothing = isZero(frame.sender) && frame.operation === ARP_REQUEST;
-  return claimsNothing || includes(place.admitted, frame.sender) ? PASSES : FORGED;
+  // 0.0.0.0 asks whether an address is taken, since its own pod is about to take it (RFC 5227).
+  const isProbe = isZero(frame.sender) && frame.operation === ARP_REQUEST;
+  return includes(place.admitted, isProbe ? frame.target : frame.sender) ? PASSES : FORGED;
 }
 
 function admitNeighbour(place: Place, transport: Neighbourly): Admission {
@@ -65,11 +66,12 @@ function admitNeighbour(place: Place, transport: Neighbourly): Admission {
   if (!isHonest(transport) || ROUTERS_ONLY.has(type) || !staysOnLink(place, destination)) return FORGED;
   const speaksForItself = isOwn(place, source) || (isZero(source) && type !== ADVERTISEMENT);
   if (!speaksForItself) return FORGED;
-  return transport.kind === 'neighbour' ? admitClaims(place, transport.message) : PASSES;
+  return transport.kind === 'neighbour' ? admitClaims(place, transport) : PASSES;
 }
 
-function admitClaims(place: Place, message: NeighbourMessage): Admission {
-  const claims = message.type === ADVERTISEMENT;
+/** Nobody asks for an address that it is about to take (RFC 4862, section 5.4): whoever else is, would give it up. */
+function admitClaims(place: Place, { message, tuple }: Transport & { readonly kind: 'neighbour' }): Admission {
+  const claims = message.type === ADVERTISEMENT || (message.type === SOLICITATION && isZero(tuple.source));
   if (claims && (message.target === null || !isOwn(place, message.target))) return FORGED;
   return admitOptions(place, message.options);
 }

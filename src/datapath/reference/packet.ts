@@ -62,6 +62,7 @@ export type ParsedFrame =
       readonly operation: number;
       readonly senderMac: Uint8Array;
       readonly sender: Address;
+      readonly target: Address;
     }
   | {
       readonly kind: 'ip';

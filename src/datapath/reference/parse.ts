@@ -48,12 +48,13 @@ function parseArp(bytes: Uint8Array, macs: FrameMacs): ParsedFrame {
   const hardware = readUint(bytes, 0, 4);
   const sizes = readUint(bytes, 4, 2);
   const sender = readAddress(bytes, 14, 4);
-  const whole = readAddress(bytes, 24, 4) !== null;
+  const target = readAddress(bytes, 24, 4);
   // Ethernet (1) and IPv4 (0800), 6-byte MACs, 4-byte addresses (RFC 826).
-  if (hardware !== 0x0001_0800 || sizes !== 0x0604 || sender === null || !whole) {
+  if (hardware !== 0x0001_0800 || sizes !== 0x0604 || sender === null || target === null) {
     return { kind: 'drop', reason: 'malformed', tuple: null };
   }
-  return { kind: 'arp', macs, operation: readUint(bytes, 6, 2) ?? 0, senderMac: bytes.subarray(8, 14), sender };
+  const operation = readUint(bytes, 6, 2) ?? 0;
+  return { kind: 'arp', macs, operation, senderMac: bytes.subarray(8, 14), sender, target };
 }
 
 function parseIp(result: IpResult, macs: FrameMacs): ParsedFrame {
