@@ -14,8 +14,8 @@ const NAMED: readonly Protocol[] = [TCP, UDP, SCTP, ICMP, ICMPV6];
 /** The parts of a set in the order TCP, UDP, SCTP, ICMP, ICMPv6, the rest by number; `other` if all the rest is there. */
 export function connectionsOf(ranges: RangeSet): readonly Connection[] {
   const named = NAMED.flatMap((protocol) => connection(ranges, protocol));
-  const others = Array.from({ length: 256 }, (_, protocol) => protocol).filter((each) => !NAMED.includes(each));
-  if (others.every((protocol) => isWhole(ranges, protocol)))
+  const others = protocolsOf(ranges).filter((each) => !NAMED.includes(each));
+  if (others.length === 256 - NAMED.length && others.every((protocol) => isWhole(ranges, protocol)))
     return [...named, { protocol: 'other', ports: [[0, 65535]] }];
   return [...named, ...others.flatMap((protocol) => connection(ranges, protocol))];
 }
@@ -41,6 +41,15 @@ function connectionText(connection: Connection): string {
 function isWholeConnection({ protocol, ports }: Connection): boolean {
   const first = ['TCP', 'UDP', 'SCTP'].includes(protocol) ? 1 : 0;
   return ports.length === 1 && ports[0]?.[0] === first && ports[0]?.[1] === 65535;
+}
+
+/** The protocols that the set has something of, ascending. */
+function protocolsOf(ranges: RangeSet): readonly Protocol[] {
+  const found = new Set<Protocol>();
+  for (const { first, last } of ranges) {
+    for (let protocol = first >>> 16; protocol <= last >>> 16; protocol++) found.add(protocol);
+  }
+  return [...found];
 }
 
 /** Port 0 is on the axis, but nobody can listen there or name it: a set that holds it alone says nothing. */

@@ -1,4 +1,4 @@
-// The `moat` command: keeps compiled sources in a cache beside the checkout, then runs the command line.
+// The `moat` command. `./moat` sets NODE_COMPILE_CACHE; whoever starts this file itself gets the same cache from here.
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 
