@@ -17,19 +17,23 @@ export async function statusText({ name, nodes, pods }: SandboxStatus): Promise<
     addresses.join(' '),
     agent === null
       ? 'agent is away; the kernel goes on enforcing'
-      : `${agent.endpoints} addresses, ${agent.rules} rules`,
+      : `${counted(agent.endpoints, 'address', 'es')}, ${counted(agent.rules, 'rule', 's')}`,
     agent === null ? '' : `${Math.round(agent.memoryMb)} MB`,
     agent?.problem ?? '',
   ]);
   const podRows = pods.map((pod) => [pod.name, pod.node, pod.addresses.join(' '), pod.netns]);
   const width = outputWidth();
   return [
-    `sandbox ${name}: ${nodes.length} nodes, ${pods.length} pods`,
+    `sandbox ${name}: ${counted(nodes.length, 'node', 's')}, ${counted(pods.length, 'pod', 's')}`,
     '',
     await tableText(['node', 'addresses', 'agent', 'memory', 'problem'], nodeRows, width),
     '',
     await tableText(['pod', 'node', 'addresses', 'network namespace'], podRows, width),
   ].join('\n');
+}
+
+function counted(count: number, one: string, plural: string): string {
+  return `${count} ${one}${count === 1 ? '' : plural}`;
 }
 
 /** What `down` found. */

@@ -75,7 +75,8 @@ function readObject(reader: Reader, tree: Tree, { value, kind, apiVersion }: Hea
   if (name === null || name === '') {
     const at = origin.lines['metadata.name'] ?? line;
     if (kind.endsWith('List') && metadata.name === undefined) {
-      report(reader, { code: 'object-header', line, message: `the ${kind} has neither a list in items nor a name` });
+      const message = `the ${kind} has neither a list in items nor a name`;
+      report(reader, { code: 'object-header', line, message }, kind === 'NetworkPolicyList' ? consequence(null) : '');
       reader.incomplete = true;
       return;
     }

@@ -105,6 +105,10 @@ test('a NetworkPolicy that stands twice with the same content keeps it, and is n
 const NOWHERE: readonly (readonly [string, string])[] = [
   ['an unsafe namespace', policy('{name: p, namespace: a/b}')],
   ['a namespace that is a number', policy('{name: p, namespace: 7}')],
+  [
+    'the others in a list that is misspelt',
+    'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicyList\nItems:\n- metadata: {name: p}\n',
+  ],
   ['neither a name nor a safe namespace', policy('{namespace: ..}')],
 ];
 
