@@ -1,7 +1,7 @@
 // The policies that select some local pod, each with its place in the one order of rules.
 import { comparePolicies, type Direction, type Policy, type PolicyKey } from '#policy/model.ts';
 import { ActivePolicy, type Atoms } from './active-policy.ts';
-import type { TierEnd } from './layers.ts';
+import type { TierEnd } from './layer-rules.ts';
 import { OrderList, type Place } from './order-list.ts';
 import type { Rules } from './rules.ts';
 
@@ -48,10 +48,10 @@ export class ActivePolicies {
 
   /** The default deny of a tier where these policies isolate the endpoint; null where its end does nothing. */
   end(direction: Direction, tier: readonly ActivePolicy[]): TierEnd | null {
-    const isolating = tier.map((active) => active.policy).filter((policy) => policy.isolates[direction]);
+    const isolating = tier.filter(({ policy }) => policy.isolates[direction]);
     const [first, ...others] = isolating;
-    if (first === undefined || first.tier.end === 'none') return null;
-    const { key } = this.#endPlace(first.tier.position);
+    if (first === undefined || first.policy.tier.end === 'none') return null;
+    const { key } = this.#endPlace(first.policy.tier.position);
     return { rule: this.#rules.defaultDeny(direction, [first, ...others]), key };
   }
 

@@ -4,6 +4,7 @@ import type { Direction, Policy } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
 import { type Head, headOf, namedPorts, nextSerial, type Part, partsOf } from './parts.ts';
 import type { RuleEntry, Rules } from './rules.ts';
+import { sameValue } from './same.ts';
 
 /** The rules of one policy in one direction, for one resolution of the subject's named ports. Immutable. */
 export type Block = { readonly serial: number; readonly parts: readonly Part[]; readonly rules: readonly RuleEntry[] };
@@ -23,6 +24,8 @@ type Sides = { readonly egress: Side; readonly ingress: Side };
 /** Where atoms are counted. */
 export type Atoms = { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly release: (atom: AtomNumber) => void };
 
+const NO_PORTS: readonly NamedPort[] = [];
+
 export class ActivePolicy {
   readonly #rules: Rules;
   readonly #atoms: Atoms;
@@ -30,6 +33,7 @@ export class ActivePolicy {
   #sides: Sides;
   /** Key of the first rule in the order list. */
   #key: number;
+  #naming = nextSerial();
 
   constructor(policy: Policy, key: number, uses: { readonly rules: Rules; readonly atoms: Atoms }) {
     this.#rules = uses.rules;
@@ -43,8 +47,14 @@ export class ActivePolicy {
     return this.#policy;
   }
 
+  /** Stands for all that a default deny says of the policy, while that is the same. */
+  get naming(): number {
+    return this.#naming;
+  }
+
   /** Takes a new form of the same policy. A direction whose meaning is the same keeps its blocks. */
   update(policy: Policy): void {
+    if (!sameValue([this.#policy.tier, this.#policy.source], [policy.tier, policy.source])) this.#naming = nextSerial();
     this.#policy = policy;
     const { egress, ingress } = this.#sides;
     this.#sides = { egress: this.#side('egress', egress), ingress: this.#side('ingress', ingress) };
@@ -66,8 +76,9 @@ export class ActivePolicy {
   /** The block for a subject, by the named ports that it has. */
   block(direction: Direction, ports: readonly NamedPort[]): Block {
     const side = this.#sides[direction];
-    const own = side.named.size === 0 ? [] : ports.filter((port) => side.named.has(`${port.name} ${port.protocol}`));
-    const key = resolutionKey(own);
+    const own =
+      side.named.size === 0 ? NO_PORTS : ports.filter((port) => side.named.has(`${port.name} ${port.protocol}`));
+    const key = own.length === 0 ? '' : resolutionKey(own);
     const found = side.blocks.get(key);
     if (found !== undefined) return found;
     const parts = side.heads.flatMap((head, index) => partsOf(head, this.#key + index, own));

@@ -122,10 +122,13 @@ export class Compiler {
   /** What is new comes first, all of it: rule lists about to go must know new identities too, while packets meet both. */
   #finish(changes: IdentityChanges, judged: boolean): readonly Step[] {
     for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
-    this.#layers.settle(changes.created);
+    this.#layers.settle(changes.created, this.#sets.successions());
+    this.#sets.settle();
+    this.#endpoints.settle();
     const steps = this.#recorder.flush();
     this.#sweep();
-    const sets: SetNumber[] = changes.podBlocks ? this.#sets.judging() : [];
+    const changed = this.#sets.takeChanged();
+    const sets: SetNumber[] = changes.podBlocks ? this.#sets.judging() : changed;
     for (const step of this.#recorder.flush()) steps.push(step);
     if (judged && (sets.length > 0 || changes.peers.length > 0)) {
       steps.push({ kind: 'epoch', sets, peers: changes.peers });

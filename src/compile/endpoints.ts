@@ -1,19 +1,30 @@
 // The policy sets of local pods: from the policies that select a pod to its layers, and its entries in the Plan.
-import { type AddressKey, formatAddress } from '#net/address.ts';
+import { type Address, formatAddress } from '#net/address.ts';
 import { DEFAULT_TIER, type Direction, type PolicyKey } from '#policy/model.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
 import type { ActivePolicies } from './active-policies.ts';
 import type { ActivePolicy } from './active-policy.ts';
-import type { LayerEntry, Layers, TierSpec } from './layers.ts';
+import type { TierSpec } from './layer-rules.ts';
+import type { LayerEntry, Layers } from './layers.ts';
 import type { Recorder } from './recorder.ts';
-import type { SetEntry, Sets } from './sets.ts';
+import { numberOf, type SetEntry, type Sets } from './sets.ts';
 
 type SetPair = { readonly egress: SetEntry; readonly ingress: SetEntry };
 
-type Endpoint = SetPair & { readonly addresses: readonly AddressKey[]; readonly pod: Pod };
+type Endpoint = SetPair & { readonly addresses: readonly Address[]; readonly pod: Pod };
 
 /** A pod as its endpoints need it. */
 export type Subject = { readonly pod: Pod; readonly policies: ReadonlySet<PolicyKey> };
+
+/** What pods that the same policies select have in common until the next `settle`; sets by the pod's ports. */
+type Selection = {
+  readonly policies: ReadonlySet<PolicyKey>;
+  readonly inOrder: readonly ActivePolicy[];
+  readonly sets: Map<string, SetPair>;
+};
+
+/** An endpoint before and after a change. */
+type Change = { readonly key: PodKey; readonly before: Endpoint | undefined; readonly now: Endpoint | null };
 
 export class Endpoints {
   readonly #recorder: Recorder;
@@ -21,6 +32,8 @@ export class Endpoints {
   readonly #layers: Layers;
   readonly #sets: Sets;
   readonly #endpoints = new Map<PodKey, Endpoint>();
+  readonly #changes: Change[] = [];
+  readonly #selections: Selection[] = [];
 
   constructor(uses: {
     readonly recorder: Recorder;
@@ -38,36 +51,73 @@ export class Endpoints {
     return this.#endpoints.size;
   }
 
-  /** Gives a pod its sets anew. `owned`: its addresses that no other pod owns. */
+  /** Gives a pod its sets anew; `settle` writes them. `owned`: its addresses that no other pod owns. */
   set(key: PodKey, subject: Subject, owned: Pod['addresses']): void {
     const { pod } = subject;
-    const policies = this.#active.inOrder(subject.policies);
-    const egress = this.#take('egress', policies, pod);
-    const ingress = this.#take('ingress', policies, pod);
-    const addresses = owned.map(formatAddress);
+    const { egress, ingress } = this.#setsOf(subject);
     const before = this.#endpoints.get(key);
-    const stays = before !== undefined && before.pod.node === pod.node && sameSets(before, { egress, ingress });
-    if (stays && before.addresses.join() === addresses.join()) {
-      this.#sets.give(egress);
-      this.#sets.give(ingress);
+    const stays = before !== undefined && before.pod.node === pod.node && sameAddresses(before.addresses, owned);
+    if (stays && sameSets(before, { egress, ingress })) {
+      this.#sets.give(egress, egress);
+      this.#sets.give(ingress, ingress);
       return;
     }
-    this.remove(key);
-    for (const [index, address] of owned.entries()) {
-      const text = addresses[index] ?? formatAddress(address);
-      const sets = { egress: egress.number, ingress: ingress.number };
-      this.#recorder.endpoint(text, { address, pod: key, node: pod.node, ...sets });
-    }
-    this.#endpoints.set(key, { egress, ingress, addresses, pod });
+    const now = { egress, ingress, addresses: owned, pod };
+    this.#changes.push({ key, before, now });
+    this.#endpoints.set(key, now);
+    if (before === undefined) return;
+    this.#sets.give(before.egress, stays ? egress : null);
+    this.#sets.give(before.ingress, stays ? ingress : null);
   }
 
   remove(key: PodKey): void {
     const before = this.#endpoints.get(key);
     if (before === undefined) return;
     this.#endpoints.delete(key);
-    for (const address of before.addresses) this.#recorder.dropEndpoint(address, key);
-    this.#sets.give(before.egress);
-    this.#sets.give(before.ingress);
+    this.#changes.push({ key, before, now: null });
+    this.#sets.give(before.egress, null);
+    this.#sets.give(before.ingress, null);
+  }
+
+  /** Writes what changed. Sets have their numbers by now. */
+  settle(): void {
+    for (const { key, before, now } of this.#changes) {
+      for (const address of before?.addresses ?? []) this.#recorder.dropEndpoint(formatAddress(address), key);
+      if (now !== null) this.#write(key, now);
+    }
+    this.#changes.length = 0;
+    this.#selections.length = 0;
+  }
+
+  #write(key: PodKey, { egress, ingress, addresses, pod }: Endpoint): void {
+    const sets = { egress: numberOf(egress), ingress: numberOf(ingress) };
+    for (const address of addresses) {
+      this.#recorder.endpoint(formatAddress(address), { address, pod: key, node: pod.node, ...sets });
+    }
+  }
+
+  /** One more use of the two sets of a pod. */
+  #setsOf({ pod, policies }: Subject): SetPair {
+    const selection = this.#selection(policies);
+    const ports = JSON.stringify(pod.ports);
+    const found = selection.sets.get(ports);
+    if (found !== undefined) {
+      this.#sets.again(found.egress);
+      this.#sets.again(found.ingress);
+      return found;
+    }
+    const egress = this.#take('egress', selection.inOrder, pod);
+    const ingress = this.#take('ingress', selection.inOrder, pod);
+    selection.sets.set(ports, { egress, ingress });
+    return { egress, ingress };
+  }
+
+  #selection(policies: ReadonlySet<PolicyKey>): Selection {
+    const found = this.#selections.find((one) => sameMembers(one.policies, policies));
+    if (found !== undefined) return found;
+    const selection: Selection = { policies, inOrder: this.#active.inOrder(policies), sets: new Map() };
+    this.#selections.push(selection);
+    return selection;
   }
 
   #take(direction: Direction, policies: readonly ActivePolicy[], pod: Pod): SetEntry {
@@ -87,6 +137,16 @@ export class Endpoints {
 
 function sameSets(a: SetPair, b: SetPair): boolean {
   return a.egress === b.egress && a.ingress === b.ingress;
+}
+
+function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
+  return a.map(formatAddress).join() === b.map(formatAddress).join();
+}
+
+function sameMembers<Member>(a: ReadonlySet<Member>, b: ReadonlySet<Member>): boolean {
+  if (a.size !== b.size) return false;
+  for (const member of a) if (!b.has(member)) return false;
+  return true;
 }
 
 /** Sorted policies, those of one tier together. */

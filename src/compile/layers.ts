@@ -1,63 +1,62 @@
-// Layers: a base table for any peer and a class table for each identity that some rule matches. A layer never changes
-// its rules; it only gets classes of new identities and loses those of retired ones.
+// Layers: a base table for any peer and a class table for each identity that some rule matches. Layers are shared by
+// the content of their rules. One whose rules change for everybody who has it changes in place where that is safe.
 
 import type { AtomNumber } from '#identity/atoms.ts';
-import { push } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
-import { axisRange } from '#net/axis.ts';
-import type { Block } from './active-policy.ts';
-import { type Entry, flatten } from './flatten.ts';
-import type { Part } from './parts.ts';
-import type { IdentityNumber, LayerNumber } from './plan.ts';
+import { isBetween, type Pair, sayTheSame } from './between.ts';
+import { askedBy, LayerRules, type RulesChange, type TierSpec, tierKey } from './layer-rules.ts';
+import { LayerTables } from './layer-tables.ts';
+import type { IdentityNumber, LayerNumber, PortTable } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import type { RuleEntry, Rules } from './rules.ts';
 import type { TableEntry, Tables } from './tables.ts';
 
-/** The default deny of a tier, with its key in the order list. */
-export type TierEnd = { readonly rule: RuleEntry; readonly key: number };
-
-/** What one endpoint has of one tier: blocks in order, then perhaps its end. */
-export type TierSpec = { readonly blocks: readonly Block[]; readonly end: TierEnd | null };
-
-type Tier = { readonly parts: readonly Part[]; readonly end: TierEnd | null };
-
-/** A part with the index of its tier. */
-type PlacedPart = { readonly part: Part; readonly tier: number };
+/** What of a layer is in the Plan. */
+type Body = {
+  readonly number: LayerNumber;
+  readonly rules: LayerRules;
+  base: TableEntry | null;
+  readonly classes: Map<IdentityNumber, TableEntry>;
+};
 
 export type LayerEntry = {
+  /** Names the entry among all that ever were; the Plan's number stays when rules change in place. */
+  readonly serial: number;
   readonly key: string;
-  readonly number: LayerNumber;
-  readonly tiers: readonly Tier[];
-  readonly rules: readonly RuleEntry[];
-  readonly base: TableEntry | null;
-  readonly classes: Map<IdentityNumber, TableEntry>;
-  /** All parts in order. */
-  readonly parts: readonly PlacedPart[];
-  /** Atoms that class parts ask for, with the places of those parts in `parts`. */
-  readonly byAtom: ReadonlyMap<AtomNumber, readonly number[]>;
-  /** Every atom that the layer's classes depend on: those, and named ports beside other peer conditions. */
-  readonly asks: ReadonlySet<AtomNumber>;
-  /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
-  readonly merged: boolean;
-  /** A rule other than allow must deny addresses without a known pod (policy-model §5, datapath §2). */
-  readonly guarded: boolean;
+  readonly specs: readonly TierSpec[];
+  /** Null: new since the last `settle`, or another one goes on with its body. */
+  body: Body | null;
+  /** Sets that have it. */
   uses: number;
 };
 
-/** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */
-type Matched = { readonly key: string; readonly entry: Entry };
+/** New layers, each with the one that it takes the place of for everybody who has that. */
+export type Successions = ReadonlyMap<LayerEntry, LayerEntry>;
+
+/** What a change in place writes. The tables are taken. */
+type Update = {
+  readonly base: TableEntry | null;
+  readonly classes: ReadonlyMap<IdentityEntry, TableEntry | null>;
+};
+
+const NO_TABLE: PortTable = [];
 
 export class Layers {
   readonly #recorder: Recorder;
   readonly #tables: Tables;
   readonly #rules: Rules;
   readonly #identifier: Identifier;
+  readonly #contents: LayerTables;
   readonly #byKey = new Map<string, LayerEntry>();
-  readonly #byAtom = new Map<AtomNumber, Set<LayerEntry>>();
-  readonly #guarded = new Set<LayerEntry>();
+  readonly #bodies = new Set<Body>();
+  readonly #byAtom = new Map<AtomNumber, Set<Body>>();
+  readonly #guarded = new Set<Body>();
   readonly #fresh = new Set<LayerEntry>();
   readonly #idle = new Set<LayerEntry>();
+  /** Rules that layers changed in place had until now. */
+  readonly #left: RuleEntry[] = [];
+  #serial = 1;
   #next = 1;
 
   constructor(uses: {
@@ -70,14 +69,14 @@ export class Layers {
     this.#tables = uses.tables;
     this.#rules = uses.rules;
     this.#identifier = uses.identifier;
+    this.#contents = new LayerTables(uses.tables, uses.identifier);
   }
 
-  /** One more use of the layer of these tiers; null where they say nothing. Its classes come with `settle`. */
+  /** One more use of the layer of these tiers; null where they say nothing. Its tables come with `settle`. */
   take(specs: readonly TierSpec[]): LayerEntry | null {
+    if (specs.every(({ blocks, end }) => end === null && blocks.every(({ parts }) => parts.length === 0))) return null;
     const key = specs.map(tierKey).join('|');
-    const tiers = specs.map((spec) => ({ parts: spec.blocks.flatMap((block) => block.parts), end: spec.end }));
-    if (tiers.every((tier) => tier.parts.length === 0 && tier.end === null)) return null;
-    const layer = this.#byKey.get(key) ?? this.#make(key, tiers, specs);
+    const layer = this.#byKey.get(key) ?? this.#make(key, specs);
     layer.uses++;
     return layer;
   }
@@ -87,12 +86,15 @@ export class Layers {
     if (layer.uses === 0) this.#idle.add(layer);
   }
 
-  /** Gives old layers the classes of new identities, and new layers all of theirs. */
-  settle(created: readonly IdentityEntry[]): void {
-    for (const identity of created) {
-      for (const layer of this.#layersOf(identity)) if (!this.#fresh.has(layer)) this.#addClass(layer, identity);
+  /** Gives new layers their tables, in place of those they follow where that is safe, and all layers the new identities. */
+  settle(created: readonly IdentityEntry[], successions: Successions): void {
+    const newcomers = new Set(created);
+    for (const layer of this.#fresh) {
+      const before = successions.get(layer);
+      if (before !== undefined && this.#follow(layer, before, newcomers)) this.#fresh.delete(layer);
     }
-    for (const layer of this.#fresh) this.#fill(layer);
+    for (const identity of created) for (const body of this.#bodiesOf(identity)) this.#addClass(body, identity);
+    for (const layer of this.#fresh) this.#publish(layer);
     this.#fresh.clear();
   }
 
@@ -100,214 +102,209 @@ export class Layers {
   sweep(): void {
     for (const layer of this.#idle) if (layer.uses === 0) this.#remove(layer);
     this.#idle.clear();
+    for (const rule of this.#left) this.#rules.give(rule);
+    this.#left.length = 0;
   }
 
   /** Forgets retired identities. */
   forget(retired: readonly IdentityEntry[]): void {
-    for (const identity of retired) {
-      for (const layer of this.#byKey.values()) this.#dropClass(layer, identity.number);
-    }
+    for (const identity of retired) for (const body of this.#bodies) this.#dropClass(body, identity.number);
   }
 
-  #make(key: string, tiers: readonly Tier[], specs: readonly TierSpec[]): LayerEntry {
-    const parts = tiers.flatMap((tier, index) => tier.parts.map((part) => ({ part, tier: index })));
-    const rules = specs.flatMap(({ blocks, end }) => [
-      ...blocks.flatMap((one) => one.rules),
-      ...(end ? [end.rule] : []),
-    ]);
-    for (const rule of rules) this.#rules.take(rule);
-    const number = this.#next++;
-    const base = this.#baseTable(tiers);
-    const byAtom = placesByAtom(parts);
-    const ports = parts.flatMap(({ part }) => (part.port === null ? [] : [part.port.atom]));
-    const layer: LayerEntry = {
-      ...{ key, number, tiers, rules, base, parts, byAtom, classes: new Map(), uses: 0 },
-      asks: new Set([...byAtom.keys(), ...ports]),
-      merged: tiers.slice(0, -1).some((tier) => tier.parts.some((part) => part.action === 'pass')),
-      guarded: parts.some(({ part }) => (isBase(part) ? isSoft(part) : part.action !== 'allow')),
-    };
-    this.#recorder.layer(number, base?.number ?? null);
+  #make(key: string, specs: readonly TierSpec[]): LayerEntry {
+    const layer: LayerEntry = { serial: this.#serial++, key, specs, body: null, uses: 0 };
     this.#byKey.set(key, layer);
-    for (const atom of layer.byAtom.keys()) this.#byAtom.set(atom, (this.#byAtom.get(atom) ?? new Set()).add(layer));
-    if (layer.guarded) this.#guarded.add(layer);
     this.#fresh.add(layer);
     return layer;
   }
 
-  #remove(layer: LayerEntry): void {
-    this.#byKey.delete(layer.key);
-    this.#guarded.delete(layer);
-    this.#fresh.delete(layer);
-    for (const atom of layer.byAtom.keys()) {
-      const layers = this.#byAtom.get(atom);
-      layers?.delete(layer);
-      if (layers?.size === 0) this.#byAtom.delete(atom);
-    }
-    this.#recorder.removeLayer(layer.number);
-    if (layer.base !== null) this.#tables.give(layer.base);
-    for (const table of layer.classes.values()) this.#tables.give(table);
-    for (const rule of layer.rules) this.#rules.give(rule);
+  #publish(layer: LayerEntry): void {
+    const rules = new LayerRules(layer.specs);
+    for (const rule of rules.entries()) this.#rules.take(rule);
+    const body: Body = { number: this.#next++, rules, base: this.#contents.base(rules), classes: new Map() };
+    layer.body = body;
+    this.#recorder.layer(body.number, body.base?.number ?? null);
+    this.#bodies.add(body);
+    this.#index(body, rules.atoms());
+    this.#fill(body);
   }
 
-  #addClass(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
-    const table = this.#classTable(layer, identity);
-    if (table !== null) this.#setClass(layer, identity, table);
+  #remove(layer: LayerEntry): void {
+    if (this.#byKey.get(layer.key) === layer) this.#byKey.delete(layer.key);
+    this.#fresh.delete(layer);
+    const { body } = layer;
+    if (body === null) return;
+    this.#bodies.delete(body);
+    this.#guarded.delete(body);
+    for (const atom of body.rules.atoms()) this.#unindex(body, atom);
+    this.#recorder.removeLayer(body.number);
+    if (body.base !== null) this.#tables.give(body.base);
+    for (const table of body.classes.values()) this.#tables.give(table);
+    for (const rule of body.rules.entries()) this.#rules.give(rule);
+  }
+
+  /** Makes the body of one layer that of the next. False where a packet in between could see what neither says. */
+  #follow(layer: LayerEntry, before: LayerEntry, newcomers: ReadonlySet<IdentityEntry>): boolean {
+    const { body } = before;
+    if (body === null) return false;
+    const wide = body.rules.merged;
+    const guarded = body.rules.guarded;
+    const change = body.rules.change(layer.specs);
+    const touched = this.#touched(body, change, { all: wide || body.rules.merged, unknown: guarded });
+    const update = this.#updateOf(body, change, { touched, newcomers });
+    if (!this.#isSafe(body, update, { change, newcomers })) {
+      body.rules.change(before.specs);
+      this.#giveUpdate(update);
+      return false;
+    }
+    before.body = null;
+    layer.body = body;
+    for (const rule of change.come) this.#rules.take(rule);
+    this.#left.push(...change.gone);
+    this.#index(body, new Set(change.parts.flatMap(askedBy)));
+    this.#write(body, update);
+    return true;
+  }
+
+  /** Identities whose class may be another one after a change of rules. */
+  #touched(
+    body: Body,
+    change: RulesChange,
+    also: { readonly all: boolean; readonly unknown: boolean },
+  ): Set<IdentityEntry> {
+    const atoms = new Set(change.parts.flatMap(askedBy));
+    if (also.all && (change.base || change.parts.length > 0)) for (const atom of body.rules.atoms()) atoms.add(atom);
+    return this.#identitiesWith(atoms, also.unknown || body.rules.guarded);
+  }
+
+  #updateOf(
+    body: Body,
+    change: RulesChange,
+    who: { readonly touched: ReadonlySet<IdentityEntry>; readonly newcomers: ReadonlySet<IdentityEntry> },
+  ): Update {
+    const { rules } = body;
+    const classes = new Map<IdentityEntry, TableEntry | null>();
+    for (const identity of who.touched) {
+      // What nobody is any more stays as packets under way knew it.
+      if (who.newcomers.has(identity) || identity.members === 0) continue;
+      const table = this.#contents.class(rules, identity);
+      if (table !== (body.classes.get(identity.number) ?? null)) classes.set(identity, table);
+      else if (table !== null) this.#tables.give(table);
+    }
+    const base = change.base ? this.#contents.base(rules) : body.base;
+    if (base !== null && !change.base) this.#tables.again(base);
+    return { base, classes };
+  }
+
+  /**
+   * Classes change before the base does, each in one write, so what a packet may see beside old and new is an old base
+   * with a new class. Identities created with the change have their new class from the start.
+   */
+  #isSafe(
+    body: Body,
+    { base, classes }: Update,
+    { change, newcomers }: { readonly change: RulesChange; readonly newcomers: ReadonlySet<IdentityEntry> },
+  ): boolean {
+    const bases = { old: this.#content(body.base), now: this.#content(base) };
+    if (base === body.base || sayTheSame(bases.old, bases.now)) return true;
+    for (const [identity, table] of classes) {
+      const old = this.#content(body.classes.get(identity.number) ?? null);
+      const now = this.#content(table);
+      const pair = (base: PortTable, own: PortTable): Pair => ({ base, class: own });
+      if (!isBetween(pair(bases.old, now), pair(bases.old, old), pair(bases.now, now))) return false;
+    }
+    const onlyBase = change.parts.every((part) => askedBy(part).length === 0) && !body.rules.merged;
+    return newcomers.size === 0 || (onlyBase && !body.rules.guarded);
+  }
+
+  #content(table: TableEntry | null): PortTable {
+    return table === null ? NO_TABLE : (this.#recorder.plan.tables.get(table.number) ?? NO_TABLE);
+  }
+
+  #giveUpdate({ base, classes }: Update): void {
+    if (base !== null) this.#tables.give(base);
+    for (const table of classes.values()) if (table !== null) this.#tables.give(table);
+  }
+
+  #write(body: Body, { base, classes }: Update): void {
+    for (const [{ number }, table] of classes) {
+      const old = body.classes.get(number);
+      if (old !== undefined) this.#tables.give(old);
+      if (table === null) body.classes.delete(number);
+      else body.classes.set(number, table);
+      this.#recorder.classInPlace(body.number, number, table?.number ?? null);
+    }
+    if (body.base !== null) this.#tables.give(body.base);
+    if (base !== body.base) this.#recorder.baseInPlace(body.number, base?.number ?? null);
+    body.base = base;
+  }
+
+  /** Which bodies ask for these atoms, and whether this one is guarded. */
+  #index(body: Body, atoms: Iterable<AtomNumber>): void {
+    for (const atom of atoms) {
+      if (body.rules.hasAtom(atom)) this.#byAtom.set(atom, (this.#byAtom.get(atom) ?? new Set()).add(body));
+      else this.#unindex(body, atom);
+    }
+    if (body.rules.guarded) this.#guarded.add(body);
+    else this.#guarded.delete(body);
+  }
+
+  #unindex(body: Body, atom: AtomNumber): void {
+    const bodies = this.#byAtom.get(atom);
+    bodies?.delete(body);
+    if (bodies?.size === 0) this.#byAtom.delete(atom);
+  }
+
+  #addClass(body: Body, identity: IdentityEntry): TableEntry | null {
+    const table = this.#contents.class(body.rules, identity);
+    if (table !== null) this.#setClass(body, identity, table);
     return table;
   }
 
-  #setClass(layer: LayerEntry, identity: IdentityEntry, table: TableEntry): void {
-    layer.classes.set(identity.number, table);
-    this.#recorder.class(layer.number, identity.number, table.number);
+  #setClass(body: Body, identity: IdentityEntry, table: TableEntry): void {
+    body.classes.set(identity.number, table);
+    this.#recorder.class(body.number, identity.number, table.number);
   }
 
   /** Gives a new layer its classes. Identities that have the same of its atoms share one look at its rules. */
-  #fill(layer: LayerEntry): void {
+  #fill(body: Body): void {
     const known = new Map<string, TableEntry | null>();
-    for (const identity of this.#identitiesOf(layer)) {
-      const atoms = identity.atoms.filter((atom) => layer.asks.has(this.#identifier.atomOf(atom)));
+    const asks = body.rules.dependsOn();
+    for (const identity of this.#identitiesWith(body.rules.atoms(), body.rules.guarded)) {
+      const atoms = identity.atoms.filter((atom) => asks.has(this.#identifier.atomOf(atom)));
       const key = identity.unknown ? `u${atoms.join()}` : atoms.join();
       const table = known.get(key);
-      if (table === undefined) known.set(key, this.#addClass(layer, identity));
-      else if (table !== null) this.#setClass(layer, identity, this.#tables.again(table));
+      if (table === undefined) known.set(key, this.#addClass(body, identity));
+      else if (table !== null) this.#setClass(body, identity, this.#tables.again(table));
     }
   }
 
-  #dropClass(layer: LayerEntry, identity: IdentityNumber): void {
-    const table = layer.classes.get(identity);
+  #dropClass(body: Body, identity: IdentityNumber): void {
+    const table = body.classes.get(identity);
     if (table === undefined) return;
-    layer.classes.delete(identity);
-    this.#recorder.class(layer.number, identity, null);
+    body.classes.delete(identity);
+    this.#recorder.class(body.number, identity, null);
     this.#tables.give(table);
   }
 
-  #layersOf(identity: IdentityEntry): Set<LayerEntry> {
-    const found = new Set<LayerEntry>(identity.unknown ? this.#guarded : []);
+  #bodiesOf(identity: IdentityEntry): Set<Body> {
+    const found = new Set<Body>(identity.unknown ? this.#guarded : []);
     for (const atom of identity.atoms) {
-      for (const layer of this.#byAtom.get(this.#identifier.atomOf(atom)) ?? []) found.add(layer);
+      for (const body of this.#byAtom.get(this.#identifier.atomOf(atom)) ?? []) found.add(body);
     }
     return found;
   }
 
-  #identitiesOf(layer: LayerEntry): Set<IdentityEntry> {
+  /** Identities that have one of these atoms, or a resolution of one, and perhaps all unknown ones. */
+  #identitiesWith(atoms: Iterable<AtomNumber>, alsoUnknown: boolean): Set<IdentityEntry> {
     const found = new Set<IdentityEntry>();
-    for (const atom of layer.byAtom.keys()) {
+    for (const atom of atoms) {
       for (const identity of this.#identifier.withAtom(atom)) found.add(identity);
       for (const number of this.#identifier.resolutions(atom)) {
         for (const identity of this.#identifier.withAtom(number)) found.add(identity);
       }
     }
-    if (layer.guarded) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
+    if (alsoUnknown) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
     return found;
   }
-
-  #baseTable(tiers: readonly Tier[]): TableEntry | null {
-    const matched = tiers.map((tier) => [...tier.parts.filter(isBase).map(baseMatch), ...endMatch(tier)]);
-    return this.#table('b', matched, 'last');
-  }
-
-  #classTable(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
-    if (layer.guarded && identity.unknown) return this.#guardTable(layer, identity);
-    const some: { readonly tier: number; readonly matched: Matched }[] = [];
-    for (const place of this.#placesFor(layer, identity)) {
-      const { part, tier } = layer.parts[place] ?? NOWHERE;
-      for (const matched of part === null ? [] : this.#matchPorts(part, identity)) some.push({ tier, matched });
-    }
-    if (some.length === 0) return null;
-    if (!layer.merged) return this.#table('c', [some.map((one) => one.matched)], 'first');
-    const all = layer.tiers.map((tier, index) => {
-      const own = some.filter((one) => one.tier === index).map((one) => one.matched);
-      const any = tier.parts.filter(isBase).map((part) => matchOf(part, `${part.serial}`, part));
-      return [...own, ...any, ...endMatch(tier)];
-    });
-    return this.#table('m', all, 'first');
-  }
-
-  #guardTable(layer: LayerEntry, identity: IdentityEntry): TableEntry | null {
-    const match = (part: Part): Matched[] => this.#guardMatch(part, identity);
-    const all = layer.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);
-    return this.#table('u', all, 'first');
-  }
-
-  /** Places of the class parts that could match an identity, in order. */
-  #placesFor(layer: LayerEntry, identity: IdentityEntry): readonly number[] {
-    const places = new Set<number>();
-    for (const atom of identity.atoms) {
-      for (const place of layer.byAtom.get(this.#identifier.atomOf(atom)) ?? []) places.add(place);
-    }
-    return [...places].sort((a, b) => a - b);
-  }
-
-  /** What a part says to an identity: nothing or one entry. */
-  #match(part: Part, identity: IdentityEntry): Matched[] {
-    if (part.atoms !== null && !part.atoms.some((atom) => identity.atoms.includes(atom))) return [];
-    return this.#matchPorts(part, identity);
-  }
-
-  /** The same where the peer matches. */
-  #matchPorts(part: Part, identity: IdentityEntry): Matched[] {
-    if (part.port === null) return [matchOf(part, `${part.serial}`, part)];
-    const { atom, protocol } = part.port;
-    const numbers = this.#identifier.portNumbers(identity, atom);
-    const ranges = numbers.map((number) => axisRange(protocol, number, number));
-    return numbers.length === 0 ? [] : [matchOf(part, `${part.serial}:${numbers.join('.')}`, { ranges })];
-  }
-
-  /** The same to an address in a pod block that no known pod has: every rule but allow denies where it could match. */
-  #guardMatch(part: Part, identity: IdentityEntry): Matched[] {
-    if (part.action === 'allow') return this.#match(part, identity);
-    const could = part.atoms === null || part.selects || part.atoms.some((atom) => identity.atoms.includes(atom));
-    if (!could) return [];
-    const ranges = part.port === null ? part.ranges : [axisRange(part.port.protocol)];
-    const { key, entry } = matchOf(part, `${part.serial}`, { ranges });
-    return [{ key, entry: { ...entry, action: 'deny' } }];
-  }
-
-  #table(kind: string, tiers: readonly (readonly Matched[])[], keep: 'first' | 'last'): TableEntry | null {
-    if (tiers.every((tier) => tier.length === 0)) return null;
-    const list = kind + tiers.map((tier) => tier.map((one) => one.key).join()).join('|');
-    const entries = (): Entry[][] => tiers.map((tier) => tier.map((one) => one.entry));
-    return this.#tables.take(list, () => flatten(entries(), keep));
-  }
-}
-
-const NOWHERE = { part: null, tier: 0 } as const;
-
-function placesByAtom(parts: readonly PlacedPart[]): Map<AtomNumber, number[]> {
-  const places = new Map<AtomNumber, number[]>();
-  for (const [place, { part }] of parts.entries()) {
-    for (const atom of part.atoms ?? (part.port === null ? [] : [part.port.atom])) push(places, atom, place);
-  }
-  return places;
-}
-
-function tierKey(tier: TierSpec): string {
-  const end = tier.end === null ? '' : `d${tier.end.rule.number}@${tier.end.key}`;
-  return `${tier.blocks.map((block) => block.serial).join()}${end}`;
-}
-
-/** Rules for any peer stand in the base table; a named port of an egress rule asks the peer. */
-function isBase(part: Part): boolean {
-  return part.atoms === null && part.port === null;
-}
-
-/** Neither allows nor denies: to an unknown pod it must deny. */
-function isSoft(part: Part): boolean {
-  return part.action === 'pass' || part.action === 'reject';
-}
-
-function matchOf(part: Part, key: string, at: Pick<Part, 'ranges'>): Matched {
-  return { key, entry: { ranges: at.ranges, action: part.action, rule: part.rule, order: part.key * 2 } };
-}
-
-function baseMatch(part: Part): Matched {
-  const { key, entry } = matchOf(part, `${part.serial}`, part);
-  return { key, entry: { ...entry, order: entry.order + 1 } };
-}
-
-function endMatch(tier: Tier): Matched[] {
-  if (tier.end === null) return [];
-  const { rule, key } = tier.end;
-  const ranges = [{ first: 0, last: 0xff_ffff }];
-  const entry: Entry = { ranges, action: 'deny', rule: rule.number, order: key * 2 + 1 };
-  return [{ key: `d${rule.number}@${key}`, entry }];
 }

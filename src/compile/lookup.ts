@@ -117,7 +117,7 @@ function search(plan: Plan, number: TableNumber | null, position: number): Inter
 }
 
 /** The hit whose rule stands first in evaluation order. */
-function earlier(base: Interval | null, some: Interval | null): Interval | null {
+export function earlier(base: Interval | null, some: Interval | null): Interval | null {
   if (base === null || some === null) return base ?? some;
   return some.order < base.order ? some : base;
 }

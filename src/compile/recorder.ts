@@ -32,6 +32,8 @@ export class Recorder {
   readonly #tables: Touched<TableNumber, PortTable> = new Map();
   readonly #layers: Touched<LayerNumber, BaseOnly> = new Map();
   readonly #classes = new Map<LayerNumber, Touched<IdentityNumber, TableNumber>>();
+  /** What of those changes in place: after addresses are who they will be, before endpoints turn to it. */
+  readonly #late = { bases: new Set<LayerNumber>(), classes: new Map<LayerNumber, Set<IdentityNumber>>() };
   readonly #sets: Touched<SetNumber, PolicySet> = new Map();
   readonly #identities: Touched<IdentityNumber, Identity> = new Map();
   readonly #addresses: Touched<AddressKey, IdentityNumber> = new Map();
@@ -58,6 +60,13 @@ export class Recorder {
     this.#plan.layers.set(number, { base, classes: new Map() });
   }
 
+  /** Gives a layer that is in use another base. */
+  baseInPlace(number: LayerNumber, base: TableNumber | null): void {
+    note(this.#plan.layers, this.#layers, number);
+    this.#plan.layers.set(number, { base, classes: this.#plan.layers.get(number)?.classes ?? new Map() });
+    this.#late.bases.add(number);
+  }
+
   /** Takes a layer away, with its classes. */
   removeLayer(number: LayerNumber): void {
     for (const identity of this.#plan.layers.get(number)?.classes.keys() ?? []) this.class(number, identity, null);
@@ -71,6 +80,12 @@ export class Recorder {
     const touched = this.#classes.get(layer) ?? new Map();
     this.#classes.set(layer, touched);
     write(classes, touched, identity, value);
+  }
+
+  /** The same of an identity that packets under way have, in a layer that is in use. */
+  classInPlace(layer: LayerNumber, identity: IdentityNumber, value: TableNumber | null): void {
+    this.class(layer, identity, value);
+    this.#late.classes.set(layer, (this.#late.classes.get(layer) ?? new Set()).add(identity));
   }
 
   set(number: SetNumber, value: PolicySet | null): void {
@@ -109,18 +124,26 @@ export class Recorder {
   /** The steps since the last flush, in the order that is safe for packets in flight. */
   flush(): Step[] {
     const steps: Step[] = [];
+    const inPlace: Step[] = [];
     const add = (step: Step): unknown => steps.push(step);
     const plan = this.#plan;
     each(this.#rules, plan.rules, (rule, value) => add({ kind: 'rule', rule, value }));
     each(this.#tables, plan.tables, (table, value) => add({ kind: 'table', table, value }));
     each(this.#layers, plan.layers, (layer, value) => {
-      add({ kind: 'layer', layer, value: value && { base: value.base } });
+      const list = this.#late.bases.has(layer) ? inPlace : steps;
+      list.push({ kind: 'layer', layer, value: value && { base: value.base } });
     });
     for (const [layer, touched] of this.#classes) {
       const classes = plan.layers.get(layer)?.classes ?? new Map();
-      each(touched, classes, (identity, value) => add({ kind: 'class', layer, identity, value }));
+      const late = this.#late.classes.get(layer);
+      each(touched, classes, (identity, value) => {
+        const list = late?.has(identity) ? inPlace : steps;
+        list.push({ kind: 'class', layer, identity, value });
+      });
     }
     this.#classes.clear();
+    this.#late.bases.clear();
+    this.#late.classes.clear();
     each(this.#identities, plan.identities, (identity, value) => add({ kind: 'identity', identity, value }));
     each(this.#sets, plan.sets, (set, value) => add({ kind: 'set', set, value }));
     each(this.#prefixes, plan.prefixes, (key, value) => {
@@ -135,7 +158,7 @@ export class Recorder {
     this.#addressValues.clear();
     each(this.#nodes, plan.nodes, (node, value) => add({ kind: 'node', node, value }));
     each(this.#endpoints, plan.endpoints, (key, value) => add({ kind: 'endpoint', address: addressOf(key), value }));
-    return inSafeOrder(steps);
+    return inSafeOrder(steps, inPlace);
   }
 }
 

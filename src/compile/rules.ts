@@ -4,11 +4,17 @@ import { compareText, defaultDenyId } from '#policy/model.ts';
 import type { RuleInfo, RuleNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 
+/** A policy that isolates an endpoint; `naming` is another number once its key, tier or source is another. */
+export type Isolating = { readonly policy: Policy; readonly naming: number };
+
 export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
 
 export class Rules {
   readonly #recorder: Recorder;
   readonly #denies = new Map<RuleId, RuleEntry>();
+  /** The same by direction and the isolating policies' namings, and the latest of those for each. */
+  readonly #byNaming = new Map<string, RuleEntry>();
+  readonly #namings = new Map<RuleEntry, string>();
   #next = 1;
 
   constructor(recorder: Recorder) {
@@ -25,19 +31,22 @@ export class Rules {
     this.#setInfo(entry, infoOf(rule, entry.info.direction));
   }
 
-  /** The default deny of a tier, for endpoints that these policies isolate. */
-  defaultDeny(direction: Direction, isolating: readonly [Policy, ...Policy[]]): RuleEntry {
-    const id = defaultDenyId(isolating[0].tier, direction, isolating);
-    const sorted = [...isolating].sort((a, b) => compareText(a.key, b.key));
+  /** The default deny of a tier, for endpoints that these policies isolate. The same policies cost no new names. */
+  defaultDeny(direction: Direction, isolating: readonly [Isolating, ...Isolating[]]): RuleEntry {
+    const naming = `${direction} ${isolating.map((one) => one.naming).join()}`;
+    const known = this.#byNaming.get(naming);
+    if (known !== undefined) return known;
+    const sorted = isolating.map((one) => one.policy).sort((a, b) => compareText(a.key, b.key));
+    const id = defaultDenyId(isolating[0].policy.tier, direction, sorted);
     const policies = sorted.map((policy) => policy.source);
     const info: RuleInfo = { id, direction, action: 'deny', source: null, policies };
     const found = this.#denies.get(id);
-    if (found !== undefined) {
-      this.#setInfo(found, info);
-      return found;
-    }
-    const entry = this.#enter(info);
+    if (found !== undefined) this.#setInfo(found, info);
+    const entry = found ?? this.#enter(info);
     this.#denies.set(id, entry);
+    this.#forgetNaming(entry);
+    this.#byNaming.set(naming, entry);
+    this.#namings.set(entry, naming);
     return entry;
   }
 
@@ -51,7 +60,14 @@ export class Rules {
     entry.uses--;
     if (entry.uses > 0) return;
     this.#recorder.rule(entry.number, null);
-    if (this.#denies.get(entry.info.id) === entry) this.#denies.delete(entry.info.id);
+    if (this.#denies.get(entry.info.id) !== entry) return;
+    this.#denies.delete(entry.info.id);
+    this.#forgetNaming(entry);
+  }
+
+  #forgetNaming(entry: RuleEntry): void {
+    this.#byNaming.delete(this.#namings.get(entry) ?? '');
+    this.#namings.delete(entry);
   }
 
   #enter(info: RuleInfo): RuleEntry {

@@ -19,8 +19,10 @@ const RANKS: Readonly<Record<Step['kind'], number>> = {
 /**
  * Sorts steps, each of which touches another thing. Longer prefixes come first and go last, so that no address is seen
  * under a wider block's identity in between.
+ * `inPlace`: classes and bases of layers that are in use. They change once addresses are who they will be, and before
+ * endpoints turn to them; classes before bases, since a datapath reads the base first.
  */
-export function inSafeOrder(steps: readonly Step[]): Step[] {
+export function inSafeOrder(steps: readonly Step[], inPlace: readonly Step[] = []): Step[] {
   const added: Step[][] = [];
   const removed: Step[][] = [];
   for (const step of steps) {
@@ -32,9 +34,13 @@ export function inSafeOrder(steps: readonly Step[]): Step[] {
   }
   added[RANKS.prefix]?.sort((a, b) => prefixLength(b) - prefixLength(a));
   removed[RANKS.prefix]?.sort((a, b) => prefixLength(a) - prefixLength(b));
+  const bases = inPlace.filter((step) => step.kind === 'layer');
+  const classes = inPlace.filter((step) => step.kind !== 'layer');
+  const upTo = (rank: number): Step[] => added.slice(0, rank).flat();
+  const from = (rank: number): Step[] => added.slice(rank, RANKS.epoch).flat();
   const epochs = added[RANKS.epoch] ?? [];
-  const kinds = added.slice(0, RANKS.epoch);
-  return [...kinds.flat(), ...removed.reverse().flat(), ...epochs].filter((step) => step !== undefined);
+  const kinds = [...upTo(RANKS.endpoint), ...classes, ...bases, ...from(RANKS.endpoint)];
+  return [...kinds, ...removed.reverse().flat(), ...epochs].filter((step) => step !== undefined);
 }
 
 function prefixLength(step: Step): number {

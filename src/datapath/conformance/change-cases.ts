@@ -28,6 +28,25 @@ export const CHANGE_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a class that changes in place, or goes, cuts the open flow; one that stays leaves its own open',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
+      const other = { from: at.c, to: at.b, sport: 40000, dport: 80 };
+      for (const [sport, lines] of [
+        [40001, ['allow a tcp/443']],
+        [40002, []],
+      ] as const) {
+        rig.policy('b', 'ingress', ['allow a tcp/80', 'allow c tcp/80', DEFAULT]);
+        establish(rig, ['a', 'b'], { ...ask, sport });
+        establish(rig, ['c', 'b'], { ...other, sport });
+        rig.reclass('b', 'ingress', 'a', lines);
+        rig.drop('from a', data({ ...ask, sport }), 'policy ingress default');
+        rig.drop('from b', data(back({ ...ask, sport })), 'denied-earlier');
+        for (const place of way('c', 'b')) rig.pass(place, data({ ...other, sport }));
+      }
+    },
+  },
+  {
     name: 'a retransmit from the other side of a cut flow does not open a fresh one its own way',
     run: (rig, at) => {
       const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };

@@ -159,6 +159,22 @@ export class Rig {
     this.apply([{ kind: 'epoch', sets: [after.set], peers: [] }, ...old]);
   }
 
+  /** Other rules for one peer, in the layer that the pod has: its class and nothing else changes. */
+  reclass(pod: PodName, direction: Direction, peer: string, lines: readonly RuleLine[]): void {
+    const programmed = this.#programmed.get(`${pod} ${direction}`);
+    const [layer] = programmed?.layers ?? [];
+    assert.ok(programmed !== undefined && layer !== undefined, `${pod} ${direction} has no rules yet`);
+    const identity = this.#identity(peer);
+    const key = { layer, identity };
+    const into: Programmed = { ...programmed, layers: [], tables: [], classes: [] };
+    const steps = this.#layerSteps(lines, { layer, direction, into }).filter((step) => step.kind !== 'layer');
+    const isOnly = into.classes.every((one) => sameClass(one, key)) && into.tables.length === into.classes.length;
+    assert.ok(isOnly, `${lines}: rules for ${peer} only`);
+    const gone: Step[] = into.classes.length === 0 ? [{ kind: 'class', ...key, value: null }] : [];
+    programmed.tables.push(...into.tables);
+    this.apply([...steps, ...gone, { kind: 'epoch', sets: [programmed.set], peers: [] }]);
+  }
+
   apply(steps: readonly Step[]): void {
     this.harness.datapath.apply(steps);
   }

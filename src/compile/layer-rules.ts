@@ -1,0 +1,170 @@
+// The rules of one layer, and what its tables have to know of them. They change by whole blocks.
+import type { AtomNumber } from '#identity/atoms.ts';
+import type { Block } from './active-policy.ts';
+import type { Part } from './parts.ts';
+import type { RuleEntry } from './rules.ts';
+
+/** The default deny of a tier, with its key in the order list. */
+export type TierEnd = { readonly rule: RuleEntry; readonly key: number };
+
+/** What one endpoint has of one tier: blocks in order, then perhaps its end. */
+export type TierSpec = { readonly blocks: readonly Block[]; readonly end: TierEnd | null };
+
+export type Tier = { readonly parts: readonly Part[]; readonly end: TierEnd | null };
+
+/** What a change of rules did. `base`: the base table may be another one. */
+export type RulesChange = {
+  /** All that came or went. */
+  readonly parts: readonly Part[];
+  /** Entries of blocks and ends that came, and of those that went. */
+  readonly come: readonly RuleEntry[];
+  readonly gone: readonly RuleEntry[];
+  readonly base: boolean;
+};
+
+export class LayerRules {
+  #specs: readonly TierSpec[] = [];
+  #blocks: readonly Block[] = [];
+  /** Made when asked for. */
+  #tiers: readonly Tier[] | null = [];
+  readonly #byAtom = new Map<AtomNumber, Set<Part>>();
+  /** Parts that make the layer guarded. */
+  #guards = 0;
+  #merged = false;
+
+  constructor(specs: readonly TierSpec[]) {
+    this.change(specs);
+  }
+
+  get specs(): readonly TierSpec[] {
+    return this.#specs;
+  }
+
+  get tiers(): readonly Tier[] {
+    this.#tiers ??= this.#specs.map(({ blocks, end }) => ({ parts: blocks.flatMap((block) => block.parts), end }));
+    return this.#tiers;
+  }
+
+  /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
+  get merged(): boolean {
+    return this.#merged;
+  }
+
+  /** A rule other than allow must deny addresses without a known pod (policy-model §5, datapath §2). */
+  get guarded(): boolean {
+    return this.#guards > 0;
+  }
+
+  /** Atoms that class parts ask for. */
+  atoms(): IterableIterator<AtomNumber> {
+    return this.#byAtom.keys();
+  }
+
+  hasAtom(atom: AtomNumber): boolean {
+    return this.#byAtom.has(atom);
+  }
+
+  /** Class parts that ask for an atom. */
+  asking(atom: AtomNumber): Iterable<Part> {
+    return this.#byAtom.get(atom) ?? [];
+  }
+
+  /** The atoms that classes depend on: those that parts ask for, and named ports beside other peer conditions. */
+  dependsOn(): ReadonlySet<AtomNumber> {
+    const ports = this.tiers.flatMap(({ parts }) => parts.flatMap(({ port }) => (port === null ? [] : [port.atom])));
+    return new Set([...this.#byAtom.keys(), ...ports]);
+  }
+
+  /** All rules that the layer has, those of its ends too; one may stand there more than once. */
+  entries(): RuleEntry[] {
+    return entriesOf(this.#blocks, this.#specs);
+  }
+
+  /** Takes other rules in place of its own. */
+  change(specs: readonly TierSpec[]): RulesChange {
+    const before = { blocks: this.#blocks, specs: this.#specs };
+    this.#specs = specs;
+    this.#blocks = specs.flatMap(({ blocks }) => blocks);
+    this.#tiers = null;
+    this.#merged = specs.slice(0, -1).some(({ blocks }) => blocks.some(({ parts }) => parts.some(isPass)));
+    const { gone, come } = blocksBetween(before.blocks, this.#blocks);
+    const removed = gone.flatMap((block) => block.parts);
+    const added = come.flatMap((block) => block.parts);
+    for (const part of removed) this.#remove(part);
+    for (const part of added) this.#add(part);
+    const parts = [...removed, ...added];
+    const base = endsOf(before.specs) !== endsOf(specs) || parts.some(isBase);
+    return { parts, come: entriesOf(come, specs), gone: entriesOf(gone, before.specs), base };
+  }
+
+  #add(part: Part): void {
+    if (isGuard(part)) this.#guards++;
+    for (const atom of askedBy(part)) {
+      const parts = this.#byAtom.get(atom);
+      if (parts === undefined) this.#byAtom.set(atom, new Set([part]));
+      else parts.add(part);
+    }
+  }
+
+  #remove(part: Part): void {
+    if (isGuard(part)) this.#guards--;
+    for (const atom of askedBy(part)) {
+      const parts = this.#byAtom.get(atom);
+      parts?.delete(part);
+      if (parts?.size === 0) this.#byAtom.delete(atom);
+    }
+  }
+}
+
+/** The atoms one of which a peer must have, or none for a part of the base table. */
+export function askedBy(part: Part): readonly AtomNumber[] {
+  return part.atoms ?? (part.port === null ? [] : [part.port.atom]);
+}
+
+/** Rules for any peer stand in the base table; a named port of an egress rule asks the peer. */
+export function isBase(part: Part): boolean {
+  return part.atoms === null && part.port === null;
+}
+
+/** In the base table a deny denies unknown pods as well; pass and reject would not. */
+function isGuard(part: Part): boolean {
+  const { action } = part;
+  return isBase(part) ? action === 'pass' || action === 'reject' : action !== 'allow';
+}
+
+function isPass({ action }: Part): boolean {
+  return action === 'pass';
+}
+
+function entriesOf(blocks: readonly Block[], specs: readonly TierSpec[]): RuleEntry[] {
+  const ends = specs.flatMap(({ end }) => (end === null ? [] : [end.rule]));
+  return [...blocks.flatMap((block) => block.rules), ...ends];
+}
+
+/** What two lists do not share. Mostly they have a long beginning and a long end in common. */
+function blocksBetween(
+  before: readonly Block[],
+  now: readonly Block[],
+): { readonly gone: readonly Block[]; readonly come: readonly Block[] } {
+  const shorter = Math.min(before.length, now.length);
+  let first = 0;
+  while (first < shorter && before[first] === now[first]) first++;
+  let last = 0;
+  while (last < shorter - first && before.at(-1 - last) === now.at(-1 - last)) last++;
+  const old = new Set(before.slice(first, before.length - last));
+  const rest = new Set(now.slice(first, now.length - last));
+  return { gone: [...old].filter((block) => !rest.has(block)), come: [...rest].filter((block) => !old.has(block)) };
+}
+
+/** Names a tier by its content. */
+export function tierKey({ blocks, end }: TierSpec): string {
+  return `${blocks.map((block) => block.serial).join()}${endKey(end)}`;
+}
+
+function endsOf(specs: readonly TierSpec[]): string {
+  return specs.map(({ end }) => endKey(end)).join('|');
+}
+
+function endKey(end: TierEnd | null): string {
+  return end === null ? '' : `d${end.rule.number}@${end.key}`;
+}

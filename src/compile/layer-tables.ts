@@ -1,0 +1,107 @@
+// From the rules of a layer to its tables: the base table for any peer, and the class of each identity.
+import type { Identifier } from '#identity/identifier.ts';
+import type { IdentityEntry } from '#identity/identities.ts';
+import { axisRange } from '#net/axis.ts';
+import { type Entry, flatten } from './flatten.ts';
+import { isBase, type LayerRules, type Tier } from './layer-rules.ts';
+import type { Part } from './parts.ts';
+import type { TableEntry, Tables } from './tables.ts';
+
+/** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */
+type Matched = { readonly key: string; readonly entry: Entry };
+
+export class LayerTables {
+  readonly #tables: Tables;
+  readonly #identifier: Identifier;
+
+  constructor(tables: Tables, identifier: Identifier) {
+    this.#tables = tables;
+    this.#identifier = identifier;
+  }
+
+  /** One more use of the layer's base table; null where no rule is for any peer. */
+  base(rules: LayerRules): TableEntry | null {
+    const matched = rules.tiers.map((tier) => [...tier.parts.filter(isBase).map(baseMatch), ...endMatch(tier)]);
+    return this.#table('b', matched, 'last');
+  }
+
+  /** One more use of the table of an identity; null where no rule is for some peers and matches it. */
+  class(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
+    if (rules.guarded && identity.unknown) return this.#guardTable(rules, identity);
+    const parts = this.#partsFor(rules, identity);
+    const some = parts.map((part) => ({ part, matched: this.#matchPorts(part, identity) }));
+    const own = some.flatMap(({ matched }) => matched);
+    if (own.length === 0) return null;
+    if (!rules.merged) return this.#table('c', [own], 'first');
+    const matchedBy = new Map(some.map(({ part, matched }) => [part, matched]));
+    const all = rules.tiers.map((tier) => {
+      const any = tier.parts.filter(isBase).map((part) => matchOf(part, `${part.serial}`, part));
+      return [...tier.parts.flatMap((part) => matchedBy.get(part) ?? []), ...any, ...endMatch(tier)];
+    });
+    return this.#table('m', all, 'first');
+  }
+
+  #guardTable(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
+    const match = (part: Part): Matched[] => this.#guardMatch(part, identity);
+    const all = rules.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);
+    return this.#table('u', all, 'first');
+  }
+
+  /** The class parts that could match an identity, in order. */
+  #partsFor(rules: LayerRules, identity: IdentityEntry): Part[] {
+    const parts = new Set<Part>();
+    for (const atom of identity.atoms) {
+      for (const part of rules.asking(this.#identifier.atomOf(atom))) parts.add(part);
+    }
+    return [...parts].sort((a, b) => a.key - b.key || a.serial - b.serial);
+  }
+
+  /** What a part says to an identity: nothing or one entry. */
+  #match(part: Part, identity: IdentityEntry): Matched[] {
+    if (part.atoms !== null && !part.atoms.some((atom) => identity.atoms.includes(atom))) return [];
+    return this.#matchPorts(part, identity);
+  }
+
+  /** The same where the peer matches. */
+  #matchPorts(part: Part, identity: IdentityEntry): Matched[] {
+    if (part.port === null) return [matchOf(part, `${part.serial}`, part)];
+    const { atom, protocol } = part.port;
+    const numbers = this.#identifier.portNumbers(identity, atom);
+    const ranges = numbers.map((number) => axisRange(protocol, number, number));
+    return numbers.length === 0 ? [] : [matchOf(part, `${part.serial}:${numbers.join('.')}`, { ranges })];
+  }
+
+  /** The same to an address in a pod block that no known pod has: every rule but allow denies where it could match. */
+  #guardMatch(part: Part, identity: IdentityEntry): Matched[] {
+    if (part.action === 'allow') return this.#match(part, identity);
+    const could = part.atoms === null || part.selects || part.atoms.some((atom) => identity.atoms.includes(atom));
+    if (!could) return [];
+    const ranges = part.port === null ? part.ranges : [axisRange(part.port.protocol)];
+    const { key, entry } = matchOf(part, `${part.serial}`, { ranges });
+    return [{ key, entry: { ...entry, action: 'deny' } }];
+  }
+
+  #table(kind: string, tiers: readonly (readonly Matched[])[], keep: 'first' | 'last'): TableEntry | null {
+    if (tiers.every((tier) => tier.length === 0)) return null;
+    const list = kind + tiers.map((tier) => tier.map((one) => one.key).join()).join('|');
+    const entries = (): Entry[][] => tiers.map((tier) => tier.map((one) => one.entry));
+    return this.#tables.take(list, () => flatten(entries(), keep));
+  }
+}
+
+function matchOf(part: Part, key: string, at: Pick<Part, 'ranges'>): Matched {
+  return { key, entry: { ranges: at.ranges, action: part.action, rule: part.rule, order: part.key * 2 } };
+}
+
+function baseMatch(part: Part): Matched {
+  const { key, entry } = matchOf(part, `${part.serial}`, part);
+  return { key, entry: { ...entry, order: entry.order + 1 } };
+}
+
+function endMatch(tier: Tier): Matched[] {
+  if (tier.end === null) return [];
+  const { rule, key } = tier.end;
+  const ranges = [{ first: 0, last: 0xff_ffff }];
+  const entry: Entry = { ranges, action: 'deny', rule: rule.number, order: key * 2 + 1 };
+  return [{ key: `d${rule.number}@${key}`, entry }];
+}
