@@ -1,9 +1,12 @@
 // The agent's process as a sandbox starts it: `node main.ts OPTIONS`, OPTIONS a JSON object (AgentProcessOptions).
+import { flushCompileCache } from 'node:module';
 import { type AgentProcessOptions, FAILURE_MARK } from './process-options.ts';
 import { runAgent } from './run.ts';
 
 async function main(options: AgentProcessOptions): Promise<void> {
   const agent = await runAgent(options);
+  // For the agents after this one; where no cache is asked for, nothing happens.
+  flushCompileCache();
   const end = (): void => {
     agent.close();
     process.exit(0);

@@ -9,7 +9,7 @@ import type { Semantics } from '#policy/world.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
 import { lastWords } from './agent-log.ts';
 import { errorText, SandboxError } from './error.ts';
-import { netnsPath, type StatePaths } from './names.ts';
+import { COMPILE_CACHE, netnsPath, type StatePaths } from './names.ts';
 import type { NodeNetns } from './network.ts';
 
 export type AgentSetup = {
@@ -28,6 +28,15 @@ export type AgentHooks = {
   readonly notice: (text: string) => void;
 };
 
+/** Resident memory follows these more than it follows data: the young generation's room, and what malloc keeps. */
+const NODE_FLAGS = ['--max-semi-space-size=2'] as const;
+const MEMORY = {
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_TRIM_THRESHOLD_: '131072',
+  MALLOC_MMAP_THRESHOLD_: '131072',
+  // Code is kept ready to run: what strips types from it is not loaded then.
+  NODE_COMPILE_CACHE: COMPILE_CACHE,
+} as const;
 const MAIN = join(import.meta.dirname, '../agent/main.ts');
 const START_LIMIT_MS = 20_000;
 const FIRST_PAUSE_MS = 200;
@@ -120,8 +129,9 @@ export class AgentProcess {
     const log = openSync(this.#logPath(), 'a', 0o600);
     // The pipe at its standard input closes with this process, however it ends: the agent then ends too.
     // A process group of its own: Ctrl-C in a terminal is for the sandbox, which then ends its agents in order.
-    const child = spawn(process.execPath, [MAIN, JSON.stringify(options)], {
+    const child = spawn(process.execPath, [...NODE_FLAGS, MAIN, JSON.stringify(options)], {
       stdio: ['pipe', log, log],
+      env: { ...process.env, ...MEMORY },
       detached: true,
     });
     closeSync(log);

@@ -6,6 +6,9 @@ const NETNS_FOLDER = '/run/netns';
 /** Parent of the state folders; `MOAT_RUN` moves it (a test's own place). */
 const RUN_FOLDER = '/run/moat';
 
+/** Code of agents, ready to run; root alone can write there. No sandbox can have this name. */
+export const COMPILE_CACHE: string = `${RUN_FOLDER}/.compile-cache`;
+
 /** The interface of a pod, inside it. */
 export const POD_INTERFACE = 'eth0';
 /** A node's interface to the fabric, inside the node. */
