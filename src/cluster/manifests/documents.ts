@@ -6,7 +6,10 @@ import { buildTrees, type Tree, TreeError } from './tree.ts';
 /** What is wrong with a document, and where. */
 export type DocumentError = { readonly code: ManifestCode; readonly line: number; readonly message: string };
 
-export type Documents = { readonly trees: readonly Tree[]; readonly errors: readonly DocumentError[] };
+/** A document that can't be read. `text`: as it was written; '' where the whole file was not looked into. */
+export type BrokenDocument = DocumentError & { readonly text: string };
+
+export type Documents = { readonly trees: readonly Tree[]; readonly errors: readonly BrokenDocument[] };
 
 /** Deep enough for every schema that people write, small enough for the stack. */
 const MAX_DEPTH = 200;
@@ -17,23 +20,26 @@ const MAX_LENGTH = 64 * 1024 * 1024;
 /** The documents of a file. Empty ones, and ones that hold comments alone, have a null value. */
 export function parseDocuments(text: string): Documents {
   if (text.length > MAX_LENGTH) {
-    return { trees: [], errors: [{ code: 'yaml-too-large', line: 1, message: 'the file has more than 64 MiB' }] };
+    return {
+      trees: [],
+      errors: [{ code: 'yaml-too-large', line: 1, message: 'the file has more than 64 MiB', text: '' }],
+    };
   }
   const binary = binaryLine(text);
   if (binary !== null) {
     return {
       trees: [],
-      errors: [{ code: 'file-binary', line: binary, message: 'the file holds bytes that no text has' }],
+      errors: [{ code: 'file-binary', line: binary, message: 'the file holds bytes that no text has', text: '' }],
     };
   }
   const trees: Tree[] = [];
-  const errors: DocumentError[] = [];
+  const errors: BrokenDocument[] = [];
   for (const chunk of splitDocuments(text)) {
     try {
       const { events, source } = parseLeniently(chunk.text);
       for (const tree of buildTrees(events, { source, firstLine: chunk.line })) trees.push(tree);
     } catch (error) {
-      errors.push(documentError(error, chunk));
+      errors.push({ ...documentError(error, chunk), text: chunk.text });
     }
   }
   return { trees, errors };

@@ -3,9 +3,9 @@ import type { Diagnostic } from '#policy/diagnostic.ts';
 import { describe, type Fields, isAbsent, isFields } from '#policy/fields.ts';
 import { childPath, type FieldPath, itemPath, type Origin, type SourceObject } from '#policy/object.ts';
 import { MANIFEST_CODES, type ManifestCode } from './diagnostics.ts';
-import { type DocumentError, parseDocuments } from './documents.ts';
+import { type BrokenDocument, type DocumentError, parseDocuments } from './documents.ts';
 import { isClusterScoped } from './kinds.ts';
-import { consequence, mayBePolicy, standInFor } from './stand-in.ts';
+import { consequence, mayBePolicy, standInFor, standInsForText } from './stand-in.ts';
 import type { Place, Tree } from './tree.ts';
 
 /** A file's objects in the order they stand in, and everything that is wrong with it. */
@@ -19,8 +19,8 @@ export type ParsedFile = {
 /** The objects of one file. `file` is its name as people know it; it is carried into every position. */
 export function parseManifest(text: string, file: string): ParsedFile {
   const { trees, errors } = parseDocuments(text);
-  const diagnostics = errors.map((error) => documentDiagnostic(error, file));
-  const reader: Reader = { file, objects: [], diagnostics, incomplete: errors.length > 0 };
+  const reader: Reader = { file, objects: [], diagnostics: [], incomplete: errors.length > 0 };
+  for (const error of errors) reportBroken(reader, error);
   for (const tree of trees) if (tree.value !== null) readItem(reader, tree, { value: tree.value, list: null });
   return reader;
 }
@@ -134,6 +134,13 @@ function documentDiagnostic(error: DocumentError, file: string, more = ''): Diag
 
 function report(reader: Reader, error: DocumentError, more = ''): void {
   reader.diagnostics.push(documentDiagnostic(error, reader.file, more));
+}
+
+/** In the place of policies in a document that can't be read, the namespaces that it seems to speak of are isolated. */
+function reportBroken(reader: Reader, error: BrokenDocument): void {
+  const standIns = standInsForText(error.text, { file: reader.file, lines: { '': error.line } });
+  reader.objects.push(...standIns);
+  report(reader, error, standIns.map(consequence).join(''));
 }
 
 /** An object whose header can't be understood. `isPolicy`: it may be a NetworkPolicy. */

@@ -39,6 +39,21 @@ export function standInFor(content: Fields, origin: Origin | null): SourceObject
   return isolating(scoped, safeName(metadata.name, origin), origin);
 }
 
+const POLICY_LINE = /^[ \t{"'-]*kind["']?[ \t]*:[ \t]*["']?NetworkPolicy/m;
+const NAMESPACE_FIELD = /(?:^|[{,])[ \t"'-]*namespace["']?[ \t]*:[ \t]*["']?([^\s"',}#]+)/gm;
+
+/**
+ * The policies that stand in for a text that is no YAML, but speaks of a NetworkPolicy as people write it: one for each
+ * namespace that stands in it, for `default` where none does. A guess, which only ever closes.
+ */
+export function standInsForText(text: string, origin: Origin): readonly SourceObject[] {
+  if (!POLICY_LINE.test(text)) return [];
+  const named = [...text.matchAll(NAMESPACE_FIELD)].map(([, namespace = '']) => namespace);
+  const safe = new Set(named.filter((namespace) => nameStanding('namespace', namespace) !== 'unsafe'));
+  const namespaces = safe.size === 0 ? ['default'] : [...safe];
+  return namespaces.map((namespace) => isolating(namespace, safeName(null, origin), origin));
+}
+
 /** A NetworkPolicy that isolates every pod of a namespace in both directions, with no rule that allows. */
 export function isolating(namespace: string, name: string, origin: Origin | null): SourceObject {
   const header = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy' };

@@ -85,6 +85,32 @@ for (const [what, input, code, namespace, name] of CLOSED) {
   });
 }
 
+/** Documents that are no YAML, and the namespaces that are isolated for them. */
+const BROKEN: readonly (readonly [string, string, readonly string[]])[] = [
+  ['a key twice', policy('{name: p, namespace: shop}', undefined, `${SPEC}\n${SPEC}`), ['shop']],
+  ['a syntax error', policy('{name: p, namespace: "shop"}', undefined, 'spec: {podSelector: ]'), ['shop']],
+  ['no namespace', policy('{name: p}', undefined, 'spec: {{ .Values.spec }}'), ['default']],
+  ['metadata in lines', policy('\n  name: p\n  namespace: shop # ours', undefined, 'spec: *x'), ['shop']],
+  [
+    'JSON of two namespaces',
+    '{"items": [\n{"kind": "NetworkPolicy", "metadata": {"namespace": "a"}},\n{"metadata": {"namespace": "b"}, x: [}',
+    ['a', 'b'],
+  ],
+  ['no policy in it', '---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop}\nspec: *x\n', []],
+];
+
+for (const [what, input, namespaces] of BROKEN) {
+  test(`a document that can't be read, with ${what}, isolates: ${namespaces.join(', ') || 'nothing'}`, () => {
+    const { world, diagnostics } = buildOf(input);
+    const policies = [...world.policies.values()];
+    assert.deepEqual(policies.map(({ source }) => source.namespace).sort(), namespaces);
+    assert.ok(policies.every((each) => isClosed(each, each.source.namespace)));
+    assert.equal(diagnostics[0]?.severity, 'error');
+    for (const each of namespaces)
+      assert.match(diagnostics[0]?.hint ?? '', new RegExp(`namespace ${each} is isolated`));
+  });
+}
+
 test('two NetworkPolicies of one name are closed whichever comes first', () => {
   const [a, b] = [policy('{name: p}'), policy('{name: p}', undefined, 'spec: {podSelector: {}, ingress: []}')];
   const policies = [a + b, b + a].map((input) => [...buildOf(input).world.policies.values()]);
