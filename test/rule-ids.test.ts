@@ -54,5 +54,6 @@ test('needs root: a denial that has lost its rule number is an error, not a verd
   editDenies(sandbox.name, 'two', ({ record }) => record.writeUInt32LE(0, ARENA_RECORD.rule));
   const { errors } = await sandbox.probe({ ports: [TCP_80], attemptsMs: [300] });
   const about = errors.filter((error) => error.from === 'shop/web').map((error) => `${error.to}: ${error.message}`);
-  assert.deepEqual(about, ['shop/api: node two dropped it by no rule', 'shop/db: node two dropped it by no rule']);
+  const fault = 'node two dropped it as table-error';
+  assert.deepEqual(about, [`shop/api: ${fault}`, `shop/db: ${fault}`]);
 });
