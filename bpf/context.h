@@ -77,6 +77,14 @@ struct {
 	__type(value, struct context);
 } context_map SEC(".maps");
 
+/* What a function of its own begins with. The loader takes away the branch that is not for this kernel. */
+static __always_inline struct context *own_context(struct context *c)
+{
+	__u32 zero = 0;
+
+	return strict_keys ? bpf_map_lookup_elem(&context_map, &zero) : c;
+}
+
 static __always_inline struct state *node_state(void)
 {
 	__u32 zero = 0;

@@ -117,6 +117,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 	struct counters *counters = node_counters();
 	struct drop_value fresh = {}, *seen;
 
+	c = own_context(c);
 	if (!c)
 		return 0;
 	if (counters && reason < REASON_COUNT)

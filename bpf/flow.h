@@ -37,6 +37,7 @@ __attribute__((noinline)) int judge_flow(struct context *c, __u32 from_initiator
 {
 	int egress, ingress;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	if (from_initiator) {
@@ -131,6 +132,7 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	struct packet *p;
 	int reason = REASON_NONE;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	p = &c->packet;
@@ -268,6 +270,7 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 {
 	int reason, changed = 0;
 
+	c = own_context(c);
 	if (!c || !live)
 		return REASON_TABLE_ERROR;
 	c->position = c->entry.position;
@@ -312,6 +315,7 @@ __attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context
 	__u32 from_initiator;
 	struct packet *p;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	p = &c->packet;

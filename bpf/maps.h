@@ -84,5 +84,7 @@ const volatile __u64 drop_rate = 2000; /* drop events per interface and second *
 const volatile __u64 flow_rate = 5000; /* events of connections, the same */
 const volatile __u32 proxy_mark = 0x4d000000;
 const volatile __u32 proxy_mark_mask = 0xff000000;
+/* Kernels before 6.6 take keys from the stack and from maps, not from memory that a function was handed. */
+const volatile __u32 strict_keys = 0;
 
 #endif

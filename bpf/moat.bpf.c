@@ -67,6 +67,7 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 {
 	int proxied;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	if (find_endpoint(c, &c->packet.source, &c->source) ||

@@ -25,6 +25,7 @@ __attribute__((noinline)) int judge_arp(struct __sk_buff *skb, struct context *c
 	const __u8 *mac;
 	__u8 *arp;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	p = &c->packet;
@@ -126,6 +127,7 @@ __attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct cont
 	__u8 type;
 	int mld, reason;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	if (!find_mac(c->ifindex, c->mac))

@@ -53,8 +53,12 @@ __attribute__((noinline)) int v4_options(struct __sk_buff *skb, struct context *
 {
 	__u32 skip = 0;
 
+	c = own_context(c);
 	if (!c || length > 40 || length == 0)
 		return REASON_MALFORMED;
+	/* 1 to 40 as it is: written so that verifiers before 6.6 see it, too. */
+	asm volatile("" : "+r"(length));
+	length = ((length - 1) & 63) + 1;
 	if (bpf_skb_load_bytes(skb, offset, c->bytes, length))
 		return REASON_MALFORMED;
 	for (__u32 at = 0; at < 40; at++) {
@@ -115,6 +119,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct context *c, st
 /* Walks the chain of IPv6 extension headers; leaves protocol and transport at the upper layer. */
 __attribute__((noinline)) int parse_extensions(struct __sk_buff *skb, struct context *c, struct packet *p)
 {
+	c = own_context(c);
 	if (!c || !p)
 		return REASON_TABLE_ERROR;
 	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
@@ -275,6 +280,7 @@ __attribute__((noinline)) int parse_packet(struct __sk_buff *skb, struct context
 	__u32 room;
 	int reason;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	clear_packet(&c->packet, ETH_HLEN);
@@ -296,6 +302,7 @@ __attribute__((noinline)) int parse_inner(struct __sk_buff *skb, struct context 
 	__u32 network;
 	int reason;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	network = c->packet.transport + 8;

@@ -227,11 +227,17 @@ static __always_inline int read_prefix(struct context *c, const struct addr *add
 __attribute__((noinline)) int find_identity(struct context *c, const struct addr *address, __u32 bank)
 {
 	struct tagged *word, found;
+	struct addr own;
 	int missed = 0;
 	__u32 tag;
 
+	c = own_context(c);
 	if (!c || !address)
 		return REASON_TABLE_ERROR;
+	if (strict_keys) {
+		own = *address;
+		address = &own;
+	}
 	tag = addr_tag(address);
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
 		word = bank ? bpf_map_lookup_elem(&address_map_b, address)

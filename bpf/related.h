@@ -29,6 +29,7 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	struct packet *outer, *inner;
 	__u32 from_initiator;
 
+	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
 	outer = &c->packet;

@@ -6,6 +6,7 @@ import type { Interval, Step } from '#compile/plan.ts';
 import { attachTcx, closeObject } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { ICMPV6, TCP, UDP } from '#net/protocol.ts';
+import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { frame } from '#test/support/frames.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
@@ -13,7 +14,7 @@ import { address, type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 import { type Injected, type Injection, inject } from './test-run.ts';
 
-for (const attach of ['tcx', 'clsact'] as const) {
+for (const attach of ATTACH_MODES) {
   describe(`delivery and reports, hooks by ${attach} (root)`, needsRoot, () => {
     let bed: PodBed;
     let datapath: EbpfDatapath;

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { attachTcx, closeObject, detachLink, getPinned, loadConstant } from '#kernel/bpf.ts';
 import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
 import { attachFilter, destroyClsact, detachFilter, listFilters } from '#kernel/tc.ts';
+import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
@@ -16,7 +17,7 @@ const SIZES = { ct_tcp: 256, ct_lru: 1024 };
 /** A filter that lets everything pass, ahead of what stands at the first priority already. */
 const FOREIGN = { priority: 1, handle: 7 };
 
-for (const attach of ['tcx', 'clsact'] as const) {
+for (const attach of ATTACH_MODES) {
   describe(`hooks by ${attach} that somebody touches (root)`, needsRoot, () => {
     let bed: PodBed;
     let datapath: EbpfDatapath;
@@ -141,7 +142,7 @@ for (const attach of ['tcx', 'clsact'] as const) {
       assert.equal(passes(), true);
     });
 
-    it('takes the place of hooks of the other way without a gap', () => {
+    it('takes the place of hooks of the other way without a gap', { skip: ATTACH_MODES.length < 2 }, () => {
       for (const pod of bed.pods) datapath.attach(pod.link);
       assert.equal(passes(), false);
       datapath.close();
@@ -162,6 +163,7 @@ for (const attach of ['tcx', 'clsact'] as const) {
     });
 
     it('goes with its pins', () => {
+      for (const pod of bed.pods) datapath.attach(pod.link);
       datapath.close();
       assert.equal(passes(), false, 'hooks outlive the process');
       unpinDatapath(bed.prefix, 'node-a');

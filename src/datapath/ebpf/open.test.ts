@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { mountBpffs } from '#kernel/bpffs.ts';
+import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
-for (const attach of ['tcx', 'clsact'] as const) {
+for (const attach of ATTACH_MODES) {
   describe(`eBPF datapath with two pods, hooks by ${attach} (root)`, needsRoot, () => {
     let bed: PodBed;
     let datapath: EbpfDatapath;

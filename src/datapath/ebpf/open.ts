@@ -66,7 +66,9 @@ export function openDatapath(options: OpenOptions): EbpfDatapath {
   const before = new Set(readdirSync(directory));
   let object: LoadedObject | null = null;
   try {
-    object = loadPrograms({ ...options, path, directory });
+    // tcx is younger than the verifier that takes keys from anywhere.
+    const knobs = { strictKeys: mode === 'tcx' ? 0n : 1n, ...options.knobs };
+    object = loadPrograms({ ...options, path, directory, knobs });
     return new EbpfDatapath(object, { directory, lock, mode }, options);
   } catch (cause) {
     object?.close();

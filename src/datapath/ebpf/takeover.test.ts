@@ -7,13 +7,14 @@ import { after, before, describe, it } from 'node:test';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
 import { formatAddress } from '#net/address.ts';
+import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import type { Held } from '#test/support/hold-datapath.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { type BedPod, PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
-for (const attach of ['tcx', 'clsact'] as const) {
+for (const attach of ATTACH_MODES) {
   describe(`after kill -9, hooks by ${attach} (root)`, needsRoot, () => {
     let bed: PodBed;
     let holder: ChildProcess;

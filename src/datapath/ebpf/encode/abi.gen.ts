@@ -260,4 +260,5 @@ export const KNOBS = {
   flowRate: { offset: 72, size: 8 },
   proxyMark: { offset: 80, size: 4 },
   proxyMarkMask: { offset: 84, size: 4 },
+  strictKeys: { offset: 88, size: 4 },
 } as const;
