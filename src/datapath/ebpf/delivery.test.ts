@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import type { Interval, Step } from '#compile/plan.ts';
 import { attachTcx, closeObject } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
+import { attachFilter, detachFilter } from '#kernel/tc.ts';
 import { ICMPV6, TCP, UDP } from '#net/protocol.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { frame } from '#test/support/frames.ts';
@@ -93,13 +94,25 @@ for (const attach of ATTACH_MODES) {
     it('sees a foreign program ahead of its hook, and stops skipping that interface', () => {
       const { interfaceIndex } = bed.pod(1).link;
       assert.equal(refreshLater().get(interfaceIndex), 'first');
-      const foreign = attachTcx(datapath.program('from_pod'), interfaceIndex, 'egress');
+      const leave = getAhead(interfaceIndex);
       assert.equal(datapath.health(interfaceIndex), 'behind');
       assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'pass');
-      closeObject(foreign);
+      leave();
       assert.equal(refreshLater().get(interfaceIndex), 'first');
       assert.equal(send({ sourcePort: 2, destinationPort: 1 }).verdict, 'redirect');
     });
+
+    /** Puts somebody's program first; returns how to take it away. */
+    function getAhead(interfaceIndex: number): () => void {
+      const program = datapath.program('from_pod');
+      if (attach === 'tcx') {
+        const link = attachTcx(program, interfaceIndex, 'egress');
+        return () => closeObject(link);
+      }
+      const key = { priority: 1, handle: 7 };
+      attachFilter(interfaceIndex, 'egress', key, program);
+      return () => void detachFilter(interfaceIndex, 'egress', key);
+    }
 
     /** Facts of interfaces are kept for a moment. */
     function refreshLater(): ReturnType<EbpfDatapath['refresh']> {
