@@ -49,10 +49,10 @@ export class ActivePolicies {
   /** The default deny of a tier where these policies isolate the endpoint; null where its end does nothing. */
   end(direction: Direction, tier: readonly ActivePolicy[]): TierEnd | null {
     const isolating = tier.filter(({ policy }) => policy.isolates[direction]);
-    const [first, ...others] = isolating;
+    const [first] = isolating;
     if (first === undefined || first.policy.tier.end === 'none') return null;
     const { key } = this.#endPlace(first.policy.tier.position);
-    return { rule: this.#rules.defaultDeny(direction, [first, ...others]), key };
+    return { rule: this.#rules.defaultDeny(direction, first.policy.tier, isolating), key };
   }
 
   /** Policies whose order, or whose tier's end's order, changed since the last call. */

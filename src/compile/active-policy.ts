@@ -17,6 +17,8 @@ type Side = {
   /** Named ports that ingress rules mention, as `name protocol`. */
   readonly named: ReadonlySet<string>;
   readonly blocks: Map<string, Block>;
+  /** The one block where no named port is mentioned. */
+  plain: Block | null;
 };
 
 type Sides = { readonly egress: Side; readonly ingress: Side };
@@ -64,8 +66,10 @@ export class ActivePolicy {
   moveTo(key: number): void {
     if (key === this.#key) return;
     this.#key = key;
-    this.#sides.egress.blocks.clear();
-    this.#sides.ingress.blocks.clear();
+    for (const side of [this.#sides.egress, this.#sides.ingress]) {
+      side.blocks.clear();
+      side.plain = null;
+    }
   }
 
   /** True where the policy has something to say on a direction. */
@@ -76,6 +80,7 @@ export class ActivePolicy {
   /** The block for a subject, by the named ports that it has. */
   block(direction: Direction, ports: readonly NamedPort[]): Block {
     const side = this.#sides[direction];
+    if (side.plain !== null) return side.plain;
     const own =
       side.named.size === 0 ? NO_PORTS : ports.filter((port) => side.named.has(`${port.name} ${port.protocol}`));
     const key = own.length === 0 ? '' : resolutionKey(own);
@@ -84,6 +89,7 @@ export class ActivePolicy {
     const parts = side.heads.flatMap((head, index) => partsOf(head, this.#key + index, own));
     const block = { serial: nextSerial(), parts, rules: side.rules };
     side.blocks.set(key, block);
+    if (side.named.size === 0) side.plain = block;
     return block;
   }
 
@@ -108,7 +114,14 @@ export class ActivePolicy {
     const heads = rules.map((rule, index) => headOf(rule, entries[index]?.number ?? 0, side));
     const named = new Set(rules.flatMap(namedPorts).map((port) => `${port.name} ${port.protocol}`));
     if (before !== null) this.#releaseHeads(before);
-    return { meaning, heads, rules: entries, named: direction === 'ingress' ? named : new Set(), blocks: new Map() };
+    return {
+      meaning,
+      heads,
+      rules: entries,
+      named: direction === 'ingress' ? named : new Set(),
+      blocks: new Map(),
+      plain: null,
+    };
   }
 
   #releaseHeads(side: Side): void {

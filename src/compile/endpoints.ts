@@ -123,7 +123,7 @@ export class Endpoints {
   #take(direction: Direction, policies: readonly ActivePolicy[], pod: Pod): SetEntry {
     const ports = direction === 'ingress' ? pod.ports : [];
     const groups: TierSpec[][] = [[], [], []];
-    for (const tier of tiersOf(policies.filter((active) => active.speaksOf(direction)))) {
+    for (const tier of tiersOf(policies, direction)) {
       const blocks = tier.map((active) => active.block(direction, ports));
       groups[groupOf(tier)]?.push({ blocks, end: this.#active.end(direction, tier) });
     }
@@ -149,16 +149,17 @@ function sameMembers<Member>(a: ReadonlySet<Member>, b: ReadonlySet<Member>): bo
   return true;
 }
 
-/** Sorted policies, those of one tier together. */
-function tiersOf(sorted: readonly ActivePolicy[]): ActivePolicy[][] {
-  const tiers = new Map<number, ActivePolicy[]>();
+/** Those of sorted policies that speak of a direction, each tier's together. */
+function tiersOf(sorted: readonly ActivePolicy[], direction: Direction): ActivePolicy[][] {
+  const tiers: ActivePolicy[][] = [];
+  let position: number | null = null;
   for (const active of sorted) {
-    const { position } = active.policy.tier;
-    const tier = tiers.get(position);
-    if (tier === undefined) tiers.set(position, [active]);
-    else tier.push(active);
+    if (!active.speaksOf(direction)) continue;
+    if (active.policy.tier.position === position) tiers.at(-1)?.push(active);
+    else tiers.push([active]);
+    position = active.policy.tier.position;
   }
-  return [...tiers.values()];
+  return tiers;
 }
 
 /** The layer that a tier belongs to: below the default tier, that tier, above it. */

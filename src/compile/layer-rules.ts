@@ -3,6 +3,7 @@ import type { AtomNumber } from '#identity/atoms.ts';
 import type { Block } from './active-policy.ts';
 import type { Part } from './parts.ts';
 import type { RuleEntry } from './rules.ts';
+import { hashOf, sameList } from './same.ts';
 
 /** The default deny of a tier, with its key in the order list. */
 export type TierEnd = { readonly rule: RuleEntry; readonly key: number };
@@ -26,7 +27,7 @@ export class LayerRules {
   #specs: readonly TierSpec[] = [];
   #blocks: readonly Block[] = [];
   /** Made when asked for. */
-  #tiers: readonly Tier[] | null = [];
+  #tiers: readonly Tier[] | null = null;
   readonly #byAtom = new Map<AtomNumber, Set<Part>>();
   /** Parts that make the layer guarded. */
   #guards = 0;
@@ -43,6 +44,15 @@ export class LayerRules {
   get tiers(): readonly Tier[] {
     this.#tiers ??= this.#specs.map(({ blocks, end }) => ({ parts: blocks.flatMap((block) => block.parts), end }));
     return this.#tiers;
+  }
+
+  /** The rules for any peer, and the ends. */
+  baseTiers(): Tier[] {
+    return this.#specs.map(({ blocks, end }) => {
+      const parts: Part[] = [];
+      for (const block of blocks) for (const part of block.parts) if (isBase(part)) parts.push(part);
+      return { parts, end };
+    });
   }
 
   /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
@@ -84,7 +94,8 @@ export class LayerRules {
   change(specs: readonly TierSpec[]): RulesChange {
     const before = { blocks: this.#blocks, specs: this.#specs };
     this.#specs = specs;
-    this.#blocks = specs.flatMap(({ blocks }) => blocks);
+    const [only, ...others] = specs;
+    this.#blocks = only !== undefined && others.length === 0 ? only.blocks : specs.flatMap(({ blocks }) => blocks);
     this.#tiers = null;
     this.#merged = specs.slice(0, -1).some(({ blocks }) => blocks.some(({ parts }) => parts.some(isPass)));
     const { gone, come } = blocksBetween(before.blocks, this.#blocks);
@@ -156,9 +167,20 @@ function blocksBetween(
   return { gone: [...old].filter((block) => !rest.has(block)), come: [...rest].filter((block) => !old.has(block)) };
 }
 
-/** Names a tier by its content. */
-export function tierKey({ blocks, end }: TierSpec): string {
-  return `${blocks.map((block) => block.serial).join()}${endKey(end)}`;
+/** A text that is equal for equal tiers, and seldom for others: `sameTiers` tells. */
+export function tiersKey(specs: readonly TierSpec[]): string {
+  return specs.map(({ blocks, end }) => `${hashOf(blocks, serialOf)}${endKey(end)}`).join('|');
+}
+
+/** True where two lists of tiers have the same rules. */
+export function sameTiers(a: readonly TierSpec[], b: readonly TierSpec[]): boolean {
+  return sameList(a, b, (one, other) => {
+    return endKey(one.end) === endKey(other.end) && sameList(one.blocks, other.blocks, Object.is);
+  });
+}
+
+function serialOf({ serial }: Block): number {
+  return serial;
 }
 
 function endsOf(specs: readonly TierSpec[]): string {

@@ -21,7 +21,7 @@ export class LayerTables {
 
   /** One more use of the layer's base table; null where no rule is for any peer. */
   base(rules: LayerRules): TableEntry | null {
-    const matched = rules.tiers.map((tier) => [...tier.parts.filter(isBase).map(baseMatch), ...endMatch(tier)]);
+    const matched = rules.baseTiers().map((tier) => [...tier.parts.map(baseMatch), ...endMatch(tier)]);
     return this.#table('b', matched, 'last');
   }
 

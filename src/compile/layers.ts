@@ -2,10 +2,11 @@
 // the content of their rules. One whose rules change for everybody who has it changes in place where that is safe.
 
 import type { AtomNumber } from '#identity/atoms.ts';
+import { push } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
-import { askedBy, LayerRules, type RulesChange, type TierSpec, tierKey } from './layer-rules.ts';
+import { askedBy, LayerRules, type RulesChange, sameTiers, type TierSpec, tiersKey } from './layer-rules.ts';
 import { LayerTables } from './layer-tables.ts';
 import type { IdentityNumber, LayerNumber, PortTable } from './plan.ts';
 import type { Recorder } from './recorder.ts';
@@ -48,7 +49,7 @@ export class Layers {
   readonly #rules: Rules;
   readonly #identifier: Identifier;
   readonly #contents: LayerTables;
-  readonly #byKey = new Map<string, LayerEntry>();
+  readonly #byKey = new Map<string, LayerEntry[]>();
   readonly #bodies = new Set<Body>();
   readonly #byAtom = new Map<AtomNumber, Set<Body>>();
   readonly #guarded = new Set<Body>();
@@ -75,8 +76,8 @@ export class Layers {
   /** One more use of the layer of these tiers; null where they say nothing. Its tables come with `settle`. */
   take(specs: readonly TierSpec[]): LayerEntry | null {
     if (specs.every(({ blocks, end }) => end === null && blocks.every(({ parts }) => parts.length === 0))) return null;
-    const key = specs.map(tierKey).join('|');
-    const layer = this.#byKey.get(key) ?? this.#make(key, specs);
+    const key = tiersKey(specs);
+    const layer = this.#byKey.get(key)?.find((one) => sameTiers(one.specs, specs)) ?? this.#make(key, specs);
     layer.uses++;
     return layer;
   }
@@ -113,7 +114,7 @@ export class Layers {
 
   #make(key: string, specs: readonly TierSpec[]): LayerEntry {
     const layer: LayerEntry = { serial: this.#serial++, key, specs, body: null, uses: 0 };
-    this.#byKey.set(key, layer);
+    push(this.#byKey, key, layer);
     this.#fresh.add(layer);
     return layer;
   }
@@ -130,7 +131,9 @@ export class Layers {
   }
 
   #remove(layer: LayerEntry): void {
-    if (this.#byKey.get(layer.key) === layer) this.#byKey.delete(layer.key);
+    const others = (this.#byKey.get(layer.key) ?? []).filter((one) => one !== layer);
+    if (others.length === 0) this.#byKey.delete(layer.key);
+    else this.#byKey.set(layer.key, others);
     this.#fresh.delete(layer);
     const { body } = layer;
     if (body === null) return;

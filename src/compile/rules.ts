@@ -1,20 +1,24 @@
 // Rule numbers: one for each rule of an active policy, and one for each default deny; in the Plan while a layer has it.
-import type { Direction, Policy, Rule, RuleId } from '#policy/model.ts';
+import type { Direction, Policy, Rule, RuleId, Tier } from '#policy/model.ts';
 import { compareText, defaultDenyId } from '#policy/model.ts';
 import type { RuleInfo, RuleNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
+import { hashOf, sameList } from './same.ts';
 
 /** A policy that isolates an endpoint; `naming` is another number once its key, tier or source is another. */
 export type Isolating = { readonly policy: Policy; readonly naming: number };
+
+type Named = { readonly entry: RuleEntry; readonly namings: readonly number[] };
 
 export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
 
 export class Rules {
   readonly #recorder: Recorder;
   readonly #denies = new Map<RuleId, RuleEntry>();
-  /** The same by direction and the isolating policies' namings, and the latest of those for each. */
-  readonly #byNaming = new Map<string, RuleEntry>();
-  readonly #namings = new Map<RuleEntry, string>();
+  /** What was named last, by direction and a hash of the isolating policies. */
+  readonly #named = new Map<string, Named>();
+  /** The key of each default deny there. */
+  readonly #keys = new Map<RuleEntry, string>();
   #next = 1;
 
   constructor(recorder: Recorder) {
@@ -31,13 +35,14 @@ export class Rules {
     this.#setInfo(entry, infoOf(rule, entry.info.direction));
   }
 
-  /** The default deny of a tier, for endpoints that these policies isolate. The same policies cost no new names. */
-  defaultDeny(direction: Direction, isolating: readonly [Isolating, ...Isolating[]]): RuleEntry {
-    const naming = `${direction} ${isolating.map((one) => one.naming).join()}`;
-    const known = this.#byNaming.get(naming);
-    if (known !== undefined) return known;
+  /** The default deny of a tier, for endpoints that these policies isolate. The same policies are named once. */
+  defaultDeny(direction: Direction, tier: Tier, isolating: readonly Isolating[]): RuleEntry {
+    const key = `${direction} ${hashOf(isolating, namingOf)}`;
+    const known = this.#named.get(key);
+    if (known !== undefined && sameList(isolating, known.namings, hasNaming)) return known.entry;
+    const namings = isolating.map(namingOf);
     const sorted = isolating.map((one) => one.policy).sort((a, b) => compareText(a.key, b.key));
-    const id = defaultDenyId(isolating[0].policy.tier, direction, sorted);
+    const id = defaultDenyId(tier, direction, sorted);
     const policies = sorted.map((policy) => policy.source);
     const info: RuleInfo = { id, direction, action: 'deny', source: null, policies };
     const found = this.#denies.get(id);
@@ -45,8 +50,8 @@ export class Rules {
     const entry = found ?? this.#enter(info);
     this.#denies.set(id, entry);
     this.#forgetNaming(entry);
-    this.#byNaming.set(naming, entry);
-    this.#namings.set(entry, naming);
+    this.#named.set(key, { entry, namings });
+    this.#keys.set(entry, key);
     return entry;
   }
 
@@ -66,8 +71,10 @@ export class Rules {
   }
 
   #forgetNaming(entry: RuleEntry): void {
-    this.#byNaming.delete(this.#namings.get(entry) ?? '');
-    this.#namings.delete(entry);
+    const key = this.#keys.get(entry);
+    if (key === undefined) return;
+    this.#keys.delete(entry);
+    if (this.#named.get(key)?.entry === entry) this.#named.delete(key);
   }
 
   #enter(info: RuleInfo): RuleEntry {
@@ -78,6 +85,14 @@ export class Rules {
     entry.info = info;
     if (entry.uses > 0) this.#recorder.rule(entry.number, info);
   }
+}
+
+function namingOf({ naming }: Isolating): number {
+  return naming;
+}
+
+function hasNaming(one: Isolating, naming: number): boolean {
+  return one.naming === naming;
 }
 
 function infoOf(rule: Rule, direction: Direction): RuleInfo {

@@ -23,14 +23,11 @@ const RANKS: Readonly<Record<Step['kind'], number>> = {
  * endpoints turn to them; classes before bases, since a datapath reads the base first.
  */
 export function inSafeOrder(steps: readonly Step[], inPlace: readonly Step[] = []): Step[] {
-  const added: Step[][] = [];
-  const removed: Step[][] = [];
+  const added = emptyRanks();
+  const removed = emptyRanks();
   for (const step of steps) {
     const ranks = 'value' in step && step.value === null ? removed : added;
-    const rank = RANKS[step.kind];
-    const list = ranks[rank];
-    if (list === undefined) ranks[rank] = [step];
-    else list.push(step);
+    ranks[RANKS[step.kind]]?.push(step);
   }
   added[RANKS.prefix]?.sort((a, b) => prefixLength(b) - prefixLength(a));
   removed[RANKS.prefix]?.sort((a, b) => prefixLength(a) - prefixLength(b));
@@ -40,7 +37,11 @@ export function inSafeOrder(steps: readonly Step[], inPlace: readonly Step[] = [
   const from = (rank: number): Step[] => added.slice(rank, RANKS.epoch).flat();
   const epochs = added[RANKS.epoch] ?? [];
   const kinds = [...upTo(RANKS.endpoint), ...classes, ...bases, ...from(RANKS.endpoint)];
-  return [...kinds, ...removed.reverse().flat(), ...epochs].filter((step) => step !== undefined);
+  return [...kinds, ...removed.reverse().flat(), ...epochs];
+}
+
+function emptyRanks(): Step[][] {
+  return Array.from({ length: RANKS.epoch + 1 }, () => []);
 }
 
 function prefixLength(step: Step): number {
