@@ -225,10 +225,11 @@ function legsBetween(transport: Transport, counts = noInPlace()): fc.IProperty<[
   });
 }
 
-/** The addresses that the event's pod has as an endpoint. */
+/** The addresses that the event's pod has as an endpoint, and those that it says it has. */
 function addressesOf(plan: Plan, event: WorldEvent): Set<string> {
-  const own = [...plan.endpoints].filter(([, { pod }]) => event.kind === 'pod' && pod === event.key);
-  return new Set(own.map(([address]) => address));
+  if (event.kind !== 'pod') return new Set();
+  const own = [...plan.endpoints].filter(([, { pod }]) => pod === event.key);
+  return new Set([...own.map(([address]) => address), ...(event.value?.addresses ?? []).map(formatAddress)]);
 }
 
 test('while one event takes effect step by step, each leg has its old or its new verdict', (context) => {

@@ -29,6 +29,8 @@ export class LayerRules {
   /** Made when asked for. */
   #tiers: readonly Tier[] | null = null;
   readonly #byAtom = new Map<AtomNumber, Set<Part>>();
+  /** Named ports, with the number of parts that have each. */
+  readonly #ports = new Map<AtomNumber, number>();
   /** Parts that make the layer guarded. */
   #guards = 0;
   #merged = false;
@@ -79,10 +81,9 @@ export class LayerRules {
     return this.#byAtom.get(atom) ?? [];
   }
 
-  /** The atoms that classes depend on: those that parts ask for, and named ports beside other peer conditions. */
-  dependsOn(): ReadonlySet<AtomNumber> {
-    const ports = this.tiers.flatMap(({ parts }) => parts.flatMap(({ port }) => (port === null ? [] : [port.atom])));
-    return new Set([...this.#byAtom.keys(), ...ports]);
+  /** True where classes depend on an atom: parts ask for it, or it is a named port beside other peer conditions. */
+  dependsOn(atom: AtomNumber): boolean {
+    return this.#byAtom.has(atom) || this.#ports.has(atom);
   }
 
   /** All rules that the layer has, those of its ends too; one may stand there more than once. */
@@ -110,6 +111,7 @@ export class LayerRules {
 
   #add(part: Part): void {
     if (isGuard(part)) this.#guards++;
+    if (part.port !== null) this.#ports.set(part.port.atom, (this.#ports.get(part.port.atom) ?? 0) + 1);
     for (const atom of askedBy(part)) {
       const parts = this.#byAtom.get(atom);
       if (parts === undefined) this.#byAtom.set(atom, new Set([part]));
@@ -119,11 +121,18 @@ export class LayerRules {
 
   #remove(part: Part): void {
     if (isGuard(part)) this.#guards--;
+    if (part.port !== null) this.#dropPort(part.port.atom);
     for (const atom of askedBy(part)) {
       const parts = this.#byAtom.get(atom);
       parts?.delete(part);
       if (parts?.size === 0) this.#byAtom.delete(atom);
     }
+  }
+
+  #dropPort(atom: AtomNumber): void {
+    const left = (this.#ports.get(atom) ?? 1) - 1;
+    if (left === 0) this.#ports.delete(atom);
+    else this.#ports.set(atom, left);
   }
 }
 

@@ -187,10 +187,11 @@ export class Layers {
   ): Update {
     const { rules } = body;
     const classes = new Map<IdentityEntry, TableEntry | null>();
+    const classOf = this.#classes(rules);
     for (const identity of who.touched) {
       // What nobody is any more stays as packets under way knew it.
       if (who.newcomers.has(identity) || identity.members === 0) continue;
-      const table = this.#contents.class(rules, identity);
+      const table = classOf(identity);
       if (table !== (body.classes.get(identity.number) ?? null)) classes.set(identity, table);
       else if (table !== null) this.#tables.give(table);
     }
@@ -258,10 +259,9 @@ export class Layers {
     if (bodies?.size === 0) this.#byAtom.delete(atom);
   }
 
-  #addClass(body: Body, identity: IdentityEntry): TableEntry | null {
+  #addClass(body: Body, identity: IdentityEntry): void {
     const table = this.#contents.class(body.rules, identity);
     if (table !== null) this.#setClass(body, identity, table);
-    return table;
   }
 
   #setClass(body: Body, identity: IdentityEntry, table: TableEntry): void {
@@ -269,17 +269,27 @@ export class Layers {
     this.#recorder.class(body.number, identity.number, table.number);
   }
 
-  /** Gives a new layer its classes. Identities that have the same of its atoms share one look at its rules. */
+  /** Gives a new layer its classes. */
   #fill(body: Body): void {
-    const known = new Map<string, TableEntry | null>();
-    const asks = body.rules.dependsOn();
+    const classOf = this.#classes(body.rules);
     for (const identity of this.#identitiesWith(body.rules.atoms(), body.rules.guarded)) {
-      const atoms = identity.atoms.filter((atom) => asks.has(this.#identifier.atomOf(atom)));
-      const key = identity.unknown ? `u${atoms.join()}` : atoms.join();
-      const table = known.get(key);
-      if (table === undefined) known.set(key, this.#addClass(body, identity));
-      else if (table !== null) this.#setClass(body, identity, this.#tables.again(table));
+      const table = classOf(identity);
+      if (table !== null) this.#setClass(body, identity, table);
     }
+  }
+
+  /** Takes the class of one identity after the other. Those that have the same of the atoms share one look at the rules. */
+  #classes(rules: LayerRules): (identity: IdentityEntry) => TableEntry | null {
+    const known = new Map<string, TableEntry | null>();
+    return (identity) => {
+      const atoms = identity.atoms.filter((atom) => rules.dependsOn(this.#identifier.atomOf(atom)));
+      const key = `${identity.unknown ? 'u' : ''}${atoms.join()}`;
+      const found = known.get(key);
+      if (found !== undefined) return found && this.#tables.again(found);
+      const table = this.#contents.class(rules, identity);
+      known.set(key, table);
+      return table;
+    };
   }
 
   #dropClass(body: Body, identity: IdentityNumber): void {
