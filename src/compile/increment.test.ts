@@ -202,8 +202,13 @@ function legsBetween(transport: Transport, counts = noInPlace()): fc.IProperty<[
   return fc.property(fc.oneof(histories, policyHistories), flows, places, (history, sampled, place) => {
     const compiler = compilerOf(place);
     const plan = emptyPlan();
+    const last = new Map<string, WorldEvent>();
     for (const event of history.flat()) {
       const own = addressesOf(plan, event);
+      if (event.kind === 'pod') {
+        for (const address of addressesOf(plan, last.get(event.key) ?? event)) own.add(address);
+        last.set(event.key, event);
+      }
       const before = sampled.map((flow) => judge(plan, flow));
       const steps = transport(compiler.apply([event]));
       for (const address of addressesOf(compiler.plan, event)) own.add(address);
