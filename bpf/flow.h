@@ -238,16 +238,11 @@ static __always_inline void name_rules(struct context *c)
 									: 0;
 }
 
-/* A cut TCP connection stays cut; any other flow lives again if newer policy allows it. */
-static __always_inline int judge_tombstone(struct context *c, __u32 from_initiator)
+/* A cut TCP connection stays cut; any other flow is judged again by newer policy, as if it were open. */
+static __always_inline int is_cut_for_good(const struct context *c, __u32 from_initiator)
 {
-	if (c->key.protocol == IPPROTO_TCP || legs_are_current(c, from_initiator) ||
-	    judge_flow(c, from_initiator)) {
-		name_rules(c);
-		return REASON_DENIED_EARLIER;
-	}
-	c->entry.flags &= ~ENTRY_TOMBSTONE;
-	return REASON_NONE;
+	return (c->entry.flags & ENTRY_TOMBSTONE) &&
+	       (c->key.protocol == IPPROTO_TCP || legs_are_current(c, from_initiator));
 }
 
 static __always_inline void touch(struct context *c, struct ct_value *live, __u32 from_initiator, __u32 bytes)
@@ -274,19 +269,18 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	if (!c || !live)
 		return REASON_TABLE_ERROR;
 	c->position = c->entry.position;
-	if (c->entry.flags & ENTRY_TOMBSTONE) {
-		reason = judge_tombstone(c, from_initiator);
-		if (reason)
-			return reason;
-		fill_legs(c, from_initiator);
-		changed = 1;
-	} else if (!(c->entry.flags & ENTRY_HOST) && !legs_are_current(c, from_initiator)) {
+	if (is_cut_for_good(c, from_initiator)) {
+		name_rules(c);
+		return REASON_DENIED_EARLIER;
+	}
+	if (!(c->entry.flags & ENTRY_HOST) && !legs_are_current(c, from_initiator)) {
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
 			bury(c, from_initiator);
 			return reason;
 		}
 		fill_legs(c, from_initiator);
+		c->entry.flags &= ~ENTRY_TOMBSTONE;
 		changed = 1;
 	}
 	if (c->key.protocol == IPPROTO_TCP)

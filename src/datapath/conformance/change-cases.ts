@@ -122,6 +122,18 @@ export const CHANGE_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a cut UDP flow that newer rules deny as well is denied by those',
+    run: (rig, at) => {
+      const ask = { from: at.a, to: at.b, sport: 40000, dport: 53 };
+      rig.pass('from a', udp(ask));
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.drop('from a', udp(ask), 'policy ingress default');
+      rig.policy('b', 'ingress', ['deny a', DEFAULT]);
+      rig.drop('from a', udp(ask), 'policy ingress deny a');
+      rig.drop('from a', udp(ask), 'denied-earlier ingress deny a');
+    },
+  },
+  {
     name: 'a rule that comes between judging a packet and writing its entry is not lost',
     needs: ['interleave'],
     run: (rig, at) => {

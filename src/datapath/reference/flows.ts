@@ -78,7 +78,6 @@ export class Flows {
     if (isCutForGood) return unchanged(deniedEarlier(entry));
     const { outcome, legs } = this.#judgeLegs(entry.initiator, judgePort);
     if (outcome.verdict === 'pass') return this.#proceed(passage, { ...entry, ...legs, tombstone: false });
-    if (entry.tombstone) return unchanged(deniedEarlier(entry));
     const buried: Entry = { ...entry, ...legs, tombstone: true, lastSeenNs: passage.nowNs };
     return this.#store(passage, buried, { outcome, change: null });
   }
