@@ -62,6 +62,18 @@ static __always_inline int is_group(const struct context *c)
 	return to->family == 6 ? (to->w[0] & 0xff) == 0xff : (to->w[0] & 0xff) >= 224;
 }
 
+/*
+ * Made by this node's own stack: it came by no interface. Fragments forget by which they came where the node
+ * has put an IPv6 datagram together (conntrack does) and cuts it up again, but they have a sender's socket
+ * only where that is here.
+ */
+static __always_inline int is_made_here(const struct __sk_buff *skb, const struct packet *p)
+{
+	if (skb->ingress_ifindex)
+		return 0;
+	return !(p->flags & (PACKET_FRAGMENT_FIRST | PACKET_FRAGMENT_LATER)) || skb->sk;
+}
+
 /* From a pod: only its own addresses. To a pod: only to its own, and whether its own node speaks. */
 __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *c)
 {
@@ -85,7 +97,7 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 	 * its source says. Here, since nobody else asks: routes back may well differ (no rp_filter). */
 	if (c->source.ifindex && c->source.ifindex != skb->ingress_ifindex && !proxied)
 		return REASON_SPOOFED_SOURCE;
-	c->own_node = skb->ingress_ifindex == 0 && is_node_address(&c->packet.source) && !proxied;
+	c->own_node = is_made_here(skb, &c->packet) && is_node_address(&c->packet.source) && !proxied;
 	return REASON_NONE;
 }
 

@@ -51,6 +51,7 @@ missing_packages() {
 	command -v clang-format >/dev/null || echo clang-format
 	command -v bpftool >/dev/null || echo bpftool
 	command -v ip >/dev/null || echo iproute2
+	command -v ip6tables >/dev/null || echo iptables
 	have_library libbpf.so.1 || echo libbpf1
 	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
 	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev

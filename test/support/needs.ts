@@ -11,6 +11,12 @@ const inCi = process.env.CI !== undefined && process.env.CI !== 'false';
 /** For tests that make network namespaces or load kernel programs. */
 export const needsRoot: Need = unless(process.getuid?.() === 0, 'needs root');
 
+/** For tests on a node that tracks connections, as most do. */
+export const needsFirewall: Need = unless(
+  ['/usr/sbin/ip6tables', '/sbin/ip6tables'].some((path) => existsSync(path)),
+  'needs ip6tables',
+);
+
 /** The folder of outside cases: beside the checkout, or where MOAT_CASES says. */
 export const CASES: string = process.env.MOAT_CASES ?? join(import.meta.dirname, '../../../shared/cases');
 
