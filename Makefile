@@ -23,8 +23,9 @@ fuzz: setup ## the properties, with as many random cases as you like: make fuzz 
 	@MOAT_FUZZ_CASES=$(or $(CASES),2000000) $(NODE) --test --test-timeout=86400000 \
 		$$(grep -rl support/property.ts --include='*.test.ts' src test)
 
-bench: setup ## packets with policy against the plain kernel, and the core at scale, as JSON lines (needs root)
+bench: setup ## packets with policy against the plain kernel, the kernel programs alone, and the core at scale, as JSON lines (needs root)
 	@$(NODE) bench/datapath.ts
+	@$(NODE) bench/bpf.ts
 	@$(NODE) bench/core.ts
 
 format: setup ## rewrite the sources in the project's format

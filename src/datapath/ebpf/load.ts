@@ -12,6 +12,8 @@ export type Knobs = Readonly<Partial<Record<keyof typeof KNOBS, bigint>>>;
 export type LoadAsk = {
   /** The object's file. */
   readonly path: string;
+  /** By default those that a node runs. */
+  readonly programs?: readonly string[];
   /** Where the shared maps are pinned, or will be. */
   readonly directory: string;
   readonly sizes?: Readonly<Record<string, number>>;
@@ -19,10 +21,10 @@ export type LoadAsk = {
 };
 
 /** Loads the programs; maps that are pinned already are taken over. Throws ObjectError. */
-export function loadPrograms({ path, directory, sizes = {}, knobs = {} }: LoadAsk): LoadedObject {
+export function loadPrograms({ path, directory, programs = PROGRAMS, sizes = {}, knobs = {} }: LoadAsk): LoadedObject {
   return loadObject({
     path,
-    programs: PROGRAMS,
+    programs,
     sizes: new Map(Object.entries(sizes)),
     pinPath: (map) => (isShared(map) ? `${directory}/${map}` : null),
     knobs: (rodata) => setKnobs(rodata, knobs),

@@ -1,0 +1,86 @@
+// The kernel programs' own cost for a packet, in look-ups of a hash: part of `make bench`. Needs root. One JSON line
+// a figure on standard output.
+//
+// A figure is the processor time of a program that draws a packet and handles it, less that of one that only draws it,
+// plus that of one that does nothing: what is left is the cost of being run, and of the packet. The unit is the same of
+// a program that looks up one 40-byte key instead.
+import { type BenchProgram, BpfWorld, type Mode, PACKETS } from './bpf-world.ts';
+import { quantile } from './slots.ts';
+
+const SLOTS = Number(process.env.MOAT_BENCH_SLOTS ?? 100);
+
+const MODES: readonly Mode[] = [
+  { name: 'hot', flows: 16, open: 1024, unconfirmed: 1024 },
+  { name: 'spread', flows: 100_000, open: 262_144, unconfirmed: 131_072 },
+];
+
+/** A program of a slot. `drawing`: the one that only draws the same kind of packet. */
+type Measured = { readonly program: BenchProgram; readonly drawing: BenchProgram; readonly flags: 'S' | 'A' };
+
+/** `bar`: at most so many units. */
+type Figured = Measured & { readonly name: string; readonly bar: number };
+
+const EMPTY: Measured = { program: 'bench_empty', drawing: 'bench_empty', flags: 'A' };
+const DRAW: Measured = { program: 'bench_draw', drawing: 'bench_draw', flags: 'A' };
+const DRAW_NEW: Measured = { program: 'bench_draw_new', drawing: 'bench_draw_new', flags: 'S' };
+const UNIT: Measured = { program: 'bench_unit', drawing: 'bench_draw', flags: 'A' };
+const FIGURES: readonly Figured[] = [
+  { name: 'established', program: 'bench_established', drawing: 'bench_draw', flags: 'A', bar: 3 },
+  { name: 'decision', program: 'bench_decision', drawing: 'bench_draw_new', flags: 'S', bar: 8 },
+  { name: 'decision with insert and event', program: 'bench_new', drawing: 'bench_draw_new', flags: 'S', bar: 14 },
+];
+
+/** Nanoseconds a packet of each program, slot by slot. */
+type Times = ReadonlyMap<BenchProgram, readonly number[]>;
+
+/** Each round runs every program once, and starts with another. */
+function runSlots(world: BpfWorld): Times {
+  const all: readonly Measured[] = [EMPTY, DRAW, DRAW_NEW, UNIT, ...FIGURES];
+  const times = new Map(all.map(({ program }): [BenchProgram, number[]] => [program, []]));
+  for (let round = 0; round < SLOTS; round++) {
+    for (let index = 0; index < all.length; index++) {
+      const one = all[(round + index) % all.length];
+      if (one !== undefined) times.get(one.program)?.push(runSlot(world, one));
+    }
+  }
+  return times;
+}
+
+/** Throws where a program did not do what its name says: each new flow, and nothing else, is an event. */
+function runSlot(world: BpfWorld, { program, flags }: Measured): number {
+  const nanoseconds = world.run(program, PACKETS, flags);
+  const events = world.takeEvents();
+  const expected = program === 'bench_new' ? PACKETS : 0;
+  if (Math.abs(events - expected) > PACKETS / 10) throw new Error(`${program}: ${events} events, not ${expected}`);
+  return nanoseconds / PACKETS;
+}
+
+function costOf(times: Times, { program, drawing }: Measured): number {
+  const median = (of: BenchProgram): number => quantile(times.get(of) ?? [], 0.5);
+  return median(program) - median(drawing) + median(EMPTY.program);
+}
+
+function print(mode: string, times: Times): void {
+  const unit = costOf(times, UNIT);
+  const line = { name: `BPF ${mode}, one look-up`, value: rounded(unit), unit: 'ns', baseline: null, ratio: null };
+  console.log(JSON.stringify(line));
+  for (const figure of FIGURES) {
+    const cost = costOf(times, figure);
+    const compared = { baseline: 'one look-up', ratio: rounded(cost / unit), bar: { most: figure.bar } };
+    console.log(JSON.stringify({ ...line, name: `BPF ${mode}, ${figure.name}`, value: rounded(cost), ...compared }));
+  }
+}
+
+function rounded(value: number): number {
+  return Number(value.toPrecision(4));
+}
+
+for (const mode of MODES) {
+  const world = new BpfWorld(mode);
+  try {
+    world.fill(mode);
+    print(mode.name, runSlots(world));
+  } finally {
+    world.close();
+  }
+}
