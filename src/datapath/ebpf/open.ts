@@ -262,8 +262,8 @@ export class EbpfDatapath implements Datapath {
       this.#tables.flush();
       this.#hooks.forgetGone();
       gracePeriodNow();
-      const nodes = this.#encoder.nodeAddresses;
-      const kept = { bank: this.#bank, base: this.#base, nodes };
+      const { nodeAddresses: nodes, interfaces } = this.#encoder;
+      const kept = { bank: this.#bank, base: this.#base, nodes, interfaces };
       this.#tables.changing(() => clearLeftovers(this.#object.maps, kept));
       this.#tables.state('closed', 0n);
     });

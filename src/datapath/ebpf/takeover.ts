@@ -1,7 +1,7 @@
 // What an earlier process left pinned: read before this one starts, cleared away once this one's tables are in force.
 
 import { ABI_VERSION, CLASS_KEY, ENDPOINT, ENDPOINT_FLAG, STATE, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
-import { addressBytes, readAddress } from '#datapath/ebpf/encode/bytes.ts';
+import { addressBytes, readAddress, u32Bytes } from '#datapath/ebpf/encode/bytes.ts';
 import type { Inherited } from '#datapath/ebpf/encode/endpoints.ts';
 import { allKeys, deleteAll, lookupElement } from '#kernel/bpf.ts';
 import type { LoadedMap } from '#kernel/object.ts';
@@ -43,18 +43,31 @@ export function clearForStart(maps: Maps, { bank, lost }: Leftovers): void {
   clearBank(maps, bank);
 }
 
-/** Takes away the tables of the other bank, classes under numbers below `base`, and node addresses not in `nodes`. */
-export function clearLeftovers(maps: Maps, kept: { bank: 0 | 1; base: number; nodes: readonly Address[] }): void {
+/** What a process has put in force itself. */
+export type Kept = {
+  readonly bank: 0 | 1;
+  readonly base: number;
+  readonly nodes: readonly Address[];
+  readonly interfaces: readonly number[];
+};
+
+/** Takes away the tables of the other bank, classes under numbers below `base`, and nodes and interfaces not kept. */
+export function clearLeftovers(maps: Maps, kept: Kept): void {
   clearBank(maps, kept.bank === 0 ? 1 : 0);
   const classes = mapOf(maps, 'class_map');
   const old = allKeys(classes.fd, classes.keySize).filter(
     (key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base,
   );
   deleteAll(classes.fd, old);
-  const nodeMap = mapOf(maps, 'node_map');
-  const known = new Set(kept.nodes.map((each) => Buffer.from(addressBytes(each)).toString('hex')));
-  const gone = allKeys(nodeMap.fd, nodeMap.keySize).filter((key) => !known.has(Buffer.from(key).toString('hex')));
-  deleteAll(nodeMap.fd, gone);
+  keepOnly(mapOf(maps, 'node_map'), kept.nodes.map(addressBytes));
+  // An interface may be gone while its address is somewhere else by now.
+  keepOnly(mapOf(maps, 'iface_map'), kept.interfaces.map(u32Bytes));
+}
+
+function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {
+  const known = new Set(kept.map((key) => Buffer.from(key).toString('hex')));
+  const gone = allKeys(map.fd, map.keySize).filter((key) => !known.has(Buffer.from(key).toString('hex')));
+  deleteAll(map.fd, gone);
 }
 
 function checkVersion(maps: Maps): void {

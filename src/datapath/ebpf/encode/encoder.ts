@@ -98,6 +98,11 @@ export class Encoder {
     return this.#nodeAddresses;
   }
 
+  /** Interfaces that let something through. */
+  get interfaces(): readonly number[] {
+    return this.#endpoints.interfaces;
+  }
+
   /** The Plan's number of a rule that the kernel names; null for none and for an earlier agent's. */
   ruleOf(kernelRule: number): number | null {
     const rule = kernelRule - 1 - this.#start.base;

@@ -61,6 +61,11 @@ export class Endpoints {
     this.#bank = ground.bank === 1 ? ENDPOINT_FLAG.BANK : 0;
   }
 
+  /** Interfaces that iface_map has an element for. */
+  get interfaces(): readonly number[] {
+    return [...this.#interfaces.keys()];
+  }
+
   /** An interface and its addresses. Attaching it again refreshes what is known of it. */
   attach(link: Link): void {
     const before = this.#ofInterface(link.interfaceIndex);
