@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 NODE := sh tools/node.sh
 
-.PHONY: help setup demo test ci bench fuzz format clean
+.PHONY: help setup demo test ci bench fuzz soak format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -27,6 +27,9 @@ bench: setup ## packets with policy against the plain kernel, the kernel program
 	@$(NODE) bench/datapath.ts
 	@$(NODE) bench/bpf.ts
 	@$(NODE) bench/core.ts
+
+soak: setup ## half an hour of churn, load and kills of the agent: make soak MINUTES=30, or KILLS=1000 (needs root)
+	@MINUTES=$(MINUTES) KILLS=$(KILLS) $(NODE) test/soak.ts
 
 format: setup ## rewrite the sources in the project's format
 	@$(NODE) tools/check.ts --write format

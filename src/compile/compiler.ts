@@ -58,10 +58,10 @@ export class Compiler {
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
   apply(events: readonly WorldEvent[]): readonly Step[] {
     for (const event of events) this.#take(event);
-    const { dirty, pods, policies } = this.#subjects.settle();
+    const { pods, policies } = this.#subjects.settle();
     const changedPolicies = this.#setActive(policies);
     const judged = this.#endpoints.size > 0;
-    this.#setEndpoints([...pods, ...changedPolicies], new Set([...dirty, ...this.#population.takeRivals()]));
+    this.#setEndpoints(new Set([...pods, ...changedPolicies, ...this.#population.takeRivals()]));
     return this.#finish(this.#identifier.settle(), judged);
   }
 
@@ -107,12 +107,11 @@ export class Compiler {
     return pods;
   }
 
-  /** `dirty`: those of which more may have changed than the policies that select them. */
-  #setEndpoints(keys: readonly PodKey[], dirty: ReadonlySet<PodKey>): void {
-    for (const key of new Set([...keys, ...dirty])) {
+  #setEndpoints(keys: ReadonlySet<PodKey>): void {
+    for (const key of keys) {
       const subject = this.#subjects.pod(key);
       if (subject === undefined) this.#endpoints.remove(key);
-      else this.#endpoints.set(key, subject, dirty.has(key) ? this.#owned(subject.pod) : null);
+      else this.#endpoints.set(key, subject, this.#owned(subject.pod));
     }
   }
 

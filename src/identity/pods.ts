@@ -122,7 +122,6 @@ export class PodTable {
   }
 }
 
-/** Text that is equal for equal named ports. */
-export function portsKey(ports: readonly NamedPort[]): string {
+function portsKey(ports: readonly NamedPort[]): string {
   return ports.map((port) => JSON.stringify([port.name, port.protocol, port.port])).join();
 }

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import type { EndpointLink } from '#datapath/port.ts';
 import * as sockets from '#kernel/sockets.ts';
-import { type Address, parseAddress } from '#net/address.ts';
+import { type Address, formatAddress, parseAddress } from '#net/address.ts';
 
 /** One pod: its namespace, its host-side interface, its addresses. */
 export type BedPod = {
@@ -26,24 +26,53 @@ const GATEWAY = '169.254.1.1';
 export class PodBed {
   readonly prefix: string;
   readonly pods: BedPod[] = [];
+  readonly #router: string;
   readonly #namespaces: string[] = [];
   readonly #open: number[] = [];
 
   constructor(name: string, count: number) {
     this.prefix = `moattest-${name}-${process.pid}`;
-    const router = this.#namespace('router');
-    sockets.enterNetns(`/run/netns/${router}`);
+    this.#router = this.#namespace('router');
+    sockets.enterNetns(`/run/netns/${this.#router}`);
     ip(['link set lo up', 'addr add 192.0.2.1/32 dev lo', 'addr add fd00::1/128 dev lo']);
     for (const path of ['ipv4/ip_forward', 'ipv6/conf/all/forwarding']) {
       writeFileSync(`/proc/sys/net/${path}`, '1');
     }
-    for (let index = 1; index <= count; index++) this.pods.push(this.#pod(router, index));
+    for (let index = 1; index <= count; index++) {
+      const pod = this.add(index);
+      this.raise(pod);
+      this.pods.push(pod);
+    }
   }
 
   pod(index: number): BedPod {
     const pod = this.pods[index];
     if (pod === undefined) throw new Error(`no pod ${index}`);
     return pod;
+  }
+
+  /** Makes the pod with this number, its link down; `remove` takes it away again. */
+  add(index: number): BedPod {
+    return this.#pod(this.#router, index);
+  }
+
+  /** Takes a pod's link up, and tells the router where it is. */
+  raise(pod: BedPod): void {
+    const link = `h${pod.name.slice('pod'.length)}`;
+    ip([
+      `link set ${link} up`,
+      `addr add fe80::1/64 dev ${link} nodad`,
+      ...pod.link.addresses.map((each) => `route add ${formatAddress(each)} dev ${link}`),
+    ]);
+  }
+
+  /** Takes a pod away that `add` made, with its link. */
+  remove(pod: BedPod): void {
+    sockets.closeSocket(pod.netns);
+    const name = `${this.prefix}-${pod.name}`;
+    this.#namespaces.splice(this.#namespaces.indexOf(name), 1);
+    ip([`link del h${pod.name.slice('pod'.length)}`]);
+    execFileSync('ip', ['netns', 'del', name]);
   }
 
   /** Opens a socket inside a pod; it is closed with the bed. */
@@ -84,13 +113,7 @@ export class PodBed {
     const netns = this.#namespace(name);
     const [v4, v6] = [`10.9.0.${index}`, `fd09::${index}`];
     ip([`link add h${index} type veth peer name eth0 netns ${netns}`]);
-    ip([
-      `addr add ${GATEWAY}/32 dev h${index}`,
-      `link set h${index} up`,
-      `addr add fe80::1/64 dev h${index} nodad`,
-      `route add ${v4}/32 dev h${index}`,
-      `route add ${v6}/128 dev h${index}`,
-    ]);
+    ip([`addr add ${GATEWAY}/32 dev h${index}`]);
     ip(
       [
         'link set lo up',

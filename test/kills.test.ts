@@ -1,0 +1,42 @@
+// kill -9 of the agent again and again, at random points, while policies and pods change: `make soak` does it a thousand
+// times and for half an hour, this some dozens of times.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { mountBpffs } from '#kernel/bpffs.ts';
+import { KillRig } from '#test/support/kills/rig.ts';
+import { drawRounds } from '#test/support/kills/rounds.ts';
+import { quantile } from '#test/support/kills/tally.ts';
+import { needsRoot } from '#test/support/needs.ts';
+
+const KILLS = 24;
+
+test(
+  'needs root: an agent that is killed again and again loses nothing, opens nothing, leaves nothing',
+  needsRoot,
+  async (t) => {
+    const seed = Number(process.env.MOAT_FUZZ_SEED ?? Math.trunc(Date.now() % 0x7fff_ffff));
+    t.diagnostic(`seed ${seed}`);
+    mountBpffs();
+    const rig = new KillRig('kills');
+    try {
+      await rig.start();
+      for (const round of drawRounds(seed, KILLS)) await rig.round(round);
+      const traffic = await rig.finish();
+      const { tally } = rig;
+      rig.tally.noteTraffic(traffic);
+      t.diagnostic(
+        `${tally.kills} kills, ${tally.checks} looks, ${tally.verdicts} verdicts (${tally.allowed} allowed)`,
+      );
+      t.diagnostic(
+        `starts: p50 ${quantile(tally.startsMs, 0.5).toFixed(0)} ms, max ${quantile(tally.startsMs, 1).toFixed(0)} ms`,
+      );
+      t.diagnostic(JSON.stringify({ ...traffic, usage: tally.usage.slice(0, 3), last: tally.usage.at(-1) }));
+      assert.deepEqual(tally.findings, []);
+      assert.equal(traffic.received, traffic.sent, 'no allowed datagram was dropped');
+      assert.ok(tally.checks > KILLS / 4 && traffic.tries > 1000 && traffic.echoed > 10_000);
+      assert.ok(tally.allowed > 30 && tally.allowed < tally.verdicts - 30, 'verdicts of both kinds were tried');
+    } finally {
+      await rig.destroy();
+    }
+  },
+);

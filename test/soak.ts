@@ -1,0 +1,93 @@
+// `make soak`: churn, load and kills for half an hour (MINUTES), or for so many kills (KILLS). Needs root. Ends with one
+// line that sums it up, and fails where anything was lost, opened or left behind, or memory grew.
+import { mountBpffs } from '#kernel/bpffs.ts';
+import { KillRig } from './support/kills/rig.ts';
+import { drawRounds, type Round } from './support/kills/rounds.ts';
+import { quantile, slope, type Tally, type Usage } from './support/kills/tally.ts';
+import type { TrafficReport } from './support/kills/traffic.ts';
+
+const MINUTE_MS = 60_000;
+/** Of a run by time, this share goes to kills, and the rest to one agent that lives on. */
+const KILLING = 0.5;
+/** What an agent uses settles in the first part of its life. */
+const SETTLING = 1 / 3;
+/** Resident memory that grows faster than this is a leak, in kilobytes a minute: it doubles an agent in a day. */
+const GROWTH_LIMIT_KB = 64;
+/** The slope of a shorter life says little. */
+const SLOPE_FROM_MINUTES = 5;
+const DRAWN = 256;
+
+type Plan = { readonly minutes: number; readonly kills: number; readonly seed: number };
+
+function readPlan(): Plan {
+  const kills = Number(process.env.KILLS || Number.POSITIVE_INFINITY);
+  const minutes = Number(process.env.MINUTES || (Number.isFinite(kills) ? Number.POSITIVE_INFINITY : 30));
+  if (!(kills > 0 && minutes > 0)) throw new Error('MINUTES and KILLS are numbers above 0');
+  return { kills, minutes, seed: Number(process.env.MOAT_FUZZ_SEED ?? Math.trunc(Date.now() % 0x7fff_ffff)) };
+}
+
+/** Without end, from one seed. */
+function* rounds(seed: number): Generator<Round> {
+  for (let turn = 0; ; turn++) yield* drawRounds(seed + turn, DRAWN);
+}
+
+async function soak(
+  rig: KillRig,
+  plan: Plan,
+): Promise<{ readonly traffic: TrafficReport; readonly life: readonly Usage[] }> {
+  const begunMs = performance.now();
+  const killing = (Number.isFinite(plan.kills) ? 1 : KILLING) * plan.minutes * MINUTE_MS;
+  await rig.start();
+  const drawn = rounds(plan.seed);
+  for (const round of drawn) {
+    await rig.round(round);
+    if (rig.tally.kills % 50 === 0)
+      process.stderr.write(`soak: ${rig.tally.kills} kills, ${rig.tally.findings.length} findings\n`);
+    if (rig.tally.kills >= plan.kills || performance.now() - begunMs > killing) break;
+  }
+  const left = plan.minutes * MINUTE_MS - (performance.now() - begunMs);
+  const life = Number.isFinite(plan.kills) ? [] : await rig.live(left, rounds(plan.seed + 1_000_000));
+  return { traffic: await rig.finish(), life };
+}
+
+function noteGrowth(tally: Tally, life: readonly Usage[]): number {
+  const steady = life.slice(Math.trunc(life.length * SETTLING));
+  const grown = slope(steady.map((usage) => usage.residentKb)) * 60;
+  if (steady.length < SLOPE_FROM_MINUTES * 60) return grown;
+  tally.expect(grown <= GROWTH_LIMIT_KB, () => `resident memory grows by ${grown.toFixed(0)} kB a minute`);
+  return grown;
+}
+
+function summary(tally: Tally, traffic: TrafficReport, grown: number): string {
+  const lives = tally.usage.map((usage) => usage.descriptors);
+  return [
+    `soak: ${tally.kills} kills, ${tally.checks} looks, ${tally.verdicts} verdicts (${tally.allowed} allowed)`,
+    `start p50 ${quantile(tally.startsMs, 0.5).toFixed(0)} p99 ${quantile(tally.startsMs, 0.99).toFixed(0)} ms`,
+    `${traffic.connections} connections kept, ${traffic.lost.length} lost, longest stall ${traffic.longestStallMs.toFixed(0)} ms`,
+    `${traffic.sent - traffic.received} of ${traffic.sent} datagrams lost`,
+    `${traffic.refused} of ${traffic.opened + traffic.refused} connections refused`,
+    `${traffic.passed} of ${traffic.tries} denied tries passed`,
+    `descriptors ${Math.min(...lives)} to ${Math.max(...lives)}`,
+    `${tally.changes} changes in one life${Number.isNaN(grown) ? '' : `, resident ${grown.toFixed(1)} kB a minute`}`,
+    `${tally.findings.length} findings`,
+  ].join('; ');
+}
+
+const plan = readPlan();
+process.stderr.write(`soak: seed ${plan.seed}\n`);
+mountBpffs();
+const rig = new KillRig('soak');
+try {
+  const { traffic, life } = await soak(rig, plan);
+  rig.tally.noteTraffic(traffic);
+  rig.tally.expect(
+    traffic.sent === traffic.received,
+    () => `${traffic.sent - traffic.received} allowed datagrams lost`,
+  );
+  const grown = noteGrowth(rig.tally, life);
+  for (const finding of rig.tally.findings) process.stderr.write(`${finding}\n`);
+  process.stdout.write(`${summary(rig.tally, traffic, grown)}\n`);
+  process.exitCode = rig.tally.findings.length === 0 ? 0 : 1;
+} finally {
+  await rig.destroy();
+}

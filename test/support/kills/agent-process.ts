@@ -1,0 +1,93 @@
+// One life of an agent that is going to be killed: started, connected to, told of its pods; what it uses, what it said.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { type AgentClient, connectAgent } from '#sandbox/agent-client.ts';
+import { type KilledAgent, socketsIn } from './agent.ts';
+
+const UP_LIMIT_MS = 30_000;
+
+export class AgentLife {
+  readonly #options: KilledAgent;
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<unknown>;
+  readonly #problems: string[] = [];
+  #client: AgentClient | null = null;
+  #applied = 0;
+  #killed = false;
+  #said = '';
+
+  /** `tree`: the root of the sources that it runs. */
+  constructor(tree: string, options: KilledAgent) {
+    this.#options = options;
+    const script = join(tree, 'test/support/kills/agent.ts');
+    this.#child = spawn(process.execPath, [script, JSON.stringify(options)], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      // As the sandbox starts its agents: code is kept ready to run.
+      env: { ...process.env, NODE_COMPILE_CACHE: join(options.folder, 'code') },
+    });
+    this.#exit = once(this.#child, 'exit');
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#said += text;
+    });
+  }
+
+  /** True where the test itself ended it. */
+  get killed(): boolean {
+    return this.#killed;
+  }
+
+  get client(): AgentClient {
+    if (this.#client === null) throw new Error('the agent is not connected');
+    return this.#client;
+  }
+
+  /** What it wrote to its log, and told unasked: nothing, where nothing goes wrong. */
+  get complaints(): readonly string[] {
+    return [...this.#problems, ...(this.#said === '' ? [] : [this.#said])];
+  }
+
+  /** Resolves once it serves. Throws where it ends first. */
+  async connect(): Promise<void> {
+    const listener = {
+      flows: () => undefined,
+      applied: (revision: number) => {
+        this.#applied = revision;
+      },
+      problem: (message: string) => void this.#problems.push(message),
+      gone: () => undefined,
+    };
+    for (const limit = performance.now() + UP_LIMIT_MS; performance.now() < limit; await pause(5)) {
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) break;
+      this.#client = await connectAgent(socketsIn(this.#options.folder).agentSocket, listener);
+      if (this.#client === null) continue;
+      this.#applied = Math.max(this.#applied, await this.#client.subscribe());
+      return;
+    }
+    throw new Error(`the agent does not serve: ${this.#said}`);
+  }
+
+  /** Waits until it enforces a revision. */
+  async reached(revision: number): Promise<void> {
+    for (const limit = performance.now() + UP_LIMIT_MS; this.#applied < revision; await pause(1)) {
+      if (performance.now() > limit) throw new Error(`the agent never reached revision ${revision}`);
+      if (this.#killed) throw new Error('killed');
+    }
+  }
+
+  async kill(): Promise<void> {
+    this.#killed = true;
+    this.#child.kill('SIGKILL');
+    await this.#exit;
+    this.#client?.close();
+  }
+
+  /** Open descriptors, and resident memory in kilobytes. */
+  usage(): { readonly descriptors: number; readonly residentKb: number } {
+    const folder = `/proc/${this.#child.pid}`;
+    const resident = /VmRSS:\s+(\d+)/.exec(readFileSync(`${folder}/status`, 'utf8'));
+    return { descriptors: readdirSync(`${folder}/fd`).length, residentKb: Number(resident?.[1]) };
+  }
+}

@@ -1,0 +1,39 @@
+// The agent's process as tests kill it: `agent.ts JSON` (KilledAgent). The real one's parts, with tables of other sizes.
+import { flushCompileCache } from 'node:module';
+import { join } from 'node:path';
+import { startAgent } from '#agent/agent.ts';
+import { NodeState } from '#agent/node-state.ts';
+import { Compiler } from '#compile/compiler.ts';
+import { openDatapath } from '#datapath/ebpf/open.ts';
+import { enterNetns } from '#kernel/sockets.ts';
+import { STANDARD_SEMANTICS } from '#policy/world.ts';
+
+/** What the process is told. `sizes`: entries per map; they tell a test's maps from everybody else's. */
+export type KilledAgent = {
+  readonly instance: string;
+  readonly node: string;
+  readonly netns: string;
+  /** Where the cluster source and the agent have their sockets. */
+  readonly folder: string;
+  readonly sizes: Readonly<Record<string, number>>;
+};
+
+/** The sockets of a bed's folder. */
+export function socketsIn(folder: string): { readonly clusterSocket: string; readonly agentSocket: string } {
+  return { clusterSocket: join(folder, 'cluster.sock'), agentSocket: join(folder, 'agent.sock') };
+}
+
+if (import.meta.main) {
+  const { instance, node, netns, folder, sizes } = JSON.parse(process.argv[2] ?? '{}') as KilledAgent;
+  const { clusterSocket, agentSocket } = socketsIn(folder);
+  enterNetns(netns);
+  const makeState = (): NodeState => {
+    const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === node });
+    return new NodeState(node, compiler, openDatapath({ instance, node, sizes }));
+  };
+  await startAgent({ node, clusterSocket, agentSocket, makeState });
+  // For the agents after this one.
+  flushCompileCache();
+  // Its parent holds the other end.
+  process.stdin.on('end', () => process.exit(0)).resume();
+}

@@ -1,0 +1,321 @@
+// A node whose agent is killed again and again while policies, pods and traffic go on; everything that goes wrong is noted.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { AttachRequest } from '#agent/protocol.ts';
+import { unpinDatapath } from '#datapath/ebpf/open.ts';
+import { pinPath } from '#kernel/bpffs.ts';
+import { formatAddress } from '#net/address.ts';
+import type { World } from '#policy/world.ts';
+import { ClusterServer } from '#sandbox/cluster-server.ts';
+import { type BedPod, PodBed } from '../pod-bed.ts';
+import { socketsIn } from './agent.ts';
+import { AgentLife } from './agent-process.ts';
+import { countEntries, type KernelState, readKernel } from './kernel.ts';
+import { tryMatrix } from './matrix.ts';
+import type { Round } from './rounds.ts';
+import { Tally, type Usage } from './tally.ts';
+import type { Pair, TrafficReport, TrafficSetup } from './traffic.ts';
+import { CORE, edited, FIXED, firstWorld, localSlots, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
+
+const ROOT = join(import.meta.dirname, '../../..');
+/** A change is in force within this time, most often: kills during changes fall into it. */
+const CHANGE_MS = 15;
+/** In a long life, what the agent uses is noted this often, and everything looked at this often. */
+const NOTE_MS = 1000;
+const LOOK_MS = 10_000;
+/** The kernel lets go of what a dead process held within this time. */
+const LET_GO_MS = 3000;
+
+export class KillRig {
+  readonly tally: Tally = new Tally();
+  readonly #bed: PodBed;
+  readonly #folder: string = mkdtempSync(join(tmpdir(), 'moat-kills-'));
+  readonly #cluster: ClusterServer;
+  readonly #pods: Map<number, BedPod> = new Map();
+  readonly #down: Set<BedPod> = new Set();
+  readonly #entries: number = 2048 + (process.pid % 30_000);
+  #world: World = firstWorld();
+  #traffic: ChildProcess | null = null;
+  #trafficEnded: Promise<never> | null = null;
+  #closed = false;
+  #firstEntries = '';
+  #life: AgentLife | null = null;
+  #startMs = 300;
+
+  constructor(name: string) {
+    this.#bed = new PodBed(name, CORE.length);
+    for (const slot of CORE) this.#pods.set(slot, this.#bed.pod(slot));
+    this.#cluster = new ClusterServer(socketsIn(this.#folder).clusterSocket);
+  }
+
+  /** The first agent comes up; then the traffic starts. */
+  async start(): Promise<void> {
+    await this.#cluster.listen();
+    this.#cluster.publish(this.#world);
+    await this.#start();
+    const pairs = (verdict: string): Pair[] =>
+      FIXED.filter((each) => each.verdict === verdict && each.flow.protocol === 17).map(({ flow }) => ({
+        from: this.#netnsOf(formatAddress(flow.from)),
+        to: this.#netnsOf(formatAddress(flow.to)),
+        target: formatAddress(flow.to),
+      }));
+    const setup: TrafficSetup = {
+      ...{ allowed: pairs('allow'), denied: pairs('deny'), openPort: OPEN_PORT, shutPort: SHUT_PORT },
+    };
+    this.#traffic = spawn(process.execPath, [join(import.meta.dirname, 'traffic.ts'), JSON.stringify(setup)], {
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    this.#trafficEnded = once(this.#traffic, 'exit').then(() => {
+      throw new Error('the traffic ended');
+    });
+    this.#trafficEnded.catch(() => undefined);
+    await this.#hear(this.#traffic);
+    await this.#check();
+    this.#firstEntries = this.#entriesNow();
+  }
+
+  /** One life of an agent, up to its end. */
+  async round(round: Round): Promise<void> {
+    await this.#life?.kill();
+    this.tally.kills++;
+    if (round.when === 'starting') {
+      this.#edit(round);
+      const ends = round.at * 1.2 * this.#startMs;
+      const life = this.#spawn(ROOT);
+      const up = this.#bringUp(life).catch((error: unknown) => this.#excuse(life, error));
+      await pause(ends);
+      await life.kill();
+      await up;
+      return;
+    }
+    const life = await this.#start();
+    await this.#check();
+    this.#edit(round);
+    if (round.when === 'changing') {
+      await pause(round.at * CHANGE_MS);
+      await life.kill();
+      return;
+    }
+    await this.#follow(life);
+    await this.#tryAll('changed');
+    await life.kill();
+    await this.#tryAll('killed');
+  }
+
+  /** One agent that lives for so long while the cluster changes all the time; what it uses is noted once a second. */
+  async live(limitMs: number, rounds: Iterable<Round>): Promise<readonly Usage[]> {
+    await this.#life?.kill();
+    const life = await this.#start();
+    const noted: Usage[] = [];
+    const endMs = performance.now() + limitMs;
+    let [notedMs, lookedMs] = [performance.now(), performance.now()];
+    for (const round of rounds) {
+      if (performance.now() > endMs) break;
+      this.#edit(round);
+      this.tally.changes++;
+      await this.#follow(life);
+      await pause(round.at * CHANGE_MS);
+      if (performance.now() - notedMs > NOTE_MS) {
+        notedMs = performance.now();
+        noted.push(life.usage());
+      }
+      if (performance.now() - lookedMs < LOOK_MS) continue;
+      lookedMs = performance.now();
+      await this.#check();
+    }
+    return noted;
+  }
+
+  /** The last agent comes up and is looked at; then everything is taken away, and nothing may be left. */
+  async finish(): Promise<TrafficReport> {
+    await this.#life?.kill();
+    this.#become(firstWorld());
+    const life = await this.#start();
+    await this.#check();
+    const same = await until(() => this.#entriesNow() === this.#firstEntries);
+    this.tally.expect(same, () => `elements: first ${this.#firstEntries}, at last ${this.#entriesNow()}`);
+    const report = await this.#askTraffic();
+    await life.kill();
+    this.#close();
+    const left = await this.#letGo((state) => [...state.pins, ...state.maps, ...state.programs].length === 0);
+    this.tally.expect(left === null, () => `left behind: ${JSON.stringify(left)}`);
+    return report;
+  }
+
+  /** Takes everything away, wherever a test ended. */
+  async destroy(): Promise<void> {
+    if (this.#life !== null && !this.#life.killed) await this.#life.kill();
+    this.#close();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#traffic?.kill('SIGKILL');
+    this.#cluster.close();
+    unpinDatapath(this.#bed.prefix, NODE);
+    for (const [slot, pod] of this.#pods) if (slot >= CORE.length) this.#bed.remove(pod);
+    this.#pods.clear();
+    this.#bed.destroy();
+  }
+
+  #spawn(tree: string): AgentLife {
+    this.#life = new AgentLife(tree, {
+      ...{ instance: this.#bed.prefix, node: NODE, netns: `/run/netns/${this.#bed.prefix}-router` },
+      folder: this.#folder,
+      sizes: { ct_tcp: this.#entries, ct_lru: this.#entries },
+    });
+    return this.#life;
+  }
+
+  /** An agent that serves, with every pod attached and the world of now in force. */
+  async #start(tree: string = ROOT): Promise<AgentLife> {
+    const startedMs = performance.now();
+    const life = this.#spawn(tree);
+    await this.#bringUp(life);
+    this.#startMs = performance.now() - startedMs;
+    this.tally.startsMs.push(this.#startMs);
+    return life;
+  }
+
+  async #bringUp(life: AgentLife): Promise<void> {
+    await life.connect();
+    await this.#follow(life);
+  }
+
+  /** Brings the agent to the world of now, and pods to where they are in it. */
+  async #follow(life: AgentLife): Promise<void> {
+    await life.reached(this.#cluster.revision);
+    await life.client.attach([...this.#pods.values()].map(attachRequest));
+    for (const pod of this.#down) this.#bed.raise(pod);
+    this.#down.clear();
+  }
+
+  /** Changes the world. Pods that are gone lose their links at once, as when a node tears them down without asking. */
+  #edit({ edits }: Round): void {
+    this.#become(edits.reduce(edited, this.#world));
+  }
+
+  #become(world: World): void {
+    this.#world = world;
+    const slots = localSlots(this.#world);
+    for (const [slot, pod] of this.#pods) {
+      if (slots.includes(slot)) continue;
+      this.#bed.remove(pod);
+      this.#pods.delete(slot);
+      this.#down.delete(pod);
+    }
+    for (const slot of slots) {
+      if (this.#pods.has(slot)) continue;
+      const pod = this.#bed.add(slot + 1);
+      this.#pods.set(slot, pod);
+      this.#down.add(pod);
+    }
+    this.#cluster.publish(this.#world);
+  }
+
+  #excuse(life: AgentLife, error: unknown): void {
+    if (!life.killed) throw error;
+  }
+
+  /** Everything that must hold after a restart. */
+  async #check(): Promise<void> {
+    const life = this.#life;
+    if (life === null) return;
+    await this.#tryAll('restarted');
+    const { problem } = await life.client.status();
+    this.tally.expect(problem === null, () => `a problem: ${problem}`);
+    this.tally.expect(life.complaints.length === 0, () => `it complains: ${life.complaints.join('\n')}`);
+    this.tally.noteUsage(life.usage(), this.#pods.size);
+    this.tally.noteTraffic(await this.#askTraffic());
+    const odd = await this.#letGo((state) => this.tally.isUsual(state, this.#linkPins()));
+    this.tally.expect(odd === null, () => `in the kernel: ${JSON.stringify(odd)}`);
+    this.tally.checks++;
+  }
+
+  async #tryAll(when: string): Promise<void> {
+    const up = [...this.#pods.values()].filter((pod) => !this.#down.has(pod));
+    const result = await tryMatrix(this.#world, up, this.tally.checks % 2 === 0 ? 4 : 6);
+    this.tally.noteMatrix(result, when);
+  }
+
+  /** Null once the state is as wanted; what it is, where it does not become so. */
+  async #letGo(wanted: (state: KernelState) => boolean): Promise<KernelState | null> {
+    let state = readKernel(pinPath(this.#bed.prefix, NODE), this.#entries);
+    const become = await until(() => {
+      state = readKernel(pinPath(this.#bed.prefix, NODE), this.#entries);
+      return wanted(state);
+    });
+    return become ? null : state;
+  }
+
+  #entriesNow(): string {
+    return JSON.stringify(countEntries(pinPath(this.#bed.prefix, NODE)));
+  }
+
+  #linkPins(): readonly string[] {
+    const sides = ['from', 'to'];
+    return [...this.#pods.values()]
+      .flatMap(({ link }) => sides.map((side) => `link_${link.interfaceIndex}_${side}_pod`))
+      .sort();
+  }
+
+  async #askTraffic(): Promise<TrafficReport> {
+    const traffic = this.#traffic;
+    if (traffic === null) return { ...EMPTY_REPORT };
+    traffic.send('report');
+    return (await this.#hear(traffic)) as TrafficReport;
+  }
+
+  /** The traffic's next message. Throws where it has ended. */
+  async #hear(traffic: ChildProcess): Promise<unknown> {
+    const [message] = await Promise.race([once(traffic, 'message'), this.#trafficEnded ?? []]);
+    return message;
+  }
+
+  #netnsOf(address: string): string {
+    const pod = this.#bed.pods.find(({ link }) => link.addresses.some((each) => formatAddress(each) === address));
+    const path = `/run/netns/${this.#bed.prefix}-${pod?.name}`;
+    if (!existsSync(path)) throw new Error(`no namespace ${path}`);
+    return path;
+  }
+}
+
+/** True once it holds; false where it does not within the time that the kernel takes to let go. */
+async function until(holds: () => boolean): Promise<boolean> {
+  for (const limit = performance.now() + LET_GO_MS; !holds(); await pause(50)) {
+    if (performance.now() > limit) return false;
+  }
+  return true;
+}
+
+const EMPTY_REPORT: TrafficReport = {
+  ...{
+    lost: [],
+    connections: 0,
+    echoed: 0,
+    longestStallMs: 0,
+    sent: 0,
+    received: 0,
+    opened: 0,
+    refused: 0,
+    tries: 0,
+    passed: 0,
+  },
+};
+
+function attachRequest(pod: BedPod, index: number): AttachRequest {
+  const mac = [...pod.link.mac].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
+  const { interfaceIndex, addresses } = pod.link;
+  return {
+    pod: `test/pod${index}` as AttachRequest['pod'],
+    interfaceIndex,
+    mac,
+    addresses: addresses.map(formatAddress),
+  };
+}

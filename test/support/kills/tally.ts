@@ -1,0 +1,72 @@
+// What was counted while agents were killed, and everything that was not as it must be.
+import type { KernelState } from './kernel.ts';
+import type { MatrixResult } from './matrix.ts';
+import type { TrafficReport } from './traffic.ts';
+
+export type Usage = { readonly descriptors: number; readonly residentKb: number };
+
+/** Each pod has two hooks, and a process holds each by a descriptor. */
+const HOOKS = 2;
+/** A thread or a connection more at one moment is no leak. */
+const SPARE = 6;
+
+export class Tally {
+  kills = 0;
+  /** Restarts after which everything was looked at. */
+  checks = 0;
+  /** Changes of the cluster while an agent followed. */
+  changes = 0;
+  verdicts = 0;
+  allowed = 0;
+  /** From the start of a process until every pod's policy is in force. */
+  readonly startsMs: number[] = [];
+  readonly usage: Usage[] = [];
+  readonly findings: string[] = [];
+  #usual: KernelState | null = null;
+
+  expect(holds: boolean, message: () => string): void {
+    if (!holds) this.findings.push(`after ${this.kills} kills: ${message()}`);
+  }
+
+  noteMatrix({ tried, allowed, wrong }: MatrixResult, when: string): void {
+    this.verdicts += tried;
+    this.allowed += allowed;
+    this.expect(wrong.length === 0, () => `${when}: ${wrong.join('; ')}`);
+  }
+
+  noteTraffic(report: TrafficReport): void {
+    this.expect(report.lost.length === 0, () => `lost: ${report.lost.join('; ')}`);
+    this.expect(report.refused === 0, () => `${report.refused} allowed connections did not open`);
+    this.expect(report.passed === 0, () => `${report.passed} of denied pairs got through`);
+  }
+
+  /** Descriptors are counted without those of the pods' hooks. */
+  noteUsage({ descriptors, residentKb }: Usage, pods: number): void {
+    const own = descriptors - HOOKS * pods;
+    this.usage.push({ descriptors: own, residentKb });
+    const first = this.usage[0]?.descriptors ?? own;
+    this.expect(own <= first + SPARE, () => `${own} descriptors open, ${first} at first`);
+  }
+
+  /** Whether the kernel holds what it held the first time, and for each pod its links. */
+  isUsual(state: KernelState, links: readonly string[]): boolean {
+    const rest = { ...state, pins: state.pins.filter((pin) => !links.includes(pin)) };
+    if (state.pins.length !== rest.pins.length + links.length) return false;
+    this.#usual ??= rest;
+    return JSON.stringify(rest) === JSON.stringify(this.#usual);
+  }
+}
+
+/** The value that `share` of them do not exceed. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
+}
+
+/** By how much values grow from one to the next: the slope of the line nearest to them. */
+export function slope(values: readonly number[]): number {
+  const middle = (values.length - 1) / 2;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const over = values.reduce((sum, value, index) => sum + (index - middle) * (value - mean), 0);
+  return over / values.reduce((sum, _, index) => sum + (index - middle) ** 2, 0);
+}

@@ -1,0 +1,211 @@
+// The cluster of the kill tests: a few pods whose verdicts never change, and others, with policies, that change all the time.
+import fc from 'fast-check';
+import { type Address, parseAddress } from '#net/address.ts';
+import { parseCidr } from '#net/cidr.ts';
+import { TCP, UDP } from '#net/protocol.ts';
+import { evaluate } from '#policy/evaluate.ts';
+import { DEFAULT_TIER, type Policy, policyKey, type Rule, type RuleId } from '#policy/model.ts';
+import type { Labels } from '#policy/selector.ts';
+import type { Flow } from '#policy/verdict.ts';
+import { EMPTY_WORLD, impliedNamespace, type Pod, podKey, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import { arbitraryLabels, arbitraryPolicy, NAMESPACES } from '../arbitrary-policy.ts';
+
+export const NODE = 'node-a';
+/** Pods that are always there, by their number in the bed. 0 and 1 may always talk on OPEN_PORT, nobody to 2 on SHUT_PORT. */
+export const CORE = [0, 1, 2] as const;
+/** Pods of this node that come and go. */
+const CHURNING = [3, 4, 5] as const;
+const REMOTE = [6, 7, 8] as const;
+export const OPEN_PORT = 7000;
+export const SHUT_PORT = 7001;
+
+type Slot = (typeof CHURNING)[number] | (typeof REMOTE)[number];
+
+/** One change of the cluster. A pod's null labels = it is gone. */
+export type Edit =
+  | { readonly kind: 'policy'; readonly policy: Policy; readonly gone: boolean }
+  | { readonly kind: 'pod'; readonly slot: Slot; readonly labels: Labels | null }
+  | { readonly kind: 'namespace'; readonly name: string; readonly labels: Labels };
+
+const gone = fc.constantFrom(false, false, true);
+
+export const arbitraryEdit: fc.Arbitrary<Edit> = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.tuple(arbitraryPolicy('network'), gone).map(([policy, away]): Edit => {
+      return { kind: 'policy', policy, gone: away };
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(fc.constantFrom(...CHURNING, ...REMOTE), arbitraryLabels, gone)
+      .map(([slot, labels, away]): Edit => ({ kind: 'pod', slot, labels: away ? null : labels })),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(fc.constantFrom(...NAMESPACES), arbitraryLabels)
+      .map(([name, labels]): Edit => ({ kind: 'namespace', name, labels })),
+  },
+);
+
+/** The addresses of a pod, as PodBed gives them out. */
+export function addressesOf(slot: number): readonly Address[] {
+  return [`10.9.0.${slot + 1}`, `fd09::${slot + 1}`].map(address);
+}
+
+/** Where the fixed pods are, with the policies that keep them open and shut. */
+export function firstWorld(): World {
+  const pods = [
+    podOf(0, { keep: 'yes', app: 'web' }),
+    podOf(1, { keep: 'yes', tier: 'web' }),
+    podOf(2, { shut: 'yes' }),
+  ];
+  const blocks = ['10.9.0.0/24', 'fd09::/64'].map(cidr);
+  const nodes = [
+    { name: NODE, labels: {}, addresses: ['192.0.2.1', 'fd00::1'].map(address), podCidrs: blocks },
+    { name: 'node-b', labels: {}, addresses: ['192.0.2.2', 'fd00::2'].map(address), podCidrs: [] },
+  ];
+  return {
+    ...EMPTY_WORLD,
+    namespaces: new Map(NAMESPACES.map((name) => [name, impliedNamespace(name)])),
+    nodes: new Map(nodes.map((node) => [node.name, node])),
+    pods: new Map(pods.map((pod) => [pod.key, pod])),
+    policies: new Map([keepOpen(), keepShut()].map((policy) => [policy.key, policy])),
+  };
+}
+
+/** The world after an edit; as it was, where the edit would change what must stay as it is. */
+export function edited(world: World, edit: Edit): World {
+  const after = applied(world, edit);
+  return FIXED.every(({ flow, verdict }) => evaluate(after, flow, STANDARD_SEMANTICS).verdict === verdict)
+    ? after
+    : world;
+}
+
+/** The pods of this node, by their numbers. */
+export function localSlots(world: World): readonly number[] {
+  return [...CORE, ...CHURNING].filter((slot) => world.pods.has(podOf(slot, {}).key));
+}
+
+/** Flows whose verdict no edit changes. */
+export const FIXED: readonly { readonly flow: Flow; readonly verdict: 'allow' | 'deny' }[] = [4, 6].flatMap(
+  (family) => [
+    ...fixed(family, {
+      port: OPEN_PORT,
+      pairs: [
+        [0, 1],
+        [1, 0],
+      ],
+      verdict: 'allow' as const,
+    }),
+    ...fixed(family, {
+      port: SHUT_PORT,
+      pairs: [
+        [0, 2],
+        [1, 2],
+      ],
+      verdict: 'deny' as const,
+    }),
+  ],
+);
+
+type Fixed = {
+  readonly port: number;
+  readonly pairs: readonly (readonly [number, number])[];
+  readonly verdict: 'allow' | 'deny';
+};
+
+function fixed(
+  family: number,
+  { port, pairs, verdict }: Fixed,
+): { readonly flow: Flow; readonly verdict: 'allow' | 'deny' }[] {
+  const of = (slot: number): Address => addressesOf(slot).find((each) => each.family === family) ?? address('::');
+  return [TCP, UDP].flatMap((protocol) =>
+    pairs.map(([from, to]) => ({ flow: { from: of(from), to: of(to), protocol, port }, verdict })),
+  );
+}
+
+function applied(world: World, edit: Edit): World {
+  switch (edit.kind) {
+    case 'policy': {
+      const policies = new Map(world.policies);
+      if (edit.gone) policies.delete(edit.policy.key);
+      else policies.set(edit.policy.key, edit.policy);
+      return { ...world, policies };
+    }
+    case 'pod': {
+      const pod = podOf(edit.slot, edit.labels ?? {});
+      const pods = new Map(world.pods);
+      if (edit.labels === null) pods.delete(pod.key);
+      else pods.set(pod.key, pod);
+      return { ...world, pods };
+    }
+    case 'namespace': {
+      const labels = { ...edit.labels, ...impliedNamespace(edit.name).labels };
+      return { ...world, namespaces: new Map(world.namespaces).set(edit.name, { name: edit.name, labels }) };
+    }
+  }
+}
+
+function podOf(slot: number, labels: Labels): Pod {
+  const namespace = slot < CORE.length ? (NAMESPACES[0] ?? '') : (NAMESPACES[slot % NAMESPACES.length] ?? '');
+  const name = `pod${slot}`;
+  const node = slot < CORE.length + CHURNING.length ? NODE : 'node-b';
+  return {
+    ...{ key: podKey(namespace, name), namespace, name, labels, node, addresses: addressesOf(slot) },
+    ...{ ports: [{ name: 'http', protocol: UDP, port: 80 }], hostNetwork: false, finished: false },
+    workload: { kind: 'Pod', namespace, name },
+  };
+}
+
+function keepOpen(): Policy {
+  const rule = (direction: string): Rule => ({
+    action: 'allow',
+    peers: { kind: 'these', peers: [{ kind: 'pods', namespaces: subjectsNamespace(), pods: labelled('keep') }] },
+    ports: {
+      kind: 'these',
+      ports: [TCP, UDP].map((protocol) => ({ kind: 'range', protocol, first: OPEN_PORT, last: OPEN_PORT })),
+    },
+    id: `policy/keep/${direction}/0` as RuleId,
+    source: sourceOf('keep'),
+  });
+  return fixedPolicy('keep', { egress: [rule('egress')], ingress: [rule('ingress')] });
+}
+
+function keepShut(): Policy {
+  return { ...fixedPolicy('shut', { egress: [], ingress: [] }), isolates: { egress: false, ingress: true } };
+}
+
+function fixedPolicy(name: 'keep' | 'shut', rules: Pick<Policy, 'egress' | 'ingress'>): Policy {
+  return {
+    ...{ key: policyKey('policy', '', name), tier: DEFAULT_TIER, order: name, source: sourceOf(name), ...rules },
+    subject: { namespaces: subjectsNamespace(), pods: labelled(name) },
+    isolates: { egress: true, ingress: true },
+  };
+}
+
+function subjectsNamespace(): { readonly kind: 'named'; readonly name: string } {
+  return { kind: 'named', name: NAMESPACES[0] ?? '' };
+}
+
+function labelled(key: string): Policy['subject']['pods'] {
+  return { requirements: [{ op: 'Exists', key }] };
+}
+
+function sourceOf(name: string): Policy['source'] {
+  return { dialect: 'test', kind: 'Policy', namespace: '', name, path: 'spec', file: 'kills', line: 1 };
+}
+
+function address(text: string): Address {
+  const parsed = parseAddress(text);
+  if (parsed === null) throw new Error(`not an address: ${text}`);
+  return parsed;
+}
+
+function cidr(text: string): NonNullable<ReturnType<typeof parseCidr>>['cidr'] {
+  const parsed = parseCidr(text);
+  if (parsed === null) throw new Error(`not a block: ${text}`);
+  return parsed.cidr;
+}
