@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 NODE := sh tools/node.sh
 
-.PHONY: help setup demo test ci bench fuzz soak format clean
+.PHONY: help setup demo test ci bench fuzz kernels soak format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -16,12 +16,17 @@ demo: setup ## the tour on the example shop: real packets, a live edit, every dr
 test: setup ## every test, packets included (needs root)
 	@$(NODE) tools/check.ts test
 
-ci: setup ## format, lint, types, dead code and every test, as CI runs them
+ci: setup ## format, lint, types, dead code and every test, as CI runs them, and the datapath on Linux 6.1
+	@sh tools/setup.sh kernels
 	@$(NODE) tools/check.ts all
 
 fuzz: setup ## the properties, with as many random cases as you like: make fuzz CASES=2000000
 	@MOAT_FUZZ_CASES=$(or $(CASES),2000000) $(NODE) --test --test-timeout=86400000 \
 		$$(grep -rl support/property.ts --include='*.test.ts' src test)
+
+kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the newest, in an emulator
+	@sh tools/setup.sh kernels
+	@$(NODE) tools/kernels/run.ts
 
 bench: setup ## packets with policy against the plain kernel, the kernel programs alone, and the core at scale, as JSON lines (needs root)
 	@$(NODE) bench/datapath.ts

@@ -34,6 +34,7 @@ const STEPS: readonly Step[] = [
   { name: 'dead', title: 'dead code (knip)', run: () => node('node_modules/knip/bin/knip.js', '--no-progress') },
   { name: 'test', title: 'tests', run: () => tests(2, (file) => !ONE_AT_A_TIME.test(file)) },
   { name: 'test', title: 'tests, one file at a time', run: () => tests(1, (file) => ONE_AT_A_TIME.test(file)) },
+  { name: 'kernels', title: 'the conformance suite on the oldest kernel, in an emulator', run: () => oldestKernel() },
 ];
 
 function biome(): Counts {
@@ -56,7 +57,7 @@ function command(program: string, ...args: readonly string[]): Counts {
   return result.status === 0 ? PASSED : FAILED;
 }
 
-/** Runs the chosen test files. A run that dies before it can count is one failure. */
+/** Runs the chosen test files. */
 function tests(concurrency: number, chosen: (file: string) => boolean): Counts {
   const files = globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
   if (files.length === 0) return { ...PASSED, passed: 0 };
@@ -87,6 +88,19 @@ function testArguments(concurrency: number, destination: string, files: readonly
   ];
 }
 
+function oldestKernel(): Counts {
+  const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
+  try {
+    const file = join(scratch, 'counts.json');
+    const args = ['tools/kernels/run.ts', '--kernel', '6.1', 'src/datapath/ebpf/conformance.test.ts'];
+    spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit', env: { ...process.env, MOAT_COUNTS_FILE: file } });
+    return readCounts(file);
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
+}
+
+/** A run that wrote none is one failure. */
 function readCounts(file: string): Counts {
   try {
     return JSON.parse(readFileSync(file, 'utf8')) as Counts;

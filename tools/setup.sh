@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings up what Moat needs on this machine, and only what is missing: Debian packages, Node, npm packages, the kernel
-# programs. `setup.sh` does all of it, `setup.sh node` only what simulation needs. Speaks on stderr alone.
+# programs. `setup.sh` does all of it, `setup.sh node` only what simulation needs, `setup.sh kernels` what trying other
+# kernels takes besides. Speaks on stderr alone.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -55,6 +56,11 @@ missing_packages() {
 	have_library libbpf.so.1 || echo libbpf1
 	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
 	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev
+	[ "$part" = kernels ] || return 0
+	command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
+	command -v busybox >/dev/null || echo busybox-static
+	command -v cpio >/dev/null || echo cpio
+	command -v xz >/dev/null || echo xz-utils
 }
 
 install_packages() {
@@ -132,4 +138,4 @@ fi
 
 install_node
 install_modules
-if [ "$part" = all ] && install_packages; then build_programs; fi
+if [ "$part" != node ] && install_packages; then build_programs; fi

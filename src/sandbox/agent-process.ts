@@ -38,7 +38,7 @@ const MEMORY = {
   NODE_COMPILE_CACHE: COMPILE_CACHE,
 } as const;
 const MAIN = join(import.meta.dirname, '../agent/main.ts');
-const START_LIMIT_MS = 20_000;
+const START_LIMIT_MS = 60_000;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
 /** A process that lived this long starts over with the first pause. */

@@ -1,0 +1,131 @@
+// Runs the datapath's tests on other kernels than this machine's, in an emulator: `make kernels`. Kernels are Debian's, for
+// x86-64; no acceleration is needed. `run.ts [--kernel NAME]… [TEST FILE]…`.
+import { spawn } from 'node:child_process';
+import { globSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs, styleText } from 'node:util';
+import type { Counts } from '../reporters/counts.ts';
+import { fetchKernel, type Kernel, type Wanted } from './debian.ts';
+import { writeInitramfs } from './initramfs.ts';
+
+type Outcome = Counts & { readonly name: string; readonly release: string; readonly seconds: number };
+type Trial = Wanted & { readonly command: (files: readonly string[]) => string };
+
+const ROOT = join(import.meta.dirname, '../..');
+const STORE = join(ROOT, '.moat/kernels');
+const LIMIT_MS = 30 * 60_000;
+const MEMORY_MB = 3072;
+
+const FILES = ['src/datapath/ebpf/**/*.test.ts', 'src/kernel/**/*.test.ts', 'test/vertical.test.ts'];
+
+const KERNELS: readonly Trial[] = [
+  { name: '5.10', series: '5.10', suites: ['bullseye'], command: expectRefusal },
+  { name: '6.1', series: '6.1', suites: ['bookworm'], command: runTests },
+  { name: '6.12', series: '6.12', suites: ['trixie'], command: runTests },
+  { name: 'newest', series: '', suites: ['trixie-backports', 'sid'], command: runTests },
+];
+
+/** In the guest: the tests, and how many passed, on one line. */
+function runTests(files: readonly string[]): string {
+  return `export CI=true
+node --test --test-concurrency=1 --test-timeout=1200000 \\
+  --test-reporter=./tools/reporters/report.ts --test-reporter-destination=stdout \\
+  --test-reporter=./tools/reporters/counts.ts --test-reporter-destination=/tmp/counts ${files.join(' ')}
+echo; echo "MOAT-RESULT $(cat /tmp/counts)"
+`;
+}
+
+/** In the guest, below the floor: one message and exit code 2, and nothing left behind. */
+function expectRefusal(): string {
+  return `said=$(node src/main/moat.ts sandbox up -f examples/first --detach 2>&1); code=$?
+echo "$said"
+count() { echo "MOAT-RESULT {\\"passed\\":$1,\\"failed\\":$((1 - $1)),\\"skipped\\":0}"; }
+case "$code $said" in
+"2 "*"Linux 6.1 or newer is needed"*) [ "$(echo "$said" | wc -l)" -le 2 ] && [ -z "$(ip netns list)" ] && count 1 || count 0 ;;
+*) count 0 ;;
+esac
+`;
+}
+
+async function boot(kernel: Kernel, archive: string, name: string): Promise<Counts> {
+  const args = [
+    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', String(Math.min(2, availableParallelism()))],
+    ...['-m', String(MEMORY_MB), '-display', 'none', '-monitor', 'none', '-serial', 'stdio', '-nic', 'none'],
+    ...['-no-reboot', '-kernel', kernel.image, '-initrd', archive],
+    ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
+  ];
+  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const limit = setTimeout(() => child.kill('SIGKILL'), LIMIT_MS);
+  const end = (): boolean => child.kill('SIGKILL');
+  process.once('SIGINT', end).once('SIGTERM', end);
+  const ended = new Promise((resolve, reject) => child.on('close', resolve).on('error', reject));
+  let counts: Counts = { passed: 0, failed: 1, skipped: 0 };
+  const lines = createInterface({ input: child.stdout });
+  lines.on('line', (line) => {
+    const result = line.match(/MOAT-RESULT (\{.*?\})/)?.[1];
+    if (result !== undefined) counts = JSON.parse(result) as Counts;
+    else console.log(`  ${name} │ ${line}`);
+  });
+  await ended;
+  clearTimeout(limit);
+  process.off('SIGINT', end).off('SIGTERM', end);
+  return counts;
+}
+
+async function tryKernel(trial: Trial, files: readonly string[]): Promise<Outcome> {
+  const begun = performance.now();
+  const outcome = { name: trial.name, release: '?' };
+  const seconds = (): number => Math.round((performance.now() - begun) / 1000);
+  try {
+    const kernel = fetchKernel(trial, STORE);
+    outcome.release = kernel.release;
+    const archive = join(STORE, `${trial.name}.${process.pid}.cpio`);
+    try {
+      writeInitramfs(kernel, trial.command(files), ROOT, archive);
+      return { ...outcome, ...(await boot(kernel, archive, trial.name)), seconds: seconds() };
+    } finally {
+      rmSync(archive, { force: true });
+      rmSync(`${archive}.root`, { recursive: true, force: true });
+    }
+  } catch (error) {
+    console.error(`  ${trial.name} │ ${error instanceof Error ? error.message : String(error)}`);
+    return { ...outcome, passed: 0, failed: 1, skipped: 0, seconds: seconds() };
+  }
+}
+
+function describe(outcome: Outcome): string {
+  const { name, release, passed, failed, skipped, seconds } = outcome;
+  const mark = failed === 0 ? styleText('green', '✔') : styleText('red', '✖');
+  const left = skipped === 0 ? '' : `, ${skipped} did not run`;
+  return `${mark} ${name} (${release}): ${passed} passed, ${failed} failed${left} · ${seconds} s`;
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    options: { kernel: { type: 'string', multiple: true } },
+    allowPositionals: true,
+  });
+  const chosen = KERNELS.filter((kernel) => values.kernel?.includes(kernel.name) ?? true);
+  if (chosen.length === 0) {
+    console.error(`no such kernel: ${values.kernel?.join(' ')} (${KERNELS.map((kernel) => kernel.name).join(', ')})`);
+    process.exit(2);
+  }
+  const files = globSync(positionals.length > 0 ? positionals : FILES, { cwd: ROOT }).sort();
+  mkdirSync(STORE, { recursive: true });
+  const outcomes: Outcome[] = [];
+  for (const trial of chosen) {
+    outcomes.push(await tryKernel(trial, files));
+    console.log(describe(outcomes.at(-1) as Outcome));
+  }
+  if (outcomes.length > 1) console.log(`\n${outcomes.map(describe).join('\n')}`);
+  const sum = (key: keyof Counts): number => outcomes.reduce((total, each) => total + each[key], 0);
+  if (process.env.MOAT_COUNTS_FILE !== undefined) {
+    const counts: Counts = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') };
+    writeFileSync(process.env.MOAT_COUNTS_FILE, JSON.stringify(counts));
+  }
+  process.exitCode = sum('failed') === 0 ? 0 : 1;
+}
+
+await main();
