@@ -30,6 +30,7 @@ kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the new
 
 bench: setup ## packets with policy against the plain kernel, the kernel programs alone, and the core at scale, as JSON lines (needs root)
 	@$(NODE) bench/datapath.ts
+	@$(NODE) bench/change.ts
 	@$(NODE) bench/bpf.ts
 	@$(NODE) bench/core.ts
 

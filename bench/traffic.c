@@ -2,13 +2,19 @@
 // interleaved slots: no scheduler and no neighbour's load between two numbers that are to be compared.
 //
 //   traffic KIND SLOTS SLOT_MS CPU PAIR...      PAIR = name,client-netns,server-netns,server-address
-//   KIND    rtt   one byte to and fro over an open TCP connection: microseconds, p50 and p99 of the slot
-//           udp   64-byte UDP datagrams, received: packets/s
-//           crr   TCP connect, one byte each way, reset: connections/s
-//           bulk  one TCP stream: bytes/s
+//   KIND    rtt   one byte to and fro over an open TCP connection: microseconds
+//           udp   64-byte UDP datagrams in bursts of 32, received: packets/s
+//           cpu   64-byte UDP datagrams one by one: nanoseconds of CPU a packet, both ends and all between
+//           them crr   TCP connect, one byte each way, reset: connections/s bulk  one TCP stream: bytes/s
 //
-// Prints a line `slot pair p50 p99` (rtt) or `slot pair value` for each slot. Exits 1 with a message on any
-// failure: a pair that can't talk is no measurement.
+// A slot is dealt out in pieces of about 2 ms, in random order among the pieces of all pairs, so that what
+// the machine does meanwhile (another speed, other guests of its host, its clock's interrupts) meets every
+// pair alike. Each piece begins with work that does not count, which warms the caches. The thread has a
+// real-time priority: nothing else that runs here takes its CPU in the middle of a piece.
+//
+// Prints a line `slot pair value` for each slot; for rtt its p50 and p99, and at the end `all pair p50 p99`,
+// of the samples of all slots. Exits 1 with a message on any failure: a pair that can't talk is no
+// measurement.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_PAIRS = 16, MAX_SAMPLES = 1 << 16, UDP_BYTES = 64 - 42, UDP_BURST = 32, BULK_BYTES = 1 << 16 };
+enum { MAX_PAIRS = 64, UDP_BYTES = 64 - 42, UDP_BURST = 32, BULK_BYTES = 1 << 16 };
+enum { PIECE_NS = 2000000, WARM_NS = 150000, PRIORITY = 50 };
 
 struct pair {
 	const char *name;
@@ -31,6 +38,9 @@ struct pair {
 	struct sockaddr_storage server;
 	socklen_t length;
 	int listener, client, peer;
+	uint64_t amount, ns; /* of this slot */
+	uint32_t *samples;   /* of all slots, in ns; this slot's begin at `first` */
+	size_t count, first, room;
 };
 
 static void die(const char *what)
@@ -39,11 +49,16 @@ static void die(const char *what)
 	exit(1);
 }
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static int socket_in(int ns, int family, int type)
@@ -95,21 +110,27 @@ static void listen_on(struct pair *pair, int type)
 		die("listen");
 }
 
+/* Waiting for what never comes is a failure, not a slow slot. */
+static void be_impatient(int fd)
+{
+	struct timeval patience = {.tv_sec = 2};
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+}
+
 static void dial(struct pair *pair)
 {
 	int one = 1;
-	struct timeval patience = {.tv_sec = 2};
 	pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_STREAM);
-	setsockopt(pair->client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	be_impatient(pair->client);
 	if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
-		die("connect");
+		die(pair->name);
 	pair->peer = accept(pair->listener, NULL, NULL);
 	if (pair->peer < 0)
 		die("accept");
+	be_impatient(pair->peer);
 	setsockopt(pair->client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(pair->peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(pair->client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(pair->peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 }
 
 static void hang_up(struct pair *pair)
@@ -120,13 +141,143 @@ static void hang_up(struct pair *pair)
 	close(pair->peer);
 }
 
-static void bounce(const struct pair *pair)
+/* One step of a kind of traffic; gives what it moved: round trips, packets, connections or bytes. */
+typedef uint64_t (*step_fn)(struct pair *);
+
+static uint64_t step_rtt(struct pair *pair)
 {
 	char byte = 'm';
 	if (send(pair->client, &byte, 1, 0) != 1 || recv(pair->peer, &byte, 1, 0) != 1)
-		die("request");
+		die(pair->name);
 	if (send(pair->peer, &byte, 1, 0) != 1 || recv(pair->client, &byte, 1, 0) != 1)
-		die("reply");
+		die(pair->name);
+	return 1;
+}
+
+static uint64_t step_udp(struct pair *pair)
+{
+	char data[UDP_BYTES] = {0};
+	uint64_t received = 0;
+	for (int i = 0; i < UDP_BURST; i++)
+		if (send(pair->client, data, sizeof(data), 0) != sizeof(data))
+			die(pair->name);
+	while (recv(pair->listener, data, sizeof(data), MSG_DONTWAIT) > 0)
+		received++;
+	return received;
+}
+
+static uint64_t step_cpu(struct pair *pair)
+{
+	char data[UDP_BYTES] = {0};
+	if (send(pair->client, data, sizeof(data), 0) != sizeof(data))
+		die(pair->name);
+	if (recv(pair->listener, data, sizeof(data), 0) != sizeof(data))
+		die(pair->name);
+	return 1;
+}
+
+static uint64_t step_crr(struct pair *pair)
+{
+	dial(pair);
+	step_rtt(pair);
+	hang_up(pair);
+	return 1;
+}
+
+static uint64_t step_bulk(struct pair *pair)
+{
+	static char data[BULK_BYTES];
+	uint64_t moved = 0;
+	send(pair->client, data, sizeof(data), MSG_DONTWAIT);
+	for (ssize_t n; (n = recv(pair->peer, data, sizeof(data), MSG_DONTWAIT)) > 0;)
+		moved += (uint64_t)n;
+	return moved;
+}
+
+struct kind {
+	const char *name;
+	step_fn step;
+	int type, dialled;
+	clockid_t clock;
+};
+
+static const struct kind kinds[] = {
+    {"rtt", step_rtt, SOCK_STREAM, 1, CLOCK_MONOTONIC},
+    {"udp", step_udp, SOCK_DGRAM, 0, CLOCK_MONOTONIC},
+    {"cpu", step_cpu, SOCK_DGRAM, 0, CLOCK_THREAD_CPUTIME_ID},
+    {"crr", step_crr, SOCK_STREAM, 0, CLOCK_MONOTONIC},
+    {"bulk", step_bulk, SOCK_STREAM, 1, CLOCK_MONOTONIC},
+};
+
+static const struct kind *kind_named(const char *name)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (!strcmp(kinds[i].name, name))
+			return &kinds[i];
+	errno = EINVAL;
+	die(name);
+	return NULL;
+}
+
+static void open_pair(struct pair *pair, const struct kind *kind)
+{
+	listen_on(pair, kind->type);
+	if (kind->dialled)
+		dial(pair);
+	if (kind->type == SOCK_DGRAM) {
+		be_impatient(pair->listener);
+		pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_DGRAM);
+		if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
+			die("connect");
+	}
+}
+
+static void keep_sample(struct pair *pair, uint64_t ns)
+{
+	if (pair->count == pair->room) {
+		pair->room = pair->room ? 2 * pair->room : 1 << 16;
+		pair->samples = realloc(pair->samples, pair->room * sizeof(*pair->samples));
+		if (!pair->samples)
+			die("samples");
+	}
+	pair->samples[pair->count++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+}
+
+static void run_piece(struct pair *pair, const struct kind *kind, uint64_t length_ns)
+{
+	for (uint64_t warm = now_ns() + WARM_NS; now_ns() < warm;)
+		kind->step(pair);
+	uint64_t begun = now_ns(), before = clock_ns(kind->clock), last = begun, done = begun;
+	for (; done < begun + length_ns; last = done) {
+		pair->amount += kind->step(pair);
+		done = now_ns();
+		if (kind->step == step_rtt)
+			keep_sample(pair, done - last);
+	}
+	pair->ns += clock_ns(kind->clock) - before;
+}
+
+static uint32_t drawn(uint32_t below)
+{
+	static uint64_t state = 0x9e3779b97f4a7c15u;
+	state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+	return (uint32_t)(state >> 32) % below;
+}
+
+/* One piece of every pair, in random order; then a rest, for what else the kernel has to do on this CPU. */
+static void deal(struct pair *pair, int pairs, const struct kind *kind)
+{
+	int order[MAX_PAIRS];
+	for (int i = 0; i < pairs; i++) {
+		int j = (int)drawn((uint32_t)i + 1);
+		order[i] = order[j];
+		order[j] = i;
+	}
+	uint64_t begun = now_ns();
+	for (int i = 0; i < pairs; i++)
+		run_piece(&pair[order[i]], kind, PIECE_NS * 3 / 4 + drawn(PIECE_NS / 2));
+	struct timespec rest = {.tv_nsec = (long)((now_ns() - begun) / 12)};
+	nanosleep(&rest, NULL);
 }
 
 static int by_value(const void *a, const void *b)
@@ -135,118 +286,65 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void slot_rtt(struct pair *pair, int slot, uint64_t end)
+static void print_samples(const char *slot, const struct pair *pair, size_t first)
 {
-	static uint32_t samples[MAX_SAMPLES];
-	int n = 0;
-	for (uint64_t begun = now_ns(); begun < end && n < MAX_SAMPLES;) {
-		bounce(pair);
-		uint64_t done = now_ns();
-		samples[n++] = (uint32_t)(done - begun);
-		begun = done;
-	}
-	qsort(samples, (size_t)n, sizeof(*samples), by_value);
-	printf("%d %s %.3f %.3f\n", slot, pair->name, samples[n / 2] / 1e3, samples[n * 99 / 100] / 1e3);
+	uint32_t *samples = pair->samples + first;
+	size_t n = pair->count - first;
+	qsort(samples, n, sizeof(*samples), by_value);
+	printf("%s %s %.3f %.3f\n", slot, pair->name, samples[n / 2] / 1e3, samples[n * 99 / 100] / 1e3);
 }
 
-static void slot_udp(struct pair *pair, int slot, uint64_t end)
+static void print_slot(int slot, struct pair *pair, const struct kind *kind)
 {
-	char data[UDP_BYTES] = {0};
-	uint64_t received = 0, begun = now_ns(), done = begun;
-	while (done < end) {
-		for (int i = 0; i < UDP_BURST; i++)
-			if (send(pair->client, data, sizeof(data), 0) != sizeof(data))
-				die("send");
-		while (recv(pair->listener, data, sizeof(data), MSG_DONTWAIT) > 0)
-			received++;
-		done = now_ns();
-	}
-	if (!received) {
+	char number[12];
+	snprintf(number, sizeof(number), "%d", slot);
+	if (!pair->amount) {
 		errno = ETIMEDOUT;
-		die("no datagram arrived");
+		die(pair->name);
 	}
-	printf("%d %s %.1f\n", slot, pair->name, received * 1e9 / (double)(done - begun));
+	double per_unit = (double)pair->ns / (double)pair->amount;
+	if (kind->step == step_rtt)
+		print_samples(number, pair, pair->first);
+	else
+		printf("%d %s %.1f\n", slot, pair->name, kind->step == step_cpu ? per_unit : 1e9 / per_unit);
+	pair->amount = pair->ns = 0;
+	pair->first = pair->count;
 }
 
-static void slot_crr(struct pair *pair, int slot, uint64_t end)
+/* Alone on one CPU, with a priority above all that is no interrupt. */
+static void take_cpu(int number)
 {
-	uint64_t n = 0, begun = now_ns(), done = begun;
-	for (; done < end; n++, done = now_ns()) {
-		dial(pair);
-		bounce(pair);
-		hang_up(pair);
-	}
-	printf("%d %s %.1f\n", slot, pair->name, n * 1e9 / (double)(done - begun));
-}
-
-static void slot_bulk(struct pair *pair, int slot, uint64_t end)
-{
-	static char data[BULK_BYTES];
-	uint64_t moved = 0, begun = now_ns(), done = begun;
-	for (; done < end; done = now_ns()) {
-		send(pair->client, data, sizeof(data), MSG_DONTWAIT);
-		for (ssize_t n; (n = recv(pair->peer, data, sizeof(data), MSG_DONTWAIT)) > 0;)
-			moved += (uint64_t)n;
-	}
-	if (!moved) {
-		errno = ETIMEDOUT;
-		die("the stream stands still");
-	}
-	printf("%d %s %.1f\n", slot, pair->name, moved * 1e9 / (double)(done - begun));
-}
-
-typedef void (*slot_fn)(struct pair *, int, uint64_t);
-
-static slot_fn kind_named(const char *kind)
-{
-	if (!strcmp(kind, "rtt"))
-		return slot_rtt;
-	if (!strcmp(kind, "udp"))
-		return slot_udp;
-	if (!strcmp(kind, "crr"))
-		return slot_crr;
-	if (!strcmp(kind, "bulk"))
-		return slot_bulk;
-	errno = EINVAL;
-	die(kind);
-	return NULL;
-}
-
-static void open_pair(struct pair *pair, slot_fn run)
-{
-	listen_on(pair, run == slot_udp ? SOCK_DGRAM : SOCK_STREAM);
-	if (run == slot_rtt || run == slot_bulk)
-		dial(pair);
-	if (run == slot_udp) {
-		pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_DGRAM);
-		if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
-			die("connect");
-	}
+	cpu_set_t cpu;
+	CPU_ZERO(&cpu);
+	CPU_SET(number, &cpu);
+	if (sched_setaffinity(0, sizeof(cpu), &cpu))
+		die("sched_setaffinity");
+	struct sched_param priority = {.sched_priority = PRIORITY};
+	if (sched_setscheduler(0, SCHED_FIFO, &priority))
+		die("sched_setscheduler");
 }
 
 int main(int argc, char **argv)
 {
 	if (argc < 6 || argc - 5 > MAX_PAIRS) {
-		fprintf(stderr, "usage: traffic rtt|udp|crr|bulk SLOTS SLOT_MS CPU PAIR...\n");
+		fprintf(stderr, "usage: traffic rtt|udp|cpu|crr|bulk SLOTS SLOT_MS CPU PAIR...\n");
 		return 2;
 	}
-	slot_fn run = kind_named(argv[1]);
-	int slots = atoi(argv[2]), pairs = argc - 5;
-	uint64_t slot_ns = (uint64_t)atoi(argv[3]) * 1000000u;
-	cpu_set_t cpu;
-	CPU_ZERO(&cpu);
-	CPU_SET(atoi(argv[4]), &cpu);
-	if (sched_setaffinity(0, sizeof(cpu), &cpu))
-		die("sched_setaffinity");
-
+	const struct kind *kind = kind_named(argv[1]);
+	int slots = atoi(argv[2]), pieces = atoi(argv[3]) * 1000000 / PIECE_NS, pairs = argc - 5;
+	take_cpu(atoi(argv[4]));
 	struct pair pair[MAX_PAIRS] = {0}; /* port 0: any that is free */
 	for (int i = 0; i < pairs; i++) {
 		parse_pair(&pair[i], argv[5 + i]);
-		open_pair(&pair[i], run);
+		open_pair(&pair[i], kind);
 	}
-	// Each round starts with another pair, so that no pair always follows the same one.
-	for (int slot = 0; slot < slots; slot++)
+	for (int slot = 0; slot < slots; slot++) {
+		for (int piece = 0; piece < pieces; piece++)
+			deal(pair, pairs, kind);
 		for (int i = 0; i < pairs; i++)
-			run(&pair[(slot + i) % pairs], slot, now_ns() + slot_ns);
+			print_slot(slot, &pair[i], kind);
+	}
+	for (int i = 0; i < pairs && kind->step == step_rtt; i++)
+		print_samples("all", &pair[i], 0);
 	return 0;
 }

@@ -136,6 +136,7 @@ export class AgentProcess {
     });
     closeSync(log);
     this.#child = child;
+    this.#heard = 0;
     this.#startedMs = performance.now();
     child.on('error', (error) => this.#hooks.notice(`agent of ${node.name}: ${errorText(error)}`));
     child.on('exit', (code, signal) => this.#ended(signal ?? `exit code ${code}`));
@@ -149,7 +150,9 @@ export class AgentProcess {
       const client = await connectAgent(paths.agent(node.name), this.#listener());
       if (client !== null) {
         this.#client = client;
-        this.#noteApplied(await client.subscribe(), 0);
+        const revision = await client.subscribe();
+        // News that came right behind the answer has been heard by now.
+        if (revision > this.#heard) this.#noteApplied(revision, 0);
         return;
       }
       await pause(15);
