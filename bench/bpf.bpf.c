@@ -101,13 +101,13 @@ int bench_established(struct __sk_buff *skb)
 	return draw(skb, 0) < 0 ? TCX_DROP : run(skb, HOOK_FROM_POD);
 }
 
-/* As judge_ip() and judge_packet() go for a new flow, without what stores and reports it. */
+/* As run(), judge_ip() and judge_packet() go for a new flow, without what stores and reports it. */
 SEC("tc")
 int bench_decision(struct __sk_buff *skb)
 {
 	struct context *c;
 
-	if (draw(skb, DRAW_SOURCE_PORT) < 0)
+	if (draw(skb, DRAW_SOURCE_PORT) < 0 || follow(skb, HOOK_FROM_POD) != NOT_FOLLOWED)
 		return TCX_DROP;
 	c = start(skb, HOOK_FROM_POD);
 	if (!c || bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))

@@ -12,7 +12,7 @@
 
 /* Raised with every change of a layout that outlives a process. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 1,
+	ABI_VERSION_CURRENT = 2,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -98,8 +98,11 @@ struct tagged {
 	__u32 tag;
 };
 
-/* Immutable once published. */
+/* Immutable once published, but for `live`. */
 struct endpoint {
+	/* slot << 32 | generation while the address leads here, 0 from then on: for entries that name the
+	 * slot */
+	__u64 live;
 	__u64 epoch;
 	__u64 adopt_until; /* ktime, ns */
 	struct addr self;
@@ -172,9 +175,10 @@ struct ct_value {
 	__u8 tcp;
 	__u8 pad;
 	__u16 original_port;
-	__u32 position;    /* on the axis, of the initiator's direction */
-	__u32 charged;     /* whose share of the established ones it takes: an interface; 0 = nobody's */
-	__u32 original[4]; /* place kept for service translation: the address the initiator meant */
+	__u32 position;        /* on the axis, of the initiator's direction */
+	__u32 charged;         /* whose share of the established ones it takes: an interface; 0 = nobody's */
+	__u32 original[4];     /* place kept for service translation: the address the initiator meant */
+	__u32 slot[LEG_COUNT]; /* where the record of the leg's endpoint may be: no more than a hint */
 	__u64 created;
 	__u64 tail;
 };
@@ -251,8 +255,8 @@ _Static_assert(sizeof(struct class_key) == 8, "class_key is a map key");
 _Static_assert(sizeof(struct tagged) == 8, "tagged is read in one load");
 _Static_assert(sizeof(struct arena_record) == 16, "records are addressed by index");
 _Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte steps");
-_Static_assert(sizeof(struct endpoint) == 72, "endpoint has no hidden padding");
-_Static_assert(sizeof(struct ct_value) == 128, "ct_value has no hidden padding");
+_Static_assert(sizeof(struct endpoint) == 80, "endpoint has no hidden padding");
+_Static_assert(sizeof(struct ct_value) == 136, "ct_value has no hidden padding");
 _Static_assert(sizeof(struct fragment_key) == 48, "fragment_key is a map key");
 _Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
 _Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");

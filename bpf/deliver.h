@@ -10,18 +10,13 @@
 #define TCX_NEXT (-1)
 #define TCX_DROP 2
 
-static __always_inline int may_redirect(struct __sk_buff *skb, const struct context *c)
+/* Between these two pods, whatever the packet. */
+static __always_inline int may_redirect(struct __sk_buff *skb, const struct endpoint *from,
+					const struct endpoint *to, __u8 ttl)
 {
-	const struct endpoint *to = &c->destination;
-
-	if (!to->ifindex || to->ifindex == c->ifindex)
+	if (!(to->flags & ENDPOINT_REDIRECT) || !(from->flags & ENDPOINT_REDIRECT))
 		return 0;
-	/* Not judged by policy: routed, its hop limit shows the neighbour's hook that it crossed a link. */
-	if (c->packet.flags & PACKET_NEIGHBOUR)
-		return 0;
-	if (!(to->flags & ENDPOINT_REDIRECT) || !(c->source.flags & ENDPOINT_REDIRECT))
-		return 0;
-	if (c->packet.ttl <= 1)
+	if (ttl <= 1)
 		return 0;
 	return skb->gso_size || skb->len <= to->mtu + ETH_HLEN;
 }
@@ -49,7 +44,12 @@ static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 
 	if (counters)
 		counters->passed[c->hook & 1]++;
-	if (c->hook != HOOK_FROM_POD || !may_redirect(skb, c))
+	if (c->hook != HOOK_FROM_POD || !c->destination.ifindex || c->destination.ifindex == c->ifindex)
+		return TCX_NEXT;
+	/* Not judged by policy: routed, its hop limit shows the neighbour's hook that it crossed a link. */
+	if (c->packet.flags & PACKET_NEIGHBOUR)
+		return TCX_NEXT;
+	if (!may_redirect(skb, &c->source, &c->destination, c->packet.ttl))
 		return TCX_NEXT;
 	if (bpf_skb_load_bytes(skb, 0, frame, ETH_HLEN + 12))
 		return TCX_NEXT;

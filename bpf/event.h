@@ -25,6 +25,12 @@ static __always_inline void fill_event(struct event *event, __u32 kind, __u32 re
 	event->count = count;
 }
 
+/* The reader looks every few milliseconds: to wake it costs more than the event, and an interrupt. */
+static __always_inline void send_event(struct event *event)
+{
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
 /* For an ICMP echo its id, so that each ping's events are its own. */
 static __always_inline __u16 source_port_of(const struct packet *p)
 {
@@ -70,7 +76,7 @@ static __always_inline void report_flow(struct context *c, __u32 kind, __u32 fro
 	event->destination = from_initiator ? p->destination : p->source;
 	event->source_port = from_initiator ? source_port_of(p) : p->destination_port;
 	event->destination_port = c->entry.position & 0xffff;
-	bpf_ringbuf_submit(event, 0);
+	send_event(event);
 }
 
 static __always_inline void report_drop(const struct drop_key *key, const struct drop_value *value,
@@ -93,7 +99,7 @@ static __always_inline void report_drop(const struct drop_key *key, const struct
 	event->destination = key->destination;
 	event->source_port = key->source_port;
 	event->destination_port = key->destination_port;
-	bpf_ringbuf_submit(event, 0);
+	send_event(event);
 }
 
 static __always_inline void fill_drop_key(struct context *c, __u32 reason)

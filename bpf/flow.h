@@ -58,6 +58,7 @@ static __always_inline void fill_leg(struct context *c, __u32 leg, const struct 
 	c->entry.leg[leg].epoch = c->epoch;
 	c->entry.leg[leg].generation = owner->generation;
 	c->entry.leg[leg].rule = c->rule[leg];
+	c->entry.slot[leg] = owner->ifindex ? owner->live >> 32 : 0;
 	c->entry.verdict[leg] = c->reason[leg] ? VERDICT_DENY : VERDICT_ALLOW;
 	if (!owner->ifindex) {
 		c->entry.leg[leg].generation = 0;
@@ -259,6 +260,16 @@ static __always_inline void touch(struct context *c, struct ct_value *live, __u3
 	}
 }
 
+/* Where the endpoints' records are now, for the next packet. */
+static __always_inline void remember_slots(struct context *c, struct ct_value *live, __u32 from_initiator)
+{
+	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
+	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
+
+	live->slot[LEG_EGRESS] = initiator->ifindex ? initiator->live >> 32 : 0;
+	live->slot[LEG_INGRESS] = responder->ifindex ? responder->live >> 32 : 0;
+}
+
 /* A packet of a known flow. */
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
@@ -286,6 +297,7 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	if (c->key.protocol == IPPROTO_TCP)
 		changed |= advance_tcp(c, from_initiator);
 	if (!changed) {
+		remember_slots(c, live, from_initiator);
 		touch(c, live, from_initiator, skb->len);
 		return REASON_NONE;
 	}

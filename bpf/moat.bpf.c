@@ -2,7 +2,7 @@
 /* The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; and the sweep that user
  * space runs. No policy logic here: these programs look up what TypeScript compiled. Every exit has a verdict
  * and a reason. */
-#include "deliver.h"
+#include "hit.h"
 #include "neighbour.h"
 #include "sweep.h"
 
@@ -142,9 +142,12 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 {
-	struct context *c = start(skb, hook);
-	int reason;
+	int reason, verdict = follow(skb, hook);
+	struct context *c;
 
+	if (verdict != NOT_FOLLOWED)
+		return verdict;
+	c = start(skb, hook);
 	if (!c)
 		return TCX_DROP;
 	reason = judge_frame(skb, c);

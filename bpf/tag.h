@@ -30,18 +30,18 @@ static __always_inline __u32 class_tag(__u32 layer, __u32 identity)
 	return mix(mix(0x7f4a7c15u, layer), identity);
 }
 
-/* Only the kernel computes this one: in 64-bit steps, since it is on every packet's way. */
+/* Only the kernel computes this one: products that do not wait for one another, since it is on every packet's
+ * way. The factors are odd and otherwise arbitrary. */
 static __always_inline __u32 ct_tag(const struct ct_key *key)
 {
 	const __u64 *words = (const __u64 *)key;
-	__u64 hash = 0x9e3779b97f4a7c15ull;
+	__u64 sum = words[0] * 0x9e3779b97f4a7c15ull;
 
-#pragma unroll
-	for (int i = 0; i < (int)(sizeof(*key) / 8); i++) {
-		hash = (hash ^ words[i]) * 0xff51afd7ed558ccdull;
-		hash ^= hash >> 32;
-	}
-	return hash;
+	sum += (words[1] ^ (words[1] >> 32)) * 0xff51afd7ed558ccdull;
+	sum += (words[2] ^ (words[2] >> 32)) * 0xc4ceb9fe1a85ec53ull;
+	sum += (words[3] ^ (words[3] >> 32)) * 0xbf58476d1ce4e5b9ull;
+	sum += (words[4] ^ (words[4] >> 32)) * 0x94d049bb133111ebull;
+	return (sum ^ (sum >> 29)) >> 32;
 }
 
 static __always_inline int addr_equal(const struct addr *a, const struct addr *b)

@@ -142,11 +142,6 @@ export class EbpfDatapath implements Datapath {
     this.#lost = this.counters().lost;
   }
 
-  /** Becomes readable when events wait. */
-  get eventFd(): number {
-    return this.#map('event_ring').fd;
-  }
-
   apply(steps: readonly Step[]): void {
     this.#change(() => this.#encoder.apply(steps));
   }
@@ -275,6 +270,7 @@ export class EbpfDatapath implements Datapath {
     return runSyscall(this.program('sweep'));
   }
 
+  /** What happened since the last call. Nobody is woken for it: to be called every few milliseconds. */
   poll(): { readonly events: readonly DatapathEvent[]; readonly lost: number } {
     if (performance.now() - this.#swept > SWEEP_INTERVAL_MS) this.sweep();
     const events: DatapathEvent[] = [];

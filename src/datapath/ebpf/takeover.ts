@@ -89,15 +89,16 @@ function readEndpoints(maps: Maps): readonly Found[] {
     if (!lookupElement(words.fd, key, word)) return [];
     if (!lookupElement(slots.fd, word.subarray(TAGGED.value, TAGGED.value + 4), record)) return [];
     const address = readAddress(viewOf(key), 0);
-    return address === null ? [] : [decodeEndpoint(address, record)];
+    return address === null ? [] : [decodeEndpoint(address, word.readUInt32LE(TAGGED.value), record)];
   });
 }
 
-function decodeEndpoint(address: Address, record: Buffer): Found {
+function decodeEndpoint(address: Address, slot: number, record: Buffer): Found {
   return {
     bank: record.readUInt32LE(ENDPOINT.flags) & ENDPOINT_FLAG.BANK ? 1 : 0,
     endpoint: {
       address,
+      slot,
       interfaceIndex: record.readUInt32LE(ENDPOINT.ifindex),
       generation: record.readUInt32LE(ENDPOINT.generation),
       mac: Uint8Array.from(record.subarray(ENDPOINT.podMac, ENDPOINT.podMac + 6)),

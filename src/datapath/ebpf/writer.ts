@@ -1,6 +1,6 @@
 // Writes encoded entries to the kernel: hash tables by batches of system calls, arrays through shared memory.
 
-import { STATE } from '#datapath/ebpf/encode/abi.gen.ts';
+import { ENDPOINT, STATE } from '#datapath/ebpf/encode/abi.gen.ts';
 import type { HashName, RecordName, Sink, Sizes, WordName } from '#datapath/ebpf/encode/sink.ts';
 import { deleteElement, updateBatch } from '#kernel/bpf.ts';
 import { mapArray, type SharedMemory } from '#kernel/memory.ts';
@@ -72,6 +72,13 @@ export class KernelTables implements Sink {
     this.flush();
     if (index >= this.#map(table).maxEntries) throw new RangeError(`${table}[${index}]`);
     Atomics.store(this.#array(table).words, index, value);
+  }
+
+  live(slot: number, value: bigint): void {
+    this.flush();
+    const { valueSize, maxEntries } = this.#map('endpoint_slots');
+    if (slot >= maxEntries) throw new RangeError(`endpoint_slots[${slot}]`);
+    Atomics.store(this.#array('endpoint_slots').words, (slot * valueSize + ENDPOINT.live) / 8, value);
   }
 
   state(field: StateField, value: bigint): void {

@@ -37,18 +37,19 @@ export const TAGGED = {
 
 /** struct endpoint */
 export const ENDPOINT = {
-  size: 72,
-  epoch: 0,
-  adoptUntil: 8,
-  self: 16,
-  ifindex: 36,
-  generation: 40,
-  egressSet: 44,
-  ingressSet: 48,
-  flags: 52,
-  mtu: 56,
-  podMac: 60,
-  hostMac: 66,
+  size: 80,
+  live: 0,
+  epoch: 8,
+  adoptUntil: 16,
+  self: 24,
+  ifindex: 44,
+  generation: 48,
+  egressSet: 52,
+  ingressSet: 56,
+  flags: 60,
+  mtu: 64,
+  podMac: 68,
+  hostMac: 74,
 } as const;
 
 /** struct arena_record */
@@ -106,7 +107,7 @@ export const CT_LEG = {
 
 /** struct ct_value */
 export const CT_VALUE = {
-  size: 128,
+  size: 136,
   head: 0,
   lastSeen: 8,
   packets: 16,
@@ -120,8 +121,9 @@ export const CT_VALUE = {
   position: 88,
   charged: 92,
   original: 96,
-  created: 112,
-  tail: 120,
+  slot: 112,
+  created: 120,
+  tail: 128,
 } as const;
 
 /** struct event */
@@ -155,7 +157,7 @@ export const COUNTERS = {
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 1,
+  CURRENT: 2,
 } as const;
 
 /** enum drop_reason */

@@ -113,6 +113,11 @@ export function setBytes(layers: readonly SlotLayer[]): Uint8Array {
   return bytes;
 }
 
+/** `live` of an endpoint's record while its address leads there. */
+export function liveWord(slot: number, generation: number): bigint {
+  return (BigInt(slot) << 32n) | BigInt(generation);
+}
+
 /** What a struct endpoint says. */
 export type EndpointRecord = {
   readonly self: Address;
@@ -128,7 +133,7 @@ export type EndpointRecord = {
   readonly hostMac: Uint8Array;
 };
 
-/** struct endpoint. */
+/** struct endpoint, not live yet. */
 export function endpointBytes(record: EndpointRecord): Uint8Array {
   const bytes = new Uint8Array(ENDPOINT.size);
   const into = view(bytes);

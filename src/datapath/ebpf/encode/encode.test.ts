@@ -264,6 +264,7 @@ class StrictSink implements Sink {
   readonly #sets = new Map<number, bigint>();
   /** Records that a packet under way may still read. */
   #seen = new Set<string>();
+  readonly lives = new Map<number, bigint>();
   words = 0;
   waits = 0;
 
@@ -292,6 +293,11 @@ class StrictSink implements Sink {
     if (value !== 0n) this.#checkSet(Number(value & 0xffff_ffffn));
     this.#note();
     this.#sets.set(index, value);
+  }
+
+  live(slot: number, value: bigint): void {
+    if (value !== 0n) this.#mustHold('endpoint_slots', slot);
+    this.lives.set(slot, value);
   }
 
   state(field: string): void {
@@ -353,6 +359,6 @@ class StrictSink implements Sink {
 
 describe('layouts', () => {
   it('have the sizes that the programs address by', () => {
-    assert.deepEqual([ARENA_RECORD.size, CLASS_KEY.size, ENDPOINT.size], [16, 8, 72]);
+    assert.deepEqual([ARENA_RECORD.size, CLASS_KEY.size, ENDPOINT.size], [16, 8, 80]);
   });
 });

@@ -51,10 +51,17 @@ export class Encoder {
     this.#epoch = start.epoch;
     this.#generation = start.generation;
     this.#high = start.base;
-    this.limbo = new Limbo(start.wait);
+    this.limbo = new Limbo(() => {
+      this.#endpoints.retire();
+      start.wait();
+    });
     this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base, bank: start.bank };
     this.#tables = new PolicyTables(this.#ground);
-    const clock = { nextEpoch: () => this.#nextEpoch(), nextGeneration: () => this.#nextGeneration() };
+    const clock = {
+      nextEpoch: () => this.#nextEpoch(),
+      nextGeneration: () => this.#nextGeneration(),
+      judgeAgain: (peer: Address) => this.#judgePeerAgain(peer, this.#nextEpoch()),
+    };
     this.#endpoints = new Endpoints(this.#ground, this.#tables, clock, start.inherited);
   }
 
@@ -209,9 +216,11 @@ export class Encoder {
     // A set that is gone has no flows left.
     const sets = step.sets.filter((set) => this.#tables.hasSet(set));
     for (const set of sets) this.#sink.word('set_epoch', this.#tables.setIndex(set), epoch);
-    for (const peer of step.peers) {
-      this.#sink.word('peer_epoch', addressTag(peer) % this.#start.sizes.peerEpochs, epoch);
-    }
+    for (const peer of step.peers) this.#judgePeerAgain(peer, epoch);
+  }
+
+  #judgePeerAgain(peer: Address, epoch: bigint): void {
+    this.#sink.word('peer_epoch', addressTag(peer) % this.#start.sizes.peerEpochs, epoch);
   }
 
   /** The epoch that this call will end with. */
@@ -221,6 +230,7 @@ export class Encoder {
   }
 
   #settleEpoch(): void {
+    this.#endpoints.retire();
     if (!this.#bump) return;
     this.#bump = false;
     this.#epoch += 1n;

@@ -2,7 +2,7 @@
 import type { PlanEndpoint } from '#compile/plan.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { ENDPOINT_FLAG } from './abi.gen.ts';
-import { addressBytes, endpointBytes, ifaceWord, taggedWord, u32Bytes, u64Bytes } from './bytes.ts';
+import { addressBytes, endpointBytes, ifaceWord, liveWord, taggedWord, u32Bytes, u64Bytes } from './bytes.ts';
 import { bankExtent, Space } from './space.ts';
 import type { Ground, PolicyTables } from './tables.ts';
 import { addressTag } from './tag.ts';
@@ -26,6 +26,7 @@ export type Inherited = {
   readonly interfaceIndex: number;
   readonly mac: Uint8Array;
   readonly generation: number;
+  readonly slot: number;
 };
 
 type Known = {
@@ -37,8 +38,12 @@ type Known = {
   epoch: bigint;
 };
 
-/** Numbers that only grow. */
-export type Clock = { readonly nextEpoch: () => bigint; readonly nextGeneration: () => number };
+/** Numbers that only grow. `judgeAgain`: flows with this peer are judged again. */
+export type Clock = {
+  readonly nextEpoch: () => bigint;
+  readonly nextGeneration: () => number;
+  readonly judgeAgain: (peer: Address) => void;
+};
 
 export class Endpoints {
   readonly #ground: Ground;
@@ -49,6 +54,8 @@ export class Endpoints {
   /** What iface_map says: nothing is written twice, since each write may send a look-up astray. */
   readonly #interfaces = new Map<number, bigint>();
   readonly #inherited: Map<AddressKey, Inherited>;
+  /** Records that no address leads to any more, though entries of connections may still name them. */
+  readonly #replaced = new Set<number>();
   /** ENDPOINT_FLAG.BANK where the address maps of this process are the second bank. */
   readonly #bank: number;
 
@@ -56,7 +63,10 @@ export class Endpoints {
     this.#ground = ground;
     this.#tables = tables;
     this.#clock = clock;
-    this.#slots = new Space('endpoint_slots', bankExtent(ground.sizes.endpointSlots, ground.bank), ground.limbo);
+    const extent = bankExtent(ground.sizes.endpointSlots, ground.bank);
+    this.#slots = new Space('endpoint_slots', extent, ground.limbo);
+    // What a process left here that died while it took over.
+    for (let slot = extent.first; slot < extent.end; slot++) ground.sink.live(slot, 0n);
     this.#inherited = new Map(inherited.map((each) => [formatAddress(each.address), each]));
     this.#bank = ground.bank === 1 ? ENDPOINT_FLAG.BANK : 0;
   }
@@ -100,6 +110,7 @@ export class Endpoints {
   /** Takes away what an earlier process left and nobody claimed by now: its interfaces deny from here on. */
   settle(): void {
     for (const each of this.#inherited.values()) {
+      this.#replaced.add(each.slot);
       const claimed = this.#known.get(formatAddress(each.address));
       // Attached, but without a policy: closed, as any endpoint before its step.
       if (claimed?.link) this.#publish(claimed, claimed.link);
@@ -108,6 +119,12 @@ export class Endpoints {
     const interfaces = new Set([...this.#inherited.values()].map((each) => each.interfaceIndex));
     this.#inherited.clear();
     for (const interfaceIndex of interfaces) this.#publishInterface(interfaceIndex);
+  }
+
+  /** Ends the records that were replaced: from here on, no packet passes by one of them. To be called last, and before any wait. */
+  retire(): void {
+    for (const slot of this.#replaced) this.#ground.sink.live(slot, 0n);
+    this.#replaced.clear();
   }
 
   #entry(address: Address): Known {
@@ -138,11 +155,16 @@ export class Endpoints {
   #publish(known: Known, link: Link): void {
     const { sink } = this.#ground;
     const before = known.slot;
+    const inherited = this.#inherited.get(formatAddress(known.address));
     this.#inherited.delete(formatAddress(known.address));
     known.slot = this.#slots.allocate(1);
     sink.record('endpoint_slots', known.slot, this.#record(known, link));
+    sink.live(known.slot, liveWord(known.slot, known.generation));
     const word = taggedWord(known.slot, addressTag(known.address));
     sink.put('endpoint_map', addressBytes(known.address), u64Bytes(word));
+    if (inherited !== undefined) this.#replaced.add(inherited.slot);
+    // Entries of connections with what was a remote address until now know of no record here.
+    if (before === 0 && inherited === undefined) this.#clock.judgeAgain(known.address);
     this.#releaseSlot(before);
   }
 
@@ -191,7 +213,9 @@ export class Endpoints {
   }
 
   #releaseSlot(slot: number): void {
-    if (slot !== 0) this.#ground.limbo.later(() => this.#slots.release(slot, 1));
+    if (slot === 0) return;
+    this.#replaced.add(slot);
+    this.#ground.limbo.later(() => this.#slots.release(slot, 1));
   }
 
   #forgetUnused(known: Known): void {

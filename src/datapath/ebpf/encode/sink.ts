@@ -17,6 +17,8 @@ export type Sink = {
   /** Records from `index` on; nothing points there yet. */
   record(table: RecordName, index: number, bytes: Uint8Array): void;
   word(table: WordName, index: number, value: bigint): void;
+  /** Whether an endpoint record's address leads to it: `live` of struct endpoint. */
+  live(slot: number, value: bigint): void;
   /** The node's own numbers. */
   state(field: 'epoch' | 'high' | 'generation', value: bigint): void;
 };
