@@ -1,4 +1,5 @@
 // World events in, steps of a Plan out. Cost follows what changed; nothing here knows of kernels or dialects.
+import { AddressView } from '#identity/address-view.ts';
 import { Identifier, type IdentityChanges } from '#identity/identifier.ts';
 import { Population } from '#identity/population.ts';
 import type { Address } from '#net/address.ts';
@@ -22,8 +23,8 @@ export type CompilerOptions = {
 
 export class Compiler {
   readonly #isLocal: (pod: Pod) => boolean;
-  readonly #recorder = new Recorder();
   readonly #population = new Population();
+  readonly #recorder = new Recorder(new AddressView(this.#population.addresses));
   readonly #identifier: Identifier;
   readonly #subjects: Subjects;
   readonly #rules = new Rules(this.#recorder);

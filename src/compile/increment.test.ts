@@ -148,16 +148,21 @@ const addressesFirst: Transport = (steps) => [...steps].sort((a, b) => Number(is
 const isRemoval = (step: Step): boolean => 'value' in step && step.value === null;
 const isMove = (step: Step): boolean => step.kind === 'address' || step.kind === 'prefix';
 
+/** A compiler's Plan shows addresses that it does not hold. */
+function inMaps(plan: Plan): Plan {
+  return { ...plan, addresses: new Map(plan.addresses) };
+}
+
 function stepsMakePlan(transport: Transport): fc.IProperty<[WorldEvent[][], Place]> {
   return fc.property(histories, places, (history, place) => {
     const compiler = compilerOf(place);
     const plan = emptyPlan();
     for (const batch of history) {
       replay(plan, transport(compiler.apply(batch)));
-      assert.deepEqual(plan, compiler.plan);
+      assert.deepEqual(plan, inMaps(compiler.plan));
     }
     replay(plan, transport(compiler.merge()));
-    assert.deepEqual(plan, compiler.plan);
+    assert.deepEqual(plan, inMaps(compiler.plan));
   });
 }
 
@@ -172,9 +177,9 @@ test('the steps between any two Plans never point at nothing and make the second
     const after = fresh(place, other.flat()).plan;
     const plan = emptyPlan();
     for (const step of diffPlans(plan, before)) applyStep(plan, step);
-    assert.deepEqual(plan, before);
+    assert.deepEqual(plan, inMaps(before));
     replay(plan, diffPlans(before, after));
-    assert.deepEqual(plan, after);
+    assert.deepEqual(plan, inMaps(after));
     assert.deepEqual(diffPlans(after, plan), []);
   });
   holds(context, property, 200);

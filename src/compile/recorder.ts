@@ -1,5 +1,5 @@
 // Writes a Plan and notes what was touched, so that a batch of changes becomes the fewest steps, in the safe order.
-import { type Address, type AddressKey, formatAddress, parseAddress } from '#net/address.ts';
+import { type Address, type AddressKey, parseAddress } from '#net/address.ts';
 import { type Cidr, type CidrKey, formatCidr } from '#net/cidr.ts';
 import type { PodKey } from '#policy/world.ts';
 import { emptyPlan, type MutablePlan } from './apply.ts';
@@ -24,10 +24,14 @@ import { inSafeOrder } from './step-order.ts';
 /** Keys written since the last flush, each with the value it had before. */
 type Touched<Key, Value> = Map<Key, Value | undefined>;
 
+/** Of a Plan what is kept here. */
+type Written = Omit<MutablePlan, 'addresses'>;
+
 type BaseOnly = { readonly base: TableNumber | null };
 
 export class Recorder {
-  readonly #plan: MutablePlan = emptyPlan();
+  readonly #plan: Written = emptyPlan();
+  readonly #view: Plan;
   readonly #rules: Touched<RuleNumber, RuleInfo> = new Map();
   readonly #tables: Touched<TableNumber, PortTable> = new Map();
   readonly #layers: Touched<LayerNumber, BaseOnly> = new Map();
@@ -36,15 +40,19 @@ export class Recorder {
   readonly #late = { bases: new Set<LayerNumber>(), classes: new Map<LayerNumber, Set<IdentityNumber>>() };
   readonly #sets: Touched<SetNumber, PolicySet> = new Map();
   readonly #identities: Touched<IdentityNumber, Identity> = new Map();
-  readonly #addresses: Touched<AddressKey, IdentityNumber> = new Map();
-  readonly #addressValues = new Map<AddressKey, Address>();
+  #addresses: Step[] = [];
   readonly #prefixes: Touched<CidrKey, Prefix> = new Map();
   readonly #prefixCidrs = new Map<CidrKey, Cidr>();
   readonly #endpoints: Touched<AddressKey, PlanEndpoint> = new Map();
   readonly #nodes: Touched<string, readonly Address[]> = new Map();
 
+  /** `addresses`: what addresses are, as it is after each flush. */
+  constructor(addresses: Plan['addresses']) {
+    this.#view = { ...this.#plan, addresses };
+  }
+
   get plan(): Plan {
-    return this.#plan;
+    return this.#view;
   }
 
   rule(number: RuleNumber, value: RuleInfo | null): void {
@@ -96,10 +104,9 @@ export class Recorder {
     write(this.#plan.identities, this.#identities, number, value);
   }
 
+  /** At most once for each address between two flushes, and only where it has another identity than before. */
   address(address: Address, value: IdentityNumber | null): void {
-    const key = formatAddress(address);
-    this.#addressValues.set(key, address);
-    write(this.#plan.addresses, this.#addresses, key, value);
+    this.#addresses.push({ kind: 'address', address, value });
   }
 
   prefix(cidr: Cidr, identity: IdentityNumber | null): void {
@@ -151,11 +158,8 @@ export class Recorder {
       if (cidr !== undefined) add({ kind: 'prefix', cidr, value: value?.identity ?? null });
     });
     this.#prefixCidrs.clear();
-    each(this.#addresses, plan.addresses, (key, value) => {
-      const address = this.#addressValues.get(key);
-      if (address !== undefined) add({ kind: 'address', address, value });
-    });
-    this.#addressValues.clear();
+    for (const step of this.#addresses) add(step);
+    this.#addresses = [];
     each(this.#nodes, plan.nodes, (node, value) => add({ kind: 'node', node, value }));
     each(this.#endpoints, plan.endpoints, (key, value) => add({ kind: 'endpoint', address: addressOf(key), value }));
     return inSafeOrder(steps, inPlace);

@@ -11,7 +11,9 @@ import {
   type Resolution,
   type SelectorAtom,
 } from './atoms.ts';
+import { remember } from './collect.ts';
 import type { NamespaceEntry } from './pods.ts';
+import { SelectorIndex } from './selector-index.ts';
 
 type Use = { readonly key: string; readonly atom: Atom; uses: number };
 
@@ -20,8 +22,11 @@ export class AtomTable {
   readonly #byNumber = new Map<AtomNumber, Use>();
   readonly #fresh = new Set<Use>();
   readonly #unused = new Set<Use>();
-  readonly #named = new Map<string, SelectorAtom[]>();
-  readonly #labelled: SelectorAtom[] = [];
+  /** Selectors of pods in one namespace, by its name. */
+  readonly #named = new Map<string, SelectorIndex<SelectorAtom>>();
+  /** Selectors of pods in namespaces with labels, by the pods' labels; those for all their pods by the namespaces'. */
+  readonly #labelled = new SelectorIndex<SelectorAtom>();
+  readonly #whole = new SelectorIndex<SelectorAtom>();
   readonly #ports = new Map<string, PortAtom>();
   readonly #resolutions = new Map<AtomNumber, Resolution>();
   #next = 1;
@@ -75,10 +80,15 @@ export class AtomTable {
   /** The atoms by selector and by named port that are true of a pod, ascending. */
   ofPod(namespace: NamespaceEntry, labels: Labels, ports: readonly NamedPort[]): AtomNumber[] {
     const found: AtomNumber[] = [];
-    for (const atom of this.#named.get(namespace.name) ?? []) if (atom.podTest(labels)) found.push(atom.number);
-    for (const atom of this.#labelled) {
-      if (atom.namespaceTest(namespace.labels) && atom.podTest(labels)) found.push(atom.number);
-    }
+    const inNamed = (atom: SelectorAtom): void => {
+      if (atom.podTest(labels)) found.push(atom.number);
+    };
+    const inLabelled = (atom: SelectorAtom): void => {
+      if (atom.podTest(labels) && atom.namespaceTest(namespace.labels)) found.push(atom.number);
+    };
+    this.#named.get(namespace.name)?.candidates(labels, inNamed);
+    this.#labelled.candidates(labels, inLabelled);
+    this.#whole.candidates(namespace.labels, inLabelled);
     for (const port of ports) {
       const atom = this.#ports.get(portKey(port));
       if (atom !== undefined) found.push(this.resolve(atom, port.port));
@@ -110,25 +120,29 @@ export class AtomTable {
   #index(atom: Atom): void {
     if (atom.kind === 'port') this.#ports.set(portKey(atom), atom);
     if (atom.kind !== 'pods') return;
-    const list = this.#listOf(atom);
-    list.push(atom);
-    if (atom.namespaces.kind === 'named') this.#named.set(atom.namespaces.name, list);
+    const { namespaces } = atom;
+    if (namespaces.kind === 'named') {
+      remember(this.#named, namespaces.name, () => new SelectorIndex<SelectorAtom>()).add(atom.pods, atom);
+    } else if (atom.pods.requirements.length > 0) this.#labelled.add(atom.pods, atom);
+    else this.#whole.add(namespaces.selector, atom);
   }
 
   #unindex(atom: Atom): void {
     if (atom.kind === 'pods') {
-      const list = this.#listOf(atom);
-      list.splice(list.indexOf(atom), 1);
-      if (list.length === 0 && atom.namespaces.kind === 'named') this.#named.delete(atom.namespaces.name);
+      const { namespaces } = atom;
+      if (namespaces.kind === 'named') this.#removeNamed(namespaces.name, atom);
+      else if (atom.pods.requirements.length > 0) this.#labelled.remove(atom.pods, atom);
+      else this.#whole.remove(namespaces.selector, atom);
     }
     if (atom.kind !== 'port') return;
     this.#ports.delete(portKey(atom));
     for (const number of atom.resolutions.values()) this.#resolutions.delete(number);
   }
 
-  #listOf(atom: SelectorAtom): SelectorAtom[] {
-    if (atom.namespaces.kind === 'labelled') return this.#labelled;
-    return this.#named.get(atom.namespaces.name) ?? [];
+  #removeNamed(name: string, atom: SelectorAtom): void {
+    const index = this.#named.get(name);
+    index?.remove(atom.pods, atom);
+    if (index?.isEmpty) this.#named.delete(name);
   }
 }
 

@@ -2,6 +2,7 @@
 import { type Cidr, formatCidr } from '#net/cidr.ts';
 import type { Protocol } from '#net/protocol.ts';
 import type { NamespaceSelector, Peer } from '#policy/model.ts';
+import type { LabelSelector } from '#policy/selector.ts';
 import { type LabelTest, labelTest, selectorKey } from './labels.ts';
 
 export type AtomNumber = number;
@@ -16,6 +17,7 @@ export type SelectorAtom = {
   readonly kind: 'pods';
   readonly number: AtomNumber;
   readonly namespaces: NamespaceSelector;
+  readonly pods: LabelSelector;
   readonly namespaceTest: LabelTest;
   readonly podTest: LabelTest;
 };
@@ -57,7 +59,7 @@ function namespacesKey(namespaces: NamespaceSelector): string {
 export function makeAtom(spec: AtomSpec, number: AtomNumber): Atom {
   switch (spec.kind) {
     case 'pods':
-      return { kind: 'pods', number, namespaces: spec.namespaces, ...tests(spec) };
+      return { kind: 'pods', number, namespaces: spec.namespaces, pods: spec.pods, ...tests(spec) };
     case 'cidr':
       return { kind: 'cidr', number, cidr: spec.cidr, except: spec.except };
     case 'port':

@@ -21,6 +21,9 @@ export type Block = {
 /** What holds in a place of the address space, as far as blocks tell. */
 export type Place = { readonly atoms: readonly AtomNumber[]; readonly unknown: boolean };
 
+/** Blocks of one length by masked address: of IPv4 by its number. */
+type ByAddress = Map<number | string, Block>;
+
 const NOWHERE: Place = { atoms: [], unknown: false };
 
 const ROOT4: Cidr = { address: { family: 4, words: [0] }, length: 0 };
@@ -30,7 +33,7 @@ export const ROOTS: readonly Cidr[] = [ROOT4, ROOT6];
 export class Blocks {
   readonly #byKey = new Map<CidrKey, Block>();
   /** Per family, the lengths in use with their blocks by masked address. */
-  readonly #byLength = { 4: new Map<number, Map<string, Block>>(), 6: new Map<number, Map<string, Block>>() };
+  readonly #byLength = { 4: new Map<number, ByAddress>(), 6: new Map<number, ByAddress>() };
 
   readonly #trees = { 4: new PrefixTree<Block>(ROOT4), 6: new PrefixTree<Block>(ROOT6) };
 
@@ -97,6 +100,17 @@ export class Blocks {
     return { atoms: included.filter((atom) => !excepted.includes(atom)), unknown };
   }
 
+  /** The longest block that holds an address: what holds there holds of the address. */
+  around(address: Address): Block {
+    let found: Block | null = null;
+    for (const [length, blocks] of this.#byLength[address.family]) {
+      if (found !== null && length < found.cidr.length) continue;
+      found = blocks.get(maskedKey(address, length)) ?? found;
+    }
+    if (found === null) throw new Error('the root blocks hold every address');
+    return found;
+  }
+
   #use(cidr: Cidr, made: Block[]): Block {
     const found = this.#byKey.get(formatCidr(cidr));
     if (found !== undefined) return found;
@@ -111,7 +125,7 @@ export class Blocks {
     this.#byKey.set(key, block);
     this.#trees[cidr.address.family].set(cidr, block);
     const lengths = this.#byLength[cidr.address.family];
-    const blocks = lengths.get(cidr.length) ?? new Map<string, Block>();
+    const blocks = lengths.get(cidr.length) ?? new Map<number | string, Block>();
     lengths.set(cidr.length, blocks.set(maskedKey(cidr.address, cidr.length), block));
     return block;
   }
@@ -129,6 +143,7 @@ export class Blocks {
   }
 }
 
-function maskedKey(address: Address, length: number): string {
-  return formatAddress(maskAddress(address, length));
+function maskedKey(address: Address, length: number): number | string {
+  if (address.family === 6) return formatAddress(maskAddress(address, length));
+  return length === 0 ? 0 : (address.words[0] ?? 0) & (-1 << (32 - length));
 }

@@ -8,7 +8,9 @@ import type { Atom, AtomNumber, AtomSpec } from './atoms.ts';
 import type { Block } from './blocks.ts';
 import { remember, sortedSet } from './collect.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
+import { Parts } from './parts.ts';
 import type { Population } from './population.ts';
+import { Truth } from './truth.ts';
 
 /** Where moves are written. */
 export type IdentitySink = {
@@ -31,6 +33,11 @@ type Members = { readonly rows: number[]; readonly blocks: Block[] };
 /** Equal identities that are left alone until they are this many, and this share of all. */
 const TWINS_MIN = 16;
 const TWINS_SHARE = 0.25;
+
+/** So few new atoms are looked for one by one. */
+const FEW_ATOMS = 4;
+/** To look for one atom takes about as long as to look what holds of so many addresses. */
+const ROWS_FOR_ATOM = 2000;
 
 export class Identifier {
   readonly #population: Population;
@@ -96,7 +103,8 @@ export class Identifier {
       for (const block of this.#population.blocks.addAtom(atom)) this.#population.dirty.blocks.add(block);
     }
     const before = this.#detach();
-    for (const atom of fresh) this.#introduce(atom);
+    if (this.#areMany(fresh)) this.#regroup();
+    else for (const atom of fresh) this.#introduce(atom);
     const peers = this.#assignRows(before);
     this.#assignBlocks();
     if (this.#twinsAreMany()) this.#moveTwins();
@@ -206,29 +214,69 @@ export class Identifier {
     const parts = new Map<number, Members>();
     for (const row of members.rows) partOf(parts, this.#population.addresses.identity.at(row)).rows.push(row);
     for (const block of members.blocks) partOf(parts, block.identity ?? NONE).blocks.push(block);
+    const rests = new Map<number, IdentityEntry>();
     for (const [number, part] of parts) {
       const identity = this.#identities.at(number);
+      const { atoms, members: total, unknown } = identity;
       const size = part.rows.length + part.blocks.length;
-      if (size * 2 <= identity.members) {
-        this.#move(part, this.#identities.of(sortedSet([...identity.atoms, atom]), identity.unknown));
+      const gained = sortedSet([...atoms, atom]);
+      if (size * 2 <= total) {
+        this.#move(part, this.#identities.of(gained, unknown));
         continue;
       }
-      const { atoms, members: total } = identity;
-      this.#identities.gain(identity, atom);
-      if (size < total) this.#move(this.#rest(identity, part), this.#identities.of(atoms, identity.unknown));
+      this.#identities.gain(identity, gained);
+      if (size < total) rests.set(number, this.#identities.of(atoms, unknown));
+    }
+    if (rests.size > 0) this.#moveRests(rests, members);
+  }
+
+  /** The members of identities that are not in the part move to where each identity says. */
+  #moveRests(rests: ReadonlyMap<number, IdentityEntry>, part: Members): void {
+    const { addresses, blocks } = this.#population;
+    const stays = new Uint8Array(addresses.end);
+    for (const row of part.rows) stays[row] = 1;
+    for (let row = 0; row < stays.length; row++) {
+      const to = stays[row] === 1 ? undefined : rests.get(addresses.identity.at(row));
+      if (to !== undefined) this.#place(row, to);
+    }
+    const blocksOfPart = new Set(part.blocks);
+    for (const block of blocks.values()) {
+      const to = blocksOfPart.has(block) ? undefined : rests.get(block.identity ?? NONE);
+      if (to !== undefined) this.#placeBlock(block, to);
     }
   }
 
-  /** The members of an identity that are not in the part. */
-  #rest(identity: IdentityEntry, part: Members): Members {
-    const rows: number[] = [];
-    const taken = new Set(part.rows);
-    const { data } = this.#population.addresses.identity;
-    for (let row = 0; row < this.#population.addresses.end; row++) {
-      if (data[row] === identity.number && !taken.has(row)) rows.push(row);
+  /** True where it is less work to look at every place once than to look for the places of each atom. */
+  #areMany(fresh: readonly Atom[]): boolean {
+    return fresh.length > FEW_ATOMS && fresh.length * ROWS_FOR_ATOM > this.#population.addresses.end;
+  }
+
+  /** Finds out for every settled place what holds there; the largest part of each identity stays what it is. */
+  #regroup(): void {
+    const { addresses, blocks } = this.#population;
+    const truth = new Truth(this.#population, this.#atoms, this.#ipBlockPods);
+    const parts = new Parts();
+    const lists = new Int32Array(addresses.end).fill(NONE);
+    for (let row = 0; row < lists.length; row++) {
+      const identity = addresses.identity.at(row);
+      if (identity === NONE) continue;
+      lists[row] = truth.ofRow(row);
+      parts.count(identity, lists[row] ?? NONE);
     }
-    const blocks = [...this.#population.blocks.values()].filter((block) => block.identity === identity.number);
-    return { rows, blocks: blocks.filter((block) => !part.blocks.includes(block)) };
+    const ofBlock = (block: Block): number => truth.numberOf(sortedSet(this.#atomsOfBlock(block).atoms));
+    for (const block of blocks.values()) if (block.identity !== null) parts.count(block.identity, ofBlock(block));
+    const moves = parts.settle((number, list) => this.#identities.gain(this.#identities.at(number), truth.list(list)));
+    const targets = moves.map(({ from, list }) => {
+      return this.#identities.of(truth.list(list), this.#identities.at(from).unknown);
+    });
+    for (let row = 0; row < lists.length; row++) {
+      const to = targets[parts.moveOf(addresses.identity.at(row), lists[row] ?? NONE)];
+      if (to !== undefined) this.#place(row, to);
+    }
+    for (const block of blocks.values()) {
+      const to = block.identity === null ? undefined : targets[parts.moveOf(block.identity, ofBlock(block))];
+      if (to !== undefined) this.#placeBlock(block, to);
+    }
   }
 
   #move(members: Members, to: IdentityEntry): void {
@@ -267,7 +315,7 @@ export class Identifier {
     for (const [row, old] of before) {
       const address = this.#population.addresses.address(row);
       if (!this.#population.addresses.isClaimed(row)) {
-        this.#sink.address(address, null);
+        if (old !== NONE) this.#sink.address(address, null);
         this.#population.addresses.free(row);
         this.#moved.delete(row);
         peers.push(address);

@@ -70,11 +70,12 @@ export class Identities {
     return entry;
   }
 
-  /** All members of the identity have one atom more. */
-  gain(entry: IdentityEntry, atom: AtomNumber): void {
+  /** All members of the identity have these atoms, ascending; those that it had are among them. */
+  gain(entry: IdentityEntry, atoms: readonly AtomNumber[]): void {
+    const before = new Set(entry.atoms);
     this.#leave(entry);
-    entry.atoms = withAtom(entry.atoms, atom);
-    this.#atomList(atom).push(entry);
+    entry.atoms = atoms;
+    for (const atom of atoms) if (!before.has(atom)) this.#atomList(atom).push(entry);
     this.#enter(entry);
   }
 
@@ -159,8 +160,4 @@ export class Identities {
 
 function contentKey(atoms: readonly AtomNumber[], unknown: boolean): string {
   return unknown ? `u${atoms.join()}` : atoms.join();
-}
-
-function withAtom(atoms: readonly AtomNumber[], atom: AtomNumber): AtomNumber[] {
-  return [...atoms, atom].sort((a, b) => a - b);
 }

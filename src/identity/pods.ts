@@ -56,6 +56,7 @@ export class PodTable {
     this.namespaces.give(this.#namespace.at(row));
     this.labelSets.give(this.#labels.at(row));
     this.portSets.give(this.#ports.at(row));
+    this.#namespace.set(row, NONE);
     this.setAddresses(row, []);
     this.#rows.give(row);
   }
@@ -88,6 +89,11 @@ export class PodTable {
     this.#firstAddress.set(row, addresses[0] ?? NONE);
     if (addresses.length > 1) this.#moreAddresses.set(row, addresses.slice(1));
     else this.#moreAddresses.delete(row);
+  }
+
+  /** Columns of namespaces and label sets, and one past their last row, for scans. A row without a namespace is free. */
+  get columns(): { readonly namespaces: Int32Array; readonly labels: Int32Array; readonly end: number } {
+    return { namespaces: this.#namespace.data, labels: this.#labels.data, end: this.#rows.end };
   }
 
   /** The first pod of a namespace's chain, or NONE. */

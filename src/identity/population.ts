@@ -6,8 +6,7 @@ import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
 import { type Block, Blocks } from './blocks.ts';
 import { push } from './collect.ts';
-import type { Shared } from './columns.ts';
-import { type NamespaceEntry, PodTable } from './pods.ts';
+import { PodTable } from './pods.ts';
 
 /** Places whose identity has to be found anew; the reader clears them. */
 export type Dirty = {
@@ -24,7 +23,8 @@ export type Dirty = {
 
 type NodeEntry = { readonly addresses: readonly number[]; readonly blocks: ReadonlyMap<CidrKey, Cidr> };
 
-/** What is known of a label set and a selector; 0 is not yet. */
+/** What is known of a label set and a selector. */
+const UNKNOWN = 0;
 const MATCHED = 1;
 const UNMATCHED = 2;
 
@@ -106,27 +106,35 @@ export class Population {
 
   /** Pods that a selector matches. */
   selectedBy(atom: SelectorAtom): number[] {
-    const { namespaces, labelSets } = this.pods;
+    return atom.namespaces.kind === 'named' ? this.#selectedIn(atom.namespaces.name, atom) : this.#selectedOf(atom);
+  }
+
+  #selectedIn(name: string, atom: SelectorAtom): number[] {
+    const { namespaces } = this.pods;
+    const namespace = namespaces.find(name);
     const found: number[] = [];
-    const known = new Uint8Array(atom.namespaces.kind === 'named' ? 0 : labelSets.end);
-    for (const namespace of this.#namespacesOf(atom, namespaces)) {
-      for (let pod = this.pods.firstIn(namespace); pod !== NONE; pod = this.pods.nextAfter(pod)) {
-        const labels = this.pods.labels(pod);
-        if (known[labels] === UNMATCHED) continue;
-        const matches = known[labels] === MATCHED || atom.podTest(labelSets.at(labels));
-        known[labels] = matches ? MATCHED : UNMATCHED;
-        if (matches) found.push(pod);
-      }
+    if (namespace === undefined) return found;
+    for (let pod = this.pods.firstIn(namespace); pod !== NONE; pod = this.pods.nextAfter(pod)) {
+      if (atom.podTest(this.pods.labelSets.at(this.pods.labels(pod)))) found.push(pod);
     }
     return found;
   }
 
-  #namespacesOf(atom: SelectorAtom, namespaces: Shared<NamespaceEntry>): readonly number[] {
-    if (atom.namespaces.kind === 'labelled') {
-      return [...namespaces.numbers()].filter((number) => atom.namespaceTest(namespaces.at(number).labels));
+  #selectedOf(atom: SelectorAtom): number[] {
+    const { namespaces, labelSets, columns } = this.pods;
+    const inside = new Uint8Array(namespaces.end);
+    for (const number of namespaces.numbers()) {
+      if (atom.namespaceTest(namespaces.at(number).labels)) inside[number] = 1;
     }
-    const number = namespaces.find(atom.namespaces.name);
-    return number === undefined ? [] : [number];
+    const found: number[] = [];
+    const known = new Uint8Array(labelSets.end);
+    for (let pod = 0; pod < columns.end; pod++) {
+      if (inside[columns.namespaces[pod] ?? NONE] !== 1) continue;
+      const labels = columns.labels[pod] ?? NONE;
+      if (known[labels] === UNKNOWN) known[labels] = atom.podTest(labelSets.at(labels)) ? MATCHED : UNMATCHED;
+      if (known[labels] === MATCHED) found.push(pod);
+    }
+    return found;
   }
 
   /** Pods with a named port, by the number it has there. */
