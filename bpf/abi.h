@@ -12,7 +12,7 @@
 
 /* Raised with every change of a layout that outlives a process. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 2,
+	ABI_VERSION_CURRENT = 3,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -53,10 +53,10 @@ enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP };
 enum tcp_stage { TCP_STAGE_NONE, TCP_SYN_SENT, TCP_SYN_ACKED, TCP_OPEN, TCP_CLOSING };
 
 enum entry_flag {
-	ENTRY_HOST = 1,      /* opened by the pod's own node: the ingress leg was not judged */
-	ENTRY_TOMBSTONE = 2, /* cut by a recheck: denies until it expires */
-	ENTRY_PROXIED = 4,   /* place kept for L7 */
-	ENTRY_FIN_INITIATOR = 8,
+	ENTRY_HOST = 1,          /* opened by the pod's own node: the ingress leg was not judged */
+	ENTRY_TOMBSTONE = 2,     /* cut by a recheck: denies until it expires */
+	ENTRY_PROXIED = 4,       /* place kept for L7 */
+	ENTRY_FIN_INITIATOR = 8, /* its FIN was received: the other end said so */
 	ENTRY_FIN_RESPONDER = 16,
 	ENTRY_REPLIED = 32,
 };
@@ -166,6 +166,8 @@ struct ct_value {
 	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
 		       reader */
 	__u64 last_seen;
+	__u32 next[2];    /* TCP: the next number of the initiator's, and of the responder's */
+	__u32 fin[2];     /* the number after each one's FIN; 0 = none */
 	__u64 packets[2]; /* from the initiator, from the responder */
 	__u64 bytes[2];
 	struct ct_leg leg[LEG_COUNT];
@@ -256,7 +258,7 @@ _Static_assert(sizeof(struct tagged) == 8, "tagged is read in one load");
 _Static_assert(sizeof(struct arena_record) == 16, "records are addressed by index");
 _Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte steps");
 _Static_assert(sizeof(struct endpoint) == 80, "endpoint has no hidden padding");
-_Static_assert(sizeof(struct ct_value) == 136, "ct_value has no hidden padding");
+_Static_assert(sizeof(struct ct_value) == 152, "ct_value has no hidden padding");
 _Static_assert(sizeof(struct fragment_key) == 48, "fragment_key is a map key");
 _Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
 _Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");

@@ -16,6 +16,13 @@ enum packet_flag {
 	PACKET_NEIGHBOUR = 64, /* NDP or MLD */
 };
 
+/* Numbers of a TCP segment. */
+struct segment {
+	__u32 sequence;
+	__u32 acknowledged;
+	__u32 end; /* the number after it: SYN and FIN take one each */
+};
+
 struct packet {
 	struct addr source;
 	struct addr destination;
@@ -23,6 +30,7 @@ struct packet {
 	__u32 transport;
 	__u32 end; /* offset after the last byte of the IP packet */
 	__u32 fragment_id;
+	struct segment segment; /* TCP */
 	__u16 source_port;      /* ICMP echo: its id */
 	__u16 destination_port; /* ICMP: type << 8 | code */
 	__u16 echo_id;

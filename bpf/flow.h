@@ -4,7 +4,7 @@
 #define MOAT_FLOW_H
 
 #include "conntrack.h"
-#include "event.h"
+#include "tcp.h"
 
 /* One leg in the initiator's direction. */
 static __always_inline int judge_leg(struct context *c, __u32 leg, const struct endpoint *owner,
@@ -118,7 +118,9 @@ static __always_inline int adopt_flow(struct context *c)
 	clear_entry(c);
 	fill_legs(c, from_initiator);
 	c->entry.initiator = from_initiator ? c->side : !c->side;
-	c->entry.tcp = TCP_OPEN;
+	/* Established once the other side answers. */
+	c->entry.tcp = from_initiator ? TCP_SYN_SENT : TCP_SYN_ACKED;
+	begin_numbers(c, from_initiator);
 	c->entry.position = c->position;
 	c->entry.created = c->entry.last_seen = c->now;
 	reason = write_entry(c);
@@ -155,7 +157,10 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	fill_legs(c, 1);
 	c->entry.initiator = c->side;
 	c->entry.flags = c->own_node ? ENTRY_HOST : 0;
-	c->entry.tcp = p->protocol == IPPROTO_TCP ? TCP_SYN_SENT : TCP_STAGE_NONE;
+	if (p->protocol == IPPROTO_TCP) {
+		c->entry.tcp = TCP_SYN_SENT;
+		begin_numbers(c, 1);
+	}
 	c->entry.position = c->position;
 	c->entry.created = c->entry.last_seen = c->now;
 	c->entry.packets[0] = 1;
@@ -164,37 +169,6 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	if (!reason)
 		report_flow(c, EVENT_NEW, 1);
 	return reason;
-}
-
-/* Moves a TCP entry on. Returns 1 where the entry changed and must be written. */
-static __always_inline int advance_tcp(struct context *c, __u32 from_initiator)
-{
-	__u8 flags = c->packet.tcp_flags;
-	__u8 stage = c->entry.tcp;
-	__u8 fin = from_initiator ? ENTRY_FIN_INITIATOR : ENTRY_FIN_RESPONDER;
-	__u8 both = ENTRY_FIN_INITIATOR | ENTRY_FIN_RESPONDER;
-	int changed = 0;
-
-	if (stage == TCP_CLOSING)
-		return 0;
-	if (stage == TCP_SYN_SENT && !from_initiator &&
-	    (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
-		c->entry.tcp = TCP_SYN_ACKED;
-		changed = 1;
-	} else if (stage == TCP_SYN_ACKED && from_initiator && (flags & (TCP_SYN | TCP_ACK)) == TCP_ACK) {
-		c->entry.tcp = TCP_OPEN;
-		changed = 1;
-	}
-	if ((flags & TCP_FIN) && !(c->entry.flags & fin)) {
-		c->entry.flags |= fin;
-		changed = 1;
-	}
-	if ((flags & TCP_RST) || (c->entry.flags & both) == both) {
-		c->entry.tcp = TCP_CLOSING;
-		report_flow(c, EVENT_CLOSE, from_initiator);
-		changed = 1;
-	}
-	return changed;
 }
 
 /* Denied by a recheck: the entry becomes a tombstone, which no packet removes. */
@@ -298,6 +272,7 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		changed |= advance_tcp(c, from_initiator);
 	if (!changed) {
 		remember_slots(c, live, from_initiator);
+		keep_numbers(c, live);
 		touch(c, live, from_initiator, skb->len);
 		return REASON_NONE;
 	}

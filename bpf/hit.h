@@ -17,6 +17,8 @@ struct glance {
 	__u32 side; /* of the source in the key */
 	__u32 ttl;
 	__u32 bucket[2]; /* of the peer epochs: the source's, the destination's */
+	struct segment segment;
+	__u32 acks;
 };
 
 static __always_inline void *packet_data(struct __sk_buff *skb)
@@ -47,7 +49,13 @@ static __always_inline int glance_ports(struct glance *g, const __u8 *at, const 
 		return 0;
 	if (at[13] & (TCP_FIN | TCP_SYN | TCP_RST))
 		return 0;
-	return (at[12] >> 4) >= 5 && (at[12] >> 4) * 4 <= room;
+	if ((at[12] >> 4) < 5 || (at[12] >> 4) * 4 > room)
+		return 0;
+	g->segment.sequence = be32(at + 4);
+	g->segment.acknowledged = be32(at + 8);
+	g->segment.end = g->segment.sequence + room - (at[12] >> 4) * 4;
+	g->acks = at[13] & TCP_ACK;
+	return 1;
 }
 
 static __always_inline int glance_v4(struct glance *g, const __u8 *ip, const void *end, __u32 room)
@@ -224,6 +232,7 @@ static __always_inline int follow(struct __sk_buff *skb, __u32 hook)
 	struct ct_value *entry;
 	__u64 head, now;
 	__u32 leg, place;
+	struct step step = {.segment = &g.segment};
 
 	if (!state || !glance(skb, &g, hook))
 		return NOT_FOLLOWED;
@@ -256,6 +265,16 @@ static __always_inline int follow(struct __sk_buff *skb, __u32 hook)
 	if (*(volatile __u64 *)&entry->tail != head || *(volatile __u64 *)&entry->head != head ||
 	    *(volatile __u64 *)&state->closed)
 		return NOT_FOLLOWED;
+	if (g.key.protocol == IPPROTO_TCP) {
+		step.flags = g.acks;
+		step.end = place;
+		step.believed = source.record != 0;
+		step.outbound = !destination.record;
+		/* The end of a connection is a change. */
+		if (confirms_fin(entry, &step))
+			return NOT_FOLLOWED;
+		follow_numbers(entry, &step);
+	}
 	entry->last_seen = now;
 	if (hook == HOOK_FROM_POD || !source.record) {
 		entry->packets[place]++;

@@ -222,6 +222,33 @@ static __always_inline void parse_icmp(struct packet *p, const __u8 *header)
 		p->flags |= PACKET_NEIGHBOUR;
 }
 
+/* A whole TCP header, of which at least 20 bytes are there. `short_reason`: what it is where the rest is not.
+ */
+static __always_inline int parse_tcp(struct __sk_buff *skb, struct context *c, struct packet *p,
+				     __u32 short_reason)
+{
+	__u8 *header = c->bytes;
+	__u32 data;
+
+	if (bpf_skb_load_bytes(skb, p->transport, header, 14))
+		return REASON_MALFORMED;
+	p->source_port = be16(header);
+	p->destination_port = be16(header + 2);
+	p->segment.sequence = be32(header + 4);
+	p->segment.acknowledged = be32(header + 8);
+	p->tcp_flags = header[13];
+	data = p->transport + (header[12] >> 4) * 4;
+	if ((header[12] >> 4) < 5 || data > p->end)
+		return short_reason;
+	/* No stack sends these; they are probes. */
+	if ((p->tcp_flags & TCP_SYN) && (p->tcp_flags & (TCP_FIN | TCP_RST)))
+		return REASON_MALFORMED;
+	p->segment.end = p->segment.sequence + 1;
+	if (!(p->tcp_flags & TCP_SYN))
+		p->segment.end = p->segment.sequence + (p->end - data) + !!(p->tcp_flags & TCP_FIN);
+	return REASON_NONE;
+}
+
 /* Ports. `least` is how much of the transport header must be there; of an ICMP error's inner packet, 8 bytes.
  */
 static __always_inline int parse_transport(struct __sk_buff *skb, struct context *c, struct packet *p,
@@ -245,6 +272,8 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct context
 		return REASON_NONE;
 	if (p->transport + least > p->end)
 		return short_reason;
+	if (p->protocol == IPPROTO_TCP && !inner)
+		return parse_tcp(skb, c, p, short_reason);
 	if (bpf_skb_load_bytes(skb, p->transport, header, 8))
 		return REASON_MALFORMED;
 	if (is_icmp(p)) {
@@ -255,16 +284,6 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct context
 	p->destination_port = be16(header + 2);
 	if (p->protocol == IPPROTO_UDP && !inner && be16(header + 4) != 0 && be16(header + 4) < 8)
 		return REASON_MALFORMED;
-	if (p->protocol == IPPROTO_TCP && !inner) {
-		if (bpf_skb_load_bytes(skb, p->transport + 12, header, 2))
-			return REASON_MALFORMED;
-		p->tcp_flags = header[1];
-		if ((header[0] >> 4) < 5 || p->transport + (header[0] >> 4) * 4 > p->end)
-			return short_reason;
-		/* No stack sends these; they are probes. */
-		if ((p->tcp_flags & TCP_SYN) && (p->tcp_flags & (TCP_FIN | TCP_RST)))
-			return REASON_MALFORMED;
-	}
 	return REASON_NONE;
 }
 

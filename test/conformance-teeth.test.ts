@@ -19,7 +19,7 @@ type Fault = readonly [sentence: string, file: string, from: string, to: string]
 
 const FAULTS: readonly Fault[] = [
   // Connections
-  ['TCP opens by SYN alone', 'passage.ts', "flags.syn && !flags.ack ? 'opens' : 'belongs'", "'opens'"],
+  ['TCP opens by SYN alone', 'passage.ts', "segment.syn && !segment.ack ? 'opens' : 'belongs'", "'opens'"],
   ['a SYN on closing is new', 'flows.ts', "entry.state === 'closing' || entry.tombstone", 'entry.tombstone'],
   ['a SYN of the other side is judged its own way', 'flows.ts', "=== 'request') return", "!== 'x') return"],
   [
@@ -41,6 +41,47 @@ const FAULTS: readonly Fault[] = [
     'ICMP_ONE_WAY + tuple.policyPort, destinationPort: ICMP_RESPONDER',
     '0, destinationPort: 0',
   ],
+  ['a reset needs its number', 'tcp.ts', 'return segment.sequence === next[travel];', 'return true;'],
+  [
+    'a refusal needs its number',
+    'tcp.ts',
+    'return segment.ack && isFrom(segment.acknowledged, next.request, FAST_OPEN);',
+    'return true;',
+  ],
+  ['a handshake is finished by who saw its answer', 'tcp.ts', 'segment.acknowledged === next.reply ?', 'true ?'],
+  [
+    'a handshake is answered by who saw its SYN',
+    'tcp.ts',
+    '|| isFrom(segment.acknowledged, next.request, FAST_OPEN);\n    return answers',
+    '|| true;\n    return answers',
+  ],
+  ['a pod answers the SYN that it likes', 'tcp.ts', '(segment.syn && believed) ||', ''],
+  ['data in a SYN may be acknowledged', 'tcp.ts', 'const FAST_OPEN = 0xffff', 'const FAST_OPEN = 0'],
+  [
+    'strangers move numbers only where they go on exactly',
+    'tcp.ts',
+    '? withNext(entry, { ...next, [travel]: end }) : entry;',
+    '? withNext(entry, { ...next, [travel]: end }) : withNext(entry, { ...next, [travel]: end });',
+  ],
+  [
+    'what strangers send in order moves numbers',
+    'tcp.ts',
+    'const goesOn = sequence === next[travel] ||',
+    'const goesOn =',
+  ],
+  ['strangers tell nobody else’s numbers', 'tcp.ts', 'if (!believed) {', 'if (!believed && !segment.ack) {'],
+  ['pods tell what they received', 'tcp.ts', 'tells ? acknowledged : next[other]', 'next[other]'],
+  ['pods tell what they sent', 'tcp.ts', 'syn || isAfter(end, next[travel]) ? end : next[travel]', 'next[travel]'],
+  ['what is sent again moves nothing back', 'tcp.ts', 'syn || isAfter(end, next[travel]) ? end', 'true ? end'],
+  ['numbers go round', 'tcp.ts', '((a - b) | 0) > 0', 'a > b'],
+  [
+    'a FIN counts when it is received',
+    'tcp.ts',
+    'fin[other] !== null && fin[other] === segment.acknowledged',
+    'segment.fin',
+  ],
+  ['FINs count', 'tcp.ts', 'new Set([...entry.finished, other])', 'entry.finished'],
+  ['ports that are used again forget FINs', 'tcp.ts', '{ ...entry, finished: new Set() } : entry', 'entry : entry'],
   ['the table of open connections refuses when full', 'conntrack.ts', 'if (!this.#hasRoom(holder)) return false', ''],
   ['a pod leaves room to others', 'conntrack.ts', 'entry.holder === holder', 'false'],
   ['entries expire', 'conntrack.ts', 'nowNs - entry.lastSeenNs > timeoutOf(entry)', 'false'],

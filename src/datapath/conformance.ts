@@ -11,12 +11,14 @@ import { PACKET_CASES } from './conformance/packet-cases.ts';
 import { POLICY_CASES } from './conformance/policy-cases.ts';
 import { IPV4, IPV6, type Names, Rig } from './conformance/rig.ts';
 import { SPOOF_CASES } from './conformance/spoof-cases.ts';
+import { TCP_CASES } from './conformance/tcp-cases.ts';
 
 /** A case that a datapath does not run, by its whole name, and why that is right. */
 export type Skip = { readonly name: string; readonly reason: string };
 
 export const CASES: readonly Case[] = [
   ...FLOW_CASES,
+  ...TCP_CASES,
   ...POLICY_CASES,
   ...CHANGE_CASES,
   ...PACKET_CASES,

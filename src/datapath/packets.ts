@@ -27,13 +27,20 @@ export type IpSpec = {
 
 export type PortSpec = IpSpec & { readonly sport: number; readonly dport: number; readonly payload?: Uint8Array };
 
-const TCP_FLAGS = 'FSRPAU';
+const TCP_FLAGS = 'FSRPAUEC';
 const EMPTY = new Uint8Array();
 
-/** A TCP segment; `flags` are letters of FSRPAU, default S. */
-export function tcp(spec: PortSpec & { readonly flags?: string }): Uint8Array {
-  const flags = [...(spec.flags ?? 'S')].reduce((bits, letter) => bits | (1 << TCP_FLAGS.indexOf(letter)), 0);
-  const segment = concat(u16(spec.sport), u16(spec.dport), u32(1), u32(0), [0x50, flags], u16(512), u32(0));
+/** `flags` are letters of FSRPAUEC; the numbers are by default those of a connection on which nothing was sent yet. */
+export type SegmentSpec = PortSpec & { readonly flags?: string; readonly sequence?: number; readonly ack?: number };
+
+/** A TCP segment, by default a SYN. */
+export function tcp(spec: SegmentSpec): Uint8Array {
+  const letters = spec.flags ?? 'S';
+  const flags = [...letters].reduce((bits, letter) => bits | (1 << TCP_FLAGS.indexOf(letter)), 0);
+  const sequence = spec.sequence ?? (letters.includes('S') ? 1 : 2);
+  const ack = spec.ack ?? (letters.includes('A') ? 2 : 0);
+  const numbers = concat(u32(sequence), u32(ack));
+  const segment = concat(u16(spec.sport), u16(spec.dport), numbers, [0x50, flags], u16(512), u32(0));
   return ip(spec, TCP, withChecksum(spec, TCP, { body: concat(segment, spec.payload ?? EMPTY), at: 16 }));
 }
 

@@ -11,6 +11,8 @@ export type FrameSpec = {
   readonly sport: number;
   readonly dport: number;
   readonly flags: string;
+  /** Sequence number and acknowledgement; null = those of a connection on which nothing was sent yet. */
+  readonly numbers: readonly [number, number] | null;
   readonly number: number;
   readonly fragment: { readonly id: number; readonly offset: number; readonly more: boolean } | null;
   readonly headers: readonly { readonly header: number; readonly body: Uint8Array }[];
@@ -26,7 +28,27 @@ export type FrameSpec = {
 
 type Ends = { readonly from: Address; readonly to: Address };
 
-const flags = fc.constantFrom('S', 'S', 'S', 'SA', 'SA', 'A', 'A', 'A', 'PA', 'FA', 'R', 'RA', 'F', 'SF', '', 'SU');
+const flags = fc.constantFrom(
+  'S',
+  'S',
+  'S',
+  'SA',
+  'SA',
+  'A',
+  'A',
+  'A',
+  'PA',
+  'FA',
+  'FA',
+  'R',
+  'RA',
+  'F',
+  'SF',
+  '',
+  'SU',
+);
+/** Few, so that what one end sends next, or has received, is hit as well as missed. */
+const sequence = fc.constantFrom(0, 1, 2, 2, 2, 3, 3, 4, 10, 0xffff_ffff, 0x8000_0002);
 /** Few ports and few ends, so that packets meet the connections of earlier ones. */
 const port = fc.constantFrom(80, 80, 80, 80, 53, 40000, 40000, 40000, 40000, 81, 0, 65535);
 const end = fc.oneof({ weight: 3, arbitrary: fc.nat({ max: 2 }) }, { weight: 1, arbitrary: fc.nat({ max: 1000 }) });
@@ -64,6 +86,7 @@ export const arbitraryFrame: fc.Arbitrary<FrameSpec> = fc.record({
   sport: port,
   dport: port,
   flags,
+  numbers: rarely<FrameSpec['numbers']>(fc.tuple(sequence, sequence), null, 1),
   number: fc.nat({ max: 255 }),
   fragment: rarely<FrameSpec['fragment']>(fragment, null, 3),
   headers: rarely<FrameSpec['headers']>(fc.array(header, { minLength: 1, maxLength: 7 }), []),
@@ -101,7 +124,7 @@ type Kind =
   | 'listener';
 
 const BUILDERS: Readonly<Record<Kind, Builder>> = {
-  tcp: (spec, ends) => tcp({ ...common(spec, ends), flags: spec.flags }),
+  tcp: (spec, ends) => tcp({ ...common(spec, ends), flags: spec.flags, ...numbers(spec) }),
   udp: (spec, ends) => udp(common(spec, ends)),
   sctp: (spec, ends) => sctp(common(spec, ends)),
   echo: (spec, ends) => echo({ ...common(spec, ends), id: spec.sport }),
@@ -132,6 +155,10 @@ const BUILDERS: Readonly<Record<Kind, Builder>> = {
     return icmp({ from: ends.from, to: 'ff02::16', hopLimit: 1, type, code: 0, body: new Uint8Array(20) });
   },
 };
+
+function numbers({ numbers: given }: FrameSpec): { readonly sequence?: number; readonly ack?: number } {
+  return given === null ? {} : { sequence: given[0], ack: given[1] };
+}
 
 function common(spec: FrameSpec, ends: Ends): PortSpec {
   const { sport, dport, headers, options: bytes } = spec;

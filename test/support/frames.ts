@@ -9,8 +9,9 @@ export type FrameFields = {
   readonly protocol: number;
   readonly sourcePort?: number;
   readonly destinationPort?: number;
-  /** Letters of SARF: SYN, ACK, RST, FIN. */
+  /** Letters of SARF: SYN, ACK, RST, FIN. The numbers are those of a connection on which nothing was sent yet. */
   readonly flags?: string;
+  readonly ack?: number;
   readonly sourceMac?: Uint8Array;
   readonly destinationMac?: Uint8Array;
   readonly ttl?: number;
@@ -96,8 +97,11 @@ function transport(fields: FrameFields): Uint8Array {
   bytes.writeUInt16BE(fields.destinationPort ?? 80, 2);
   if (fields.protocol === UDP) bytes.writeUInt16BE(bytes.length, 4);
   if (fields.protocol === TCP) {
+    const letters = fields.flags ?? 'A';
+    bytes.writeUInt32BE(letters.includes('S') ? 1 : 2, 4);
+    bytes.writeUInt32BE(fields.ack ?? (letters.includes('A') ? 2 : 0), 8);
     bytes[12] = 5 << 4;
-    bytes[13] = tcpFlags(fields.flags ?? 'A');
+    bytes[13] = tcpFlags(letters);
   }
   return bytes;
 }

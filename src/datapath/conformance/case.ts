@@ -33,6 +33,14 @@ export function establish(rig: Rig, pods: readonly [PodName, PodName], connectio
   rig.pass(`from ${client}`, tcp({ ...connection, flags: 'A' }));
 }
 
+/** The end of a connection on which nothing was sent: either side's FIN, and its receipt. */
+export function close(rig: Rig, pods: readonly [PodName, PodName], connection: Connection): void {
+  const [client, server] = pods;
+  rig.pass(`from ${client}`, tcp({ ...connection, flags: 'FA' }));
+  rig.pass(`from ${server}`, tcp({ ...back(connection), flags: 'FA', ack: 3 }));
+  rig.pass(`from ${client}`, tcp({ ...connection, flags: 'A', sequence: 3, ack: 3 }));
+}
+
 /** A TCP handshake between a local pod and somebody elsewhere who opens it. */
 export function establishFromAfar(rig: Rig, server: PodName, connection: Connection): void {
   rig.pass(`to ${server}`, tcp(connection));

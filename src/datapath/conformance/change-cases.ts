@@ -1,6 +1,6 @@
 // What happens to open connections when rules, peers and owners of addresses change.
 import { echo, tcp, udp } from '../packets.ts';
-import { back, type Case, type Connection, establish, establishFromAfar, way } from './case.ts';
+import { back, type Case, type Connection, close, establish, establishFromAfar, way } from './case.ts';
 import { DEFAULT } from './tables.ts';
 
 const syn = (connection: Connection): Uint8Array => tcp(connection);
@@ -305,8 +305,7 @@ export const CHANGE_CASES: readonly Case[] = [
       for (const ask of asks) establish(rig, ['a', 'b'], ask);
       for (const ask of asks) rig.pass('from a', tcp({ ...ask, flags: 'R' }));
       for (const ask of asks) establish(rig, ['a', 'b'], ask);
-      for (const ask of asks) rig.pass('from a', tcp({ ...ask, flags: 'FA' }));
-      for (const ask of asks) rig.pass('from b', tcp({ ...back(ask), flags: 'FA' }));
+      for (const ask of asks) close(rig, ['a', 'b'], ask);
       for (const ask of asks) establish(rig, ['a', 'b'], ask);
       rig.policy('b', 'ingress', [DEFAULT]);
       for (const ask of asks) rig.drop('from a', data(ask), 'policy ingress default');

@@ -1,6 +1,6 @@
 // Connections: who opens them, what belongs to them, which direction is judged.
 import { echo, icmp, ip, sctp, tcp, udp } from '../packets.ts';
-import { back, type Case, establish, way } from './case.ts';
+import { back, type Case, close, establish, way } from './case.ts';
 import { DEFAULT } from './tables.ts';
 
 /** `icmp` in IPv4, `icmpv6` in IPv6; echo request and reply types. */
@@ -49,9 +49,8 @@ export const FLOW_CASES: readonly Case[] = [
       const ask = { from: at.a, to: at.b, sport: 40000, dport: 80 };
       rig.policy('a', 'ingress', [DEFAULT]);
       establish(rig, ['a', 'b'], ask);
-      rig.pass('from a', tcp({ ...ask, flags: 'FA' }));
-      rig.pass('from b', tcp({ ...back(ask), flags: 'FA' }));
-      rig.pass('from a', tcp({ ...ask, flags: 'A' }));
+      close(rig, ['a', 'b'], ask);
+      rig.pass('from a', tcp({ ...ask, flags: 'A', sequence: 3, ack: 3 }));
       rig.drop('from b', tcp(back(ask)), 'policy ingress default');
       establish(rig, ['a', 'b'], ask);
     },

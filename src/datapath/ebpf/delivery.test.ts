@@ -8,7 +8,7 @@ import { mountBpffs } from '#kernel/bpffs.ts';
 import { attachFilter, detachFilter } from '#kernel/tc.ts';
 import { ICMPV6, TCP, UDP } from '#net/protocol.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
-import { frame } from '#test/support/frames.ts';
+import { type FrameFields, frame } from '#test/support/frames.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { address, type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.ts';
@@ -201,16 +201,23 @@ for (const attach of ATTACH_MODES) {
 
     it('adopts a connection older than its hooks where it is told to, for a time', () => {
       const [a, b] = [bed.pod(0), bed.pod(1)];
-      const middle = (sourcePort: number): Injected => {
-        const ports = { sourcePort, destinationPort: 80, flags: 'A' };
-        const bytes = frame({ source: a.v4, destination: b.v4, protocol: TCP, sourceMac: a.link.mac, ...ports });
-        return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });
+      // Each carries 8 bytes; `ack` is 2 or 10, where the other side has said its first.
+      const say = (from: BedPod, to: BedPod, fields: Partial<FrameFields>): Injected => {
+        const ends = { source: from.v4, destination: to.v4, protocol: TCP, sourceMac: from.link.mac, flags: 'A' };
+        const bytes = frame({ ...ends, ...fields });
+        return inject(datapath, { frame: bytes, hook: 'from-pod', interfaceIndex: from.link.interfaceIndex });
       };
+      const middle = (sourcePort: number, ack = 2): Injected => say(a, b, { sourcePort, destinationPort: 80, ack });
+      const answer = (port: number): Injected => say(b, a, { sourcePort: 80, destinationPort: port, ack: 10 });
       assert.equal(middle(5).verdict, 'drop');
       for (const pod of [a, b]) datapath.attach(pod.link, 60_000);
       datapath.moveClock(-11);
       assert.equal(middle(5).verdict, 'redirect');
+      assert.equal(answer(5).verdict, 'redirect');
+      assert.equal(middle(5, 10).verdict, 'redirect');
+      assert.equal(middle(7).verdict, 'redirect');
       datapath.moveClock(600);
+      assert.equal(middle(7).verdict, 'drop', 'nobody answered: it was no connection');
       assert.equal(middle(6).verdict, 'drop');
       assert.equal(middle(5).verdict, 'redirect', 'what was adopted goes on');
     });

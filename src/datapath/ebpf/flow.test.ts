@@ -202,8 +202,10 @@ describe('kernel programs (root)', needsRoot, () => {
 
   it('takes a SYN on a closing connection for a new one, and judges it', () => {
     handshake();
+    // Either frame carries 8 bytes.
     passes(from(a, { ...tcp('FA'), destination: b.v4 }));
-    const closing = from(b, { ...back('FA'), destination: a.v4 });
+    passes(from(b, { ...back('FA'), ack: 11, destination: a.v4 }));
+    const closing = from(a, { ...tcp('A'), ack: 11, destination: b.v4 });
     assert.deepEqual(
       closing.events.map((event) => event.kind),
       ['close'],

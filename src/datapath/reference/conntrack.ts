@@ -3,8 +3,8 @@
 import type { RuleNumber } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
 import { formatAddress } from '#net/address.ts';
-import { TCP, UDP } from '#net/protocol.ts';
-import type { TcpFlags, Tuple } from './packet.ts';
+import { UDP } from '#net/protocol.ts';
+import type { TcpSegment, Tuple } from './packet.ts';
 
 /** One end's verdict on a connection. Zero is `none`: no end of ours. */
 export type Leg = {
@@ -24,6 +24,12 @@ export type TcpState = 'none' | 'half-open' | 'answered' | 'established' | 'clos
 /** Which way a packet of an entry travels. */
 export type Travel = 'request' | 'reply';
 
+/** Of each side: the next number it will send, and the one after its FIN, or null. */
+export type TcpNumbers = {
+  readonly next: Readonly<Record<Travel, number>>;
+  readonly fin: Readonly<Record<Travel, number | null>>;
+};
+
 export type Entry = {
   /** The first packet's tuple: who asked whom, on which port. */
   readonly initiator: Tuple;
@@ -34,7 +40,9 @@ export type Entry = {
   /** Cut by a recheck: it denies until it expires. */
   readonly tombstone: boolean;
   readonly state: TcpState;
-  /** The sides that have sent a FIN. */
+  /** null where it is not TCP. */
+  readonly numbers: TcpNumbers | null;
+  /** The sides whose FIN was received: the other side said so. */
   readonly finished: ReadonlySet<Travel>;
   readonly lastSeenNs: bigint;
 };
@@ -64,11 +72,12 @@ const TIMEOUTS_NS: Readonly<Record<'established' | 'otherTcp' | 'udp' | 'other' 
 export function newEntry(
   first: Tuple,
   legs: { egress: Leg; ingress: Leg },
-  at: { nowNs: bigint; host: boolean },
+  at: { readonly nowNs: bigint; readonly ownNode: boolean; readonly segment: TcpSegment | null },
 ): Entry {
-  const state = first.protocol === TCP ? 'half-open' : 'none';
-  const { nowNs: lastSeenNs, host } = at;
-  return { initiator: first, ...legs, host, tombstone: false, state, finished: new Set(), lastSeenNs };
+  const { nowNs: lastSeenNs, ownNode: host, segment } = at;
+  const state = segment === null ? 'none' : 'half-open';
+  const numbers = segment === null ? null : numbersOf(segment);
+  return { initiator: first, ...legs, host, tombstone: false, state, numbers, finished: new Set(), lastSeenNs };
 }
 
 /** Which way a packet of this entry goes: with or against the one that opened it. */
@@ -78,18 +87,9 @@ export function travelOf(entry: Entry, tuple: Tuple): Travel {
   return same ? 'request' : 'reply';
 }
 
-/** The entry after a TCP packet. Established needs both sides: a lone sender can't fill the table that never evicts. */
-export function advance(entry: Entry, travel: Travel, flags: TcpFlags): Entry {
-  if (entry.state === 'none' || entry.state === 'closing') return entry;
-  const finished = flags.fin ? new Set([...entry.finished, travel]) : entry.finished;
-  if (flags.rst || finished.size === 2) return { ...entry, finished, state: 'closing' };
-  return { ...entry, finished, state: handshake(entry.state, travel, flags) };
-}
-
-function handshake(state: TcpState, travel: Travel, flags: TcpFlags): TcpState {
-  if (state === 'half-open' && travel === 'reply' && flags.syn && flags.ack) return 'answered';
-  if (state === 'answered' && travel === 'request' && flags.ack && !flags.syn) return 'established';
-  return state;
+/** By the first packet. */
+function numbersOf({ end, acknowledged }: TcpSegment): TcpNumbers {
+  return { next: { request: end, reply: acknowledged }, fin: { request: null, reply: null } };
 }
 
 /** The table. Expiry is judged at look-up. */

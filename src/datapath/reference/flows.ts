@@ -1,19 +1,12 @@
 // Conntrack, then policy: what becomes of a packet that may cross its interface at all (datapath.md §2).
 import type { Plan } from '#compile/plan.ts';
+import { formatAddress } from '#net/address.ts';
 import { TCP } from '#net/protocol.ts';
-import {
-  advance,
-  Conntrack,
-  type ConntrackLimits,
-  type Entry,
-  type Leg,
-  NO_LEG,
-  newEntry,
-  travelOf,
-} from './conntrack.ts';
+import { Conntrack, type ConntrackLimits, type Entry, type Leg, NO_LEG, newEntry, travelOf } from './conntrack.ts';
 import { type Epochs, type Judgement, judgePort, judgeProtocol, type LegPlace, ownedLegs } from './legs.ts';
-import type { TcpFlags, Tuple } from './packet.ts';
+import type { TcpSegment, Tuple } from './packet.ts';
 import { dropped, type Outcome, PASS, type Passage, withLeg } from './passage.ts';
+import { advance } from './tcp.ts';
 
 export type FlowOptions = {
   readonly limits: ConntrackLimits;
@@ -44,7 +37,7 @@ export class Flows {
   judge(passage: Passage): FlowOutcome {
     const entry = this.#conntrack.find(passage.tuple, passage.nowNs);
     if (entry === null || this.#isDead(passage, entry)) return this.#judgeNew(passage, 'store');
-    if (!isOpening(passage.flags)) return this.#judgeKnown(passage, entry);
+    if (!isOpening(passage.segment)) return this.#judgeKnown(passage, entry);
     // On a closing or cut connection a SYN is a new one; from the side that was asked it is never this one.
     if (entry.state === 'closing' || entry.tombstone) return this.#judgeNew(passage, 'store');
     if (travelOf(entry, passage.tuple) === 'request') return this.#judgeKnown(passage, entry);
@@ -65,11 +58,11 @@ export class Flows {
 
   /** `keep`: an open connection of these ports stands already. */
   #judgeNew(passage: Passage, entry: 'store' | 'keep'): FlowOutcome {
-    const { tuple, nowNs, ownNode: host } = passage;
+    const { tuple, ownNode } = passage;
     if (passage.kind === 'belongs') return unchanged(dropped('mid-flow'));
-    const { outcome, legs } = host ? this.#hostLegs(tuple) : this.#judgeLegs(tuple, judgePort);
+    const { outcome, legs } = ownNode ? this.#hostLegs(tuple) : this.#judgeLegs(tuple, judgePort);
     if (outcome.verdict === 'drop' || entry === 'keep') return unchanged(outcome);
-    return this.#store(passage, newEntry(tuple, legs, { nowNs, host }), { outcome, change: 'new' });
+    return this.#store(passage, newEntry(tuple, legs, passage), { outcome, change: 'new' });
   }
 
   #judgeKnown(passage: Passage, entry: Entry): FlowOutcome {
@@ -83,11 +76,18 @@ export class Flows {
   }
 
   #proceed(passage: Passage, entry: Entry): FlowOutcome {
-    const { flags, nowNs } = passage;
-    const moved = flags === null ? entry : advance(entry, travelOf(entry, passage.tuple), flags);
+    const { nowNs } = passage;
+    const moved = this.#advance(passage, entry);
     const change = moved.state === 'closing' && entry.state !== 'closing' ? 'close' : null;
     const outcome: Outcome = { ...PASS, egressRule: entry.egress.rule, ingressRule: entry.ingress.rule };
     return this.#store(passage, { ...moved, lastSeenNs: nowNs }, { outcome, change });
+  }
+
+  #advance({ segment, tuple, ownNode }: Passage, entry: Entry): Entry {
+    if (segment === null) return entry;
+    const believed = ownNode || this.#plan.endpoints.has(formatAddress(tuple.source));
+    const outbound = !this.#plan.endpoints.has(formatAddress(tuple.destination));
+    return advance(entry, { segment, travel: travelOf(entry, tuple), believed, outbound });
   }
 
   #store(passage: Passage, entry: Entry, done: FlowOutcome): FlowOutcome {
@@ -151,8 +151,8 @@ function deniedEarlier(entry: Entry): Outcome {
   return { verdict: 'drop', reason: 'denied-earlier', leg, ...rules };
 }
 
-function isOpening(flags: TcpFlags | null): boolean {
-  return flags?.syn === true && !flags.ack;
+function isOpening(segment: TcpSegment | null): boolean {
+  return segment?.syn === true && !segment.ack;
 }
 
 function unchanged(outcome: Outcome): FlowOutcome {

@@ -23,14 +23,24 @@ export type Tuple = {
 export const ICMP_RESPONDER = -1;
 export const ICMP_ONE_WAY = 0x1_0000;
 
-export type TcpFlags = { readonly fin: boolean; readonly syn: boolean; readonly rst: boolean; readonly ack: boolean };
+/** What moves a TCP connection on. */
+export type TcpSegment = {
+  readonly fin: boolean;
+  readonly syn: boolean;
+  readonly rst: boolean;
+  readonly ack: boolean;
+  readonly sequence: number;
+  readonly acknowledged: number;
+  /** The number after the segment: SYN and FIN take one each. */
+  readonly end: number;
+};
 
 /** A fragment's datagram and its place; null in a packet that is whole. */
 export type Fragment = { readonly id: number; readonly offset: number };
 
 /** What follows the IP header. */
 export type Transport =
-  | { readonly kind: 'tcp'; readonly tuple: Tuple; readonly flags: TcpFlags }
+  | { readonly kind: 'tcp'; readonly tuple: Tuple; readonly segment: TcpSegment }
   /** UDP, SCTP and every protocol without ports. */
   | { readonly kind: 'flow'; readonly tuple: Tuple }
   | { readonly kind: 'echo'; readonly tuple: Tuple; readonly reply: boolean }

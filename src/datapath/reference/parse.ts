@@ -10,7 +10,7 @@ import {
   ICMP_ONE_WAY,
   ICMP_RESPONDER,
   type ParsedFrame,
-  type TcpFlags,
+  type TcpSegment,
   type Transport,
   type Tuple,
 } from './packet.ts';
@@ -91,10 +91,10 @@ function parseTcp(packet: IpPacket, tuple: Tuple): Transport | DropReason {
   const headerLength = ((packet.payload[12] ?? 0) >> 4) * 4;
   const impossible = headerLength < 20 || headerLength > packet.payload.length;
   if (impossible) return packet.fragment === null ? 'malformed' : 'fragment-tiny';
-  const flags = tcpFlags(packet.payload[13] ?? 0);
+  const segment = tcpSegment(packet.payload, headerLength);
   // No stack opens and ends in one segment: a probe.
-  if (flags.syn && (flags.fin || flags.rst)) return 'malformed';
-  return { kind: 'tcp', tuple, flags };
+  if (segment.syn && (segment.fin || segment.rst)) return 'malformed';
+  return { kind: 'tcp', tuple, segment };
 }
 
 function readPorts(payload: Uint8Array, tuple: Tuple): Tuple {
@@ -103,8 +103,12 @@ function readPorts(payload: Uint8Array, tuple: Tuple): Tuple {
   return { ...tuple, sourcePort, destinationPort, policyPort: destinationPort };
 }
 
-function tcpFlags(bits: number): TcpFlags {
-  return { fin: (bits & 1) !== 0, syn: (bits & 2) !== 0, rst: (bits & 4) !== 0, ack: (bits & 16) !== 0 };
+function tcpSegment(payload: Uint8Array, headerLength: number): TcpSegment {
+  const bits = payload[13] ?? 0;
+  const flags = { fin: (bits & 1) !== 0, syn: (bits & 2) !== 0, rst: (bits & 4) !== 0, ack: (bits & 16) !== 0 };
+  const sequence = readUint(payload, 4, 4) ?? 0;
+  const length = flags.syn ? 1 : payload.length - headerLength + (flags.fin ? 1 : 0);
+  return { ...flags, sequence, acknowledged: readUint(payload, 8, 4) ?? 0, end: (sequence + length) >>> 0 };
 }
 
 /** ICMP belongs to IPv4, ICMPv6 to IPv6; the other way round they are plain protocol numbers. */

@@ -5,7 +5,7 @@ import type { DropReason } from '#datapath/port.ts';
 import { ICMP, ICMPV6, TCP } from '#net/protocol.ts';
 import type { Direction } from '#policy/model.ts';
 import type { Judgement, LegPlace } from './legs.ts';
-import { ICMP_RESPONDER, type TcpFlags, type Transport, type Tuple } from './packet.ts';
+import { ICMP_RESPONDER, type TcpSegment, type Transport, type Tuple } from './packet.ts';
 
 /** A frame at a pod's interface. */
 export type Injection = {
@@ -32,7 +32,7 @@ export const PASS: Outcome = { verdict: 'pass', reason: 'none', leg: null, egres
 export type Passage = {
   readonly tuple: Tuple;
   /** null where the packet has none to tell: not TCP, or a later fragment. */
-  readonly flags: TcpFlags | null;
+  readonly segment: TcpSegment | null;
   /** opens: it may be the first of a connection · belongs: it passes with a connection or not at all. */
   readonly kind: 'opens' | 'belongs';
   readonly hook: Injection['hook'];
@@ -46,16 +46,16 @@ export type From = Pick<Passage, 'hook' | 'ownNode' | 'nowNs'>;
 /** The passage of a packet that is whole, or the first fragment of one. */
 export function passageOf(transport: Transport, from: From): Passage {
   const { tuple } = transport;
-  if (transport.kind === 'echo') return { ...from, tuple, flags: null, kind: transport.reply ? 'belongs' : 'opens' };
-  if (transport.kind !== 'tcp') return { ...from, tuple, flags: null, kind: 'opens' };
-  const { flags } = transport;
-  return { ...from, tuple, flags, kind: flags.syn && !flags.ack ? 'opens' : 'belongs' };
+  if (transport.kind === 'echo') return { ...from, tuple, segment: null, kind: transport.reply ? 'belongs' : 'opens' };
+  if (transport.kind !== 'tcp') return { ...from, tuple, segment: null, kind: 'opens' };
+  const { segment } = transport;
+  return { ...from, tuple, segment, kind: segment.syn && !segment.ack ? 'opens' : 'belongs' };
 }
 
 /** A later fragment of a datagram whose first one had this tuple. */
 export function laterPassage(tuple: Tuple, from: From): Passage {
   const isReply = isIcmp(tuple) && tuple.sourcePort === ICMP_RESPONDER;
-  return { ...from, tuple, flags: null, kind: tuple.protocol === TCP || isReply ? 'belongs' : 'opens' };
+  return { ...from, tuple, segment: null, kind: tuple.protocol === TCP || isReply ? 'belongs' : 'opens' };
 }
 
 /** True for ICMP in IPv4 and ICMPv6 in IPv6. */

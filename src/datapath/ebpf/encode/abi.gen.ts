@@ -107,23 +107,25 @@ export const CT_LEG = {
 
 /** struct ct_value */
 export const CT_VALUE = {
-  size: 136,
+  size: 152,
   head: 0,
   lastSeen: 8,
-  packets: 16,
-  bytes: 32,
-  leg: 48,
-  verdict: 80,
-  initiator: 82,
-  flags: 83,
-  tcp: 84,
-  originalPort: 86,
-  position: 88,
-  charged: 92,
-  original: 96,
-  slot: 112,
-  created: 120,
-  tail: 128,
+  next: 16,
+  fin: 24,
+  packets: 32,
+  bytes: 48,
+  leg: 64,
+  verdict: 96,
+  initiator: 98,
+  flags: 99,
+  tcp: 100,
+  originalPort: 102,
+  position: 104,
+  charged: 108,
+  original: 112,
+  slot: 128,
+  created: 136,
+  tail: 144,
 } as const;
 
 /** struct event */
@@ -157,7 +159,7 @@ export const COUNTERS = {
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 2,
+  CURRENT: 3,
 } as const;
 
 /** enum drop_reason */
