@@ -1,6 +1,7 @@
 // Policies that are valid and huge: what one namespace writes must not hold up everybody's compiler.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { reach } from '#analyze/reach.ts';
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import { buildWorld } from '#cluster/world/build.ts';
 import { diffWorlds } from '#cluster/world/diff.ts';
@@ -29,20 +30,22 @@ function address(text: string): Address {
   return parsed;
 }
 
-function check(what: string, ingress: string, flows: readonly Flow[]): void {
-  test(`${what} is compiled in seconds, and means what it says`, () => {
+function check(what: string, ingress: string, flows: readonly Flow[], pod = POD): void {
+  test(`${what} is compiled and told in seconds, and means what it says`, () => {
     const policy = `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: huge, namespace: shop}
 spec: {podSelector: {}, ingress: [${ingress}]}
 `;
-    const { objects, diagnostics } = parseManifest(`${POD}---\n${policy}`, 'huge.yaml');
+    const { objects, diagnostics } = parseManifest(`${pod}---\n${policy}`, 'huge.yaml');
     const { world } = buildWorld(objects);
     assert.deepEqual(diagnostics, []);
     const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: () => true });
     const started = performance.now();
     compiler.apply(diffWorlds(NOTHING, world));
+    const { rows } = reach(world, compiler.plan);
     const took = performance.now() - started;
+    assert.ok(rows.length > 0);
     for (const { from, port, allowed } of flows) {
       const flow = { from: address(from), to: address('10.0.0.1'), protocol: TCP, port };
       assert.equal(judge(compiler.plan, flow).verdict, allowed ? 'allow' : 'deny', `${from} ${port}`);
@@ -95,4 +98,46 @@ check(
     { from: '11.255.0.1', port: 2, allowed: false },
     { from: block(999, 3), port: 1000, allowed: true },
   ],
+);
+
+check(
+  'a policy of 20 000 blocks, each of them everything but one address',
+  `{from: [${list(20_000, (index) => `{ipBlock: {cidr: 0.0.0.0/0, except: [${block(index, 1)}/32]}}`)}]}`,
+  [
+    { from: block(0, 1), port: 80, allowed: true },
+    { from: '192.0.2.1', port: 80, allowed: true },
+  ],
+);
+
+check(
+  'a policy of 10 000 blocks with 8 exceptions each',
+  `{from: [${list(10_000, (index) => `{ipBlock: {cidr: ${block(2 * index)}/24, except: [${list(8, (hole) => `${block(2 * index, 16 * hole)}/28`)}]}}`)}]}`,
+  [
+    { from: block(0, 127), port: 80, allowed: false },
+    { from: block(0, 128), port: 80, allowed: true },
+    { from: block(1, 128), port: 80, allowed: false },
+  ],
+);
+
+check(
+  'a policy of 10 000 expressions, and one of 20 000 values',
+  `{from: [{podSelector: {matchExpressions: [${list(10_000, (index) => `{key: k${index}, operator: NotIn, values: [a]}`)}]}}]},
+   {from: [{podSelector: {matchExpressions: [{key: app, operator: In, values: [${list(20_000, (index) => `v${index}`)}]}]}}]}`,
+  [
+    { from: '10.0.0.1', port: 80, allowed: true },
+    { from: '192.0.2.1', port: 80, allowed: false },
+  ],
+);
+
+check(
+  'a policy of 15 000 named ports, and a pod that has them all',
+  `{ports: [${list(15_000, (index) => `{port: p${index}}`)}]}], egress: [{ports: [${list(15_000, (index) => `{port: p${index}}`)}]}`,
+  [
+    { from: '192.0.2.1', port: 15_000, allowed: true },
+    { from: '192.0.2.1', port: 15_001, allowed: false },
+  ],
+  POD.replace(
+    'containers: []',
+    `containers: [{name: c, ports: [${list(15_000, (index) => `{name: p${index}, containerPort: ${index + 1}}`)}]}]`,
+  ),
 );

@@ -16,6 +16,7 @@ export type ExternalRange = AddressRange & { readonly identity: IdentityNumber }
  */
 export function externalRanges(plan: Plan, family: Family): readonly ExternalRange[] {
   const taken = [...plan.addresses.keys()].flatMap((key) => knownNumber(key, family));
+  taken.sort(compare);
   return split(plan, family).filter((range) => !isTaken(range, taken));
 }
 
@@ -93,7 +94,18 @@ function compare(a: bigint, b: bigint): number {
 function isTaken(range: AddressRange, taken: readonly bigint[]): boolean {
   const size = range.last - range.first + 1n;
   if (size > BigInt(taken.length)) return false;
-  return BigInt(taken.filter((value) => value >= range.first && value <= range.last).length) === size;
+  return BigInt(countBelow(taken, range.last + 1n) - countBelow(taken, range.first)) === size;
+}
+
+/** How many of the ascending values are below a limit. */
+function countBelow(values: readonly bigint[], limit: bigint): number {
+  let [low, high] = [0, values.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((values[middle] ?? limit) < limit) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function knownNumber(key: AddressKey, family: Family): readonly bigint[] {

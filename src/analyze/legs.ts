@@ -35,6 +35,8 @@ export class Legs {
   readonly #plan: Plan;
   readonly #legs = new Map<string, RangeSet>();
   readonly #pairs = new Map<string, RangeSet>();
+  readonly #numbers = new Map<RangeSet, number>();
+  readonly #keys = new Map<string, number>();
 
   constructor(plan: Plan) {
     this.#plan = plan;
@@ -45,8 +47,14 @@ export class Legs {
     if (from.family !== to.family) return [];
     const egress = from.endpoint === null ? EVERYTHING : this.#leg(from.endpoint.egress, to.identity);
     const ingress = this.#isExempt(from, to) ? EVERYTHING : this.#ingress(from, to);
-    const key = `${rangesKey(egress)}&${rangesKey(ingress)}`;
-    return remember(this.#pairs, key, () => intersectRanges(egress, ingress));
+    return remember(this.#pairs, `${this.#number(egress)}&${this.#number(ingress)}`, () => {
+      return intersectRanges(egress, ingress);
+    });
+  }
+
+  /** Equal sets have one number; each is spelled out once, for there may be 32 768 ranges in it. */
+  #number(ranges: RangeSet): number {
+    return remember(this.#numbers, ranges, () => remember(this.#keys, rangesKey(ranges), () => this.#keys.size));
   }
 
   #ingress(from: Place, to: Place): RangeSet {
@@ -63,7 +71,7 @@ export class Legs {
   }
 }
 
-function remember<T>(known: Map<string, T>, key: string, make: () => T): T {
+function remember<Key, T>(known: Map<Key, T>, key: Key, make: () => T): T {
   const found = known.get(key) ?? make();
   known.set(key, found);
   return found;

@@ -1,5 +1,5 @@
 // Who can reach whom, workload by workload, read from a Plan: the same tables that judge packets.
-import type { Plan } from '#compile/plan.ts';
+import type { IdentityNumber, Plan } from '#compile/plan.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { compareText } from '#policy/model.ts';
 import type { Pod, Workload, World } from '#policy/world.ts';
@@ -13,6 +13,8 @@ export type ReachRow = { readonly from: string; readonly to: string; readonly co
 
 /** `uneven`: workloads whose pods do not all have the same connections, so that a row may hold for some of them only. */
 export type Reach = { readonly rows: readonly ReachRow[]; readonly uneven: readonly string[] };
+
+const NOTHING: RangeSet = [];
 
 type Group = { readonly name: string; readonly places: readonly Place[] };
 
@@ -71,13 +73,17 @@ function innerRows(groups: readonly Group[], legs: Legs): readonly ReachRow[] {
 }
 
 function anyOf(legs: Legs, sources: readonly Place[], destinations: readonly Place[]): RangeSet {
-  let found: RangeSet = [];
-  for (const from of sources) for (const to of destinations) found = unionRanges(found, legs.allowed(from, to));
-  return found;
+  const found = new Set<RangeSet>();
+  for (const from of sources) for (const to of destinations) found.add(legs.allowed(from, to));
+  return [...found].reduce((all, one) => (all.length === 0 ? one : unionRanges(all, one)), NOTHING);
 }
 
+/** Sets are shared by many pairs. */
+const CONNECTIONS = new WeakMap<RangeSet, readonly Connection[]>();
+
 function row(from: string, to: string, ranges: RangeSet): readonly ReachRow[] {
-  const connections = connectionsOf(ranges);
+  const connections = CONNECTIONS.get(ranges) ?? connectionsOf(ranges);
+  CONNECTIONS.set(ranges, connections);
   return connections.length === 0 ? [] : [{ from, to, connections }];
 }
 
@@ -105,15 +111,24 @@ function outerRowsOf(
   outside: readonly ExternalRange[],
   allowed: (range: ExternalRange) => RangeSet,
 ): readonly { readonly range: AddressRange; readonly ranges: RangeSet }[] {
-  const alike = new Map<string, { readonly ranges: RangeSet; readonly members: ExternalRange[] }>();
+  const alike = new Map<string, Alike>();
+  // Ranges of one identity are alike, and there may be far more ranges than identities.
+  const known = new Map<IdentityNumber, ExternalRange[]>();
   for (const range of outside) {
-    const ranges = allowed(range);
-    const key = rangesKey(ranges);
-    const entry = alike.get(key) ?? { ranges, members: [] };
-    alike.set(key, entry);
-    entry.members.push(range);
+    const members = known.get(range.identity) ?? entryOf(alike, allowed(range)).members;
+    known.set(range.identity, members);
+    members.push(range);
   }
   return [...alike.values()].flatMap(({ ranges, members }) => joinRanges(members).map((range) => ({ range, ranges })));
+}
+
+type Alike = { readonly ranges: RangeSet; readonly members: ExternalRange[] };
+
+function entryOf(alike: Map<string, Alike>, ranges: RangeSet): Alike {
+  const key = rangesKey(ranges);
+  const entry = alike.get(key) ?? { ranges, members: [] };
+  alike.set(key, entry);
+  return entry;
 }
 
 /** Pods of one workload that policy tells apart, by their labels or by their addresses. */

@@ -10,6 +10,8 @@ import type { TableEntry, Tables } from './tables.ts';
 /** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */
 type Matched = { readonly key: string; readonly entry: Entry };
 
+type PortNumbers = ReturnType<Identifier['portNumbers']>;
+
 export class LayerTables {
   readonly #tables: Tables;
   readonly #identifier: Identifier;
@@ -29,7 +31,8 @@ export class LayerTables {
   class(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
     if (rules.guarded && identity.unknown) return this.#guardTable(rules, identity);
     const parts = this.#partsFor(rules, identity);
-    const some = parts.map((part) => ({ part, matched: this.#matchPorts(part, identity) }));
+    const numbers = this.#identifier.portNumbers(identity);
+    const some = parts.map((part) => ({ part, matched: matchPorts(part, numbers) }));
     const own = some.flatMap(({ matched }) => matched);
     if (own.length === 0) return null;
     if (!rules.merged) return this.#table('c', [own], 'first');
@@ -59,16 +62,7 @@ export class LayerTables {
   /** What a part says to an identity: nothing or one entry. */
   #match(part: Part, identity: IdentityEntry): Matched[] {
     if (part.atoms !== null && !part.atoms.some((atom) => identity.atoms.includes(atom))) return [];
-    return this.#matchPorts(part, identity);
-  }
-
-  /** The same where the peer matches. */
-  #matchPorts(part: Part, identity: IdentityEntry): Matched[] {
-    if (part.port === null) return [matchOf(part, `${part.serial}`, part)];
-    const { atom, protocol } = part.port;
-    const numbers = this.#identifier.portNumbers(identity, atom);
-    const ranges = numbers.map((number) => axisRange(protocol, number, number));
-    return numbers.length === 0 ? [] : [matchOf(part, `${part.serial}:${numbers.join('.')}`, { ranges })];
+    return matchPorts(part, this.#identifier.portNumbers(identity));
   }
 
   /** The same to an address in a pod block that no known pod has: every rule but allow denies where it could match. */
@@ -87,6 +81,15 @@ export class LayerTables {
     const entries = (): Entry[][] => tiers.map((tier) => tier.map((one) => one.entry));
     return this.#tables.take(list, () => flatten(entries(), keep));
   }
+}
+
+/** What a part says to a peer that it matches, by the numbers that named ports have there. */
+function matchPorts(part: Part, named: PortNumbers): Matched[] {
+  if (part.port === null) return [matchOf(part, `${part.serial}`, part)];
+  const { atom, protocol } = part.port;
+  const numbers = named.get(atom) ?? [];
+  const ranges = numbers.map((number) => axisRange(protocol, number, number));
+  return numbers.length === 0 ? [] : [matchOf(part, `${part.serial}:${numbers.join('.')}`, { ranges })];
 }
 
 function matchOf(part: Part, key: string, at: Pick<Part, 'ranges'>): Matched {

@@ -1,8 +1,9 @@
 // A policy's rules in the form that layers are made of: parts, each with one kind of peer condition and its ports.
 import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
+import { unionOf } from '#identity/block-union.ts';
 import { type AxisRange, axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import type { Protocol } from '#net/protocol.ts';
-import type { Action, Port, Rule } from '#policy/model.ts';
+import type { Action, Peer, Port, Rule } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
 import type { RuleNumber } from './plan.ts';
 
@@ -57,10 +58,17 @@ export function headOf(
   return {
     rule,
     number,
-    atoms: peers?.map(side.acquire) ?? null,
+    atoms: peers === null ? null : specsOf(peers).map(side.acquire),
     selects: peers?.some((peer) => peer.kind === 'pods') ?? false,
     ports: named.map(({ name, protocol }) => ({ atom: side.acquire({ kind: 'port', name, protocol }), protocol })),
   };
+}
+
+/** Selectors each on its own; all blocks together: only whether one of them holds an address counts. */
+function specsOf(peers: readonly Peer[]): AtomSpec[] {
+  const blocks = peers.filter((peer) => peer.kind === 'cidr');
+  const selectors = peers.filter((peer) => peer.kind === 'pods');
+  return blocks.length === 0 ? selectors : [...selectors, { kind: 'addresses', ...unionOf(blocks) }];
 }
 
 /** The parts of a rule. `subject`: the subject's named ports, for ingress; empty for egress. */
@@ -80,9 +88,13 @@ export function namedPorts(rule: Rule): (Port & { kind: 'named' })[] {
 
 function rangesOf(rule: Rule, subject: readonly NamedPort[]): AxisRange[] {
   if (rule.ports.kind === 'any') return [WHOLE_AXIS];
+  const named = Map.groupBy(subject, nameOf);
   return rule.ports.ports.flatMap((port) => {
     if (port.kind === 'range') return [axisRange(port.protocol, port.first, port.last)];
-    const own = subject.filter((one) => one.name === port.name && one.protocol === port.protocol);
-    return own.map((one) => axisRange(one.protocol, one.port, one.port));
+    return (named.get(nameOf(port)) ?? []).map((one) => axisRange(one.protocol, one.port, one.port));
   });
+}
+
+function nameOf({ name, protocol }: Pick<NamedPort, 'name' | 'protocol'>): string {
+  return `${name} ${protocol}`;
 }

@@ -6,6 +6,8 @@ import { Column, Rows } from './columns.ts';
 /** A row without pod, or without identity. */
 export const NONE = -1;
 
+const FEW_BLOCKS = 8;
+
 export class AddressTable {
   readonly #rows = new Rows();
   readonly #byKey = new Map<number | AddressKey, number>();
@@ -101,6 +103,12 @@ export class AddressTable {
     const word = (index: 0 | 1 | 2 | 3): number => this.#words[index].at(row) >>> 0;
     if (this.#family.at(row) === 4) return { family: 4, words: [word(0)] };
     return { family: 6, words: [word(0), word(1), word(2), word(3)] };
+  }
+
+  /** Rows that could be inside one of the blocks: of many, all rows, since the look at one block goes through them all. */
+  nearly(cidrs: readonly Cidr[]): number[] {
+    if (cidrs.length > FEW_BLOCKS) return [...Array(this.#rows.end).keys()];
+    return [...new Set(cidrs.flatMap((cidr) => this.inside(cidr)))];
   }
 
   /** The rows inside a block. */

@@ -1,8 +1,9 @@
 // Atoms: what can be true of an address and matters to a rule of some local endpoint. Counted by use.
-import { type Cidr, formatCidr } from '#net/cidr.ts';
+import { formatCidr } from '#net/cidr.ts';
 import type { Protocol } from '#net/protocol.ts';
 import type { NamespaceSelector, Peer } from '#policy/model.ts';
 import type { LabelSelector } from '#policy/selector.ts';
+import type { AddressSet } from './block-union.ts';
 import { type LabelTest, labelTest, selectorKey } from './labels.ts';
 
 export type AtomNumber = number;
@@ -10,8 +11,10 @@ export type AtomNumber = number;
 /** A named port in an egress rule; true of a pod that has it, with the number it has there. */
 export type PortName = { readonly kind: 'port'; readonly name: string; readonly protocol: Protocol };
 
-/** What rules ask of a peer: a peer selector, or a named port. */
-export type AtomSpec = Peer | PortName;
+/** What rules ask of a peer: a peer selector, the addresses of all its blocks, or a named port. */
+export type AtomSpec = PodsPeer | ({ readonly kind: 'addresses' } & AddressSet) | PortName;
+
+type PodsPeer = Extract<Peer, { kind: 'pods' }>;
 
 export type SelectorAtom = {
   readonly kind: 'pods';
@@ -22,17 +25,12 @@ export type SelectorAtom = {
   readonly podTest: LabelTest;
 };
 
-export type CidrAtom = {
-  readonly kind: 'cidr';
-  readonly number: AtomNumber;
-  readonly cidr: Cidr;
-  readonly except: readonly Cidr[];
-};
+export type AddressAtom = AddressSet & { readonly kind: 'addresses'; readonly number: AtomNumber };
 
 /** One (name, protocol). What an identity has is one of its numbers: another atom, made when a pod brings it. */
 export type PortAtom = PortName & { readonly number: AtomNumber; readonly resolutions: Map<number, AtomNumber> };
 
-export type Atom = SelectorAtom | CidrAtom | PortAtom;
+export type Atom = SelectorAtom | AddressAtom | PortAtom;
 
 /** A number that a named port has on some pod. */
 export type Resolution = { readonly port: AtomNumber; readonly value: number };
@@ -42,8 +40,8 @@ export function atomKey(spec: AtomSpec): string {
   switch (spec.kind) {
     case 'pods':
       return `pods ${namespacesKey(spec.namespaces)} ${selectorKey(spec.pods)}`;
-    case 'cidr':
-      return `cidr ${formatCidr(spec.cidr)} ${[...new Set(spec.except.map(formatCidr))].sort().join()}`;
+    case 'addresses':
+      return `addresses ${spec.includes.map(formatCidr).join()} ${spec.excepts.map(formatCidr).join()}`;
     case 'port':
       return `port ${spec.protocol} ${spec.name}`;
   }
@@ -60,14 +58,14 @@ export function makeAtom(spec: AtomSpec, number: AtomNumber): Atom {
   switch (spec.kind) {
     case 'pods':
       return { kind: 'pods', number, namespaces: spec.namespaces, pods: spec.pods, ...tests(spec) };
-    case 'cidr':
-      return { kind: 'cidr', number, cidr: spec.cidr, except: spec.except };
+    case 'addresses':
+      return { ...spec, number };
     case 'port':
       return { ...spec, number, resolutions: new Map() };
   }
 }
 
-function tests(spec: Peer & { kind: 'pods' }): Pick<SelectorAtom, 'namespaceTest' | 'podTest'> {
+function tests(spec: PodsPeer): Pick<SelectorAtom, 'namespaceTest' | 'podTest'> {
   const { namespaces } = spec;
   const namespaceTest = namespaces.kind === 'named' ? () => false : labelTest(namespaces.selector);
   return { namespaceTest, podTest: labelTest(spec.pods) };

@@ -1,14 +1,14 @@
-// Address blocks: every boundary that a CIDR atom or a node's pod block draws, and which atoms hold inside each.
+// Address blocks: every boundary that an atom's addresses or a node's pod block draws, and which atoms hold inside each.
 import { type Address, formatAddress } from '#net/address.ts';
 import { type Cidr, type CidrKey, formatCidr, maskAddress } from '#net/cidr.ts';
-import type { AtomNumber, CidrAtom } from './atoms.ts';
+import type { AddressAtom, AtomNumber } from './atoms.ts';
 import { PrefixTree } from './prefix-tree.ts';
 
 /** One prefix of the address space. `identity` is null until it has been given one. */
 export type Block = {
   readonly cidr: Cidr;
   readonly key: CidrKey;
-  /** Atoms whose CIDR this is, and atoms that this is an exception of. */
+  /** Atoms that begin to hold here, and atoms that end to; inside, a longer prefix may say otherwise. */
   readonly includes: Set<AtomNumber>;
   readonly excepts: Set<AtomNumber>;
   /** How many nodes have it as a pod block. */
@@ -32,7 +32,7 @@ export const ROOTS: readonly Cidr[] = [ROOT4, ROOT6];
 
 export class Blocks {
   readonly #byKey = new Map<CidrKey, Block>();
-  /** Per family, the lengths in use with their blocks by masked address. */
+  /** Per family, the lengths in use, ascending, with their blocks by masked address. */
   readonly #byLength = { 4: new Map<number, ByAddress>(), 6: new Map<number, ByAddress>() };
 
   readonly #trees = { 4: new PrefixTree<Block>(ROOT4), 6: new PrefixTree<Block>(ROOT6) };
@@ -46,17 +46,17 @@ export class Blocks {
   }
 
   /** Draws the boundaries of an atom. Returns the blocks that are new. */
-  addAtom(atom: CidrAtom): Block[] {
+  addAtom(atom: AddressAtom): Block[] {
     const made: Block[] = [];
-    this.#use(atom.cidr, made).includes.add(atom.number);
-    for (const cidr of atom.except) this.#use(cidr, made).excepts.add(atom.number);
+    for (const cidr of atom.includes) this.#use(cidr, made).includes.add(atom.number);
+    for (const cidr of atom.excepts) this.#use(cidr, made).excepts.add(atom.number);
     return made;
   }
 
   /** Takes an atom's boundaries away. Returns the blocks that are gone. */
-  removeAtom(atom: CidrAtom): Block[] {
+  removeAtom(atom: AddressAtom): Block[] {
     const gone: Block[] = [];
-    for (const cidr of [atom.cidr, ...atom.except]) {
+    for (const cidr of [...atom.includes, ...atom.excepts]) {
       const block = this.#byKey.get(formatCidr(cidr));
       if (block === undefined) continue;
       block.includes.delete(atom.number);
@@ -85,19 +85,18 @@ export class Blocks {
 
   /** What holds at an address, or in the part of a block that no longer block covers. */
   at(address: Address, length: number = address.words.length * 32): Place {
-    const included: AtomNumber[] = [];
-    const excepted: AtomNumber[] = [];
+    const held = new Set<AtomNumber>();
     let unknown = false;
     for (const [blockLength, blocks] of this.#byLength[address.family]) {
-      if (blockLength > length) continue;
+      if (blockLength > length) break;
       const block = blocks.get(maskedKey(address, blockLength));
       if (block === undefined) continue;
-      included.push(...block.includes);
-      excepted.push(...block.excepts);
+      for (const atom of block.includes) held.add(atom);
+      for (const atom of block.excepts) held.delete(atom);
       unknown ||= block.podBlocks > 0;
     }
-    if (included.length === 0) return unknown ? { atoms: [], unknown } : NOWHERE;
-    return { atoms: included.filter((atom) => !excepted.includes(atom)), unknown };
+    if (held.size === 0) return unknown ? { atoms: [], unknown } : NOWHERE;
+    return { atoms: [...held], unknown };
   }
 
   /** The longest block that holds an address: what holds there holds of the address. */
@@ -124,10 +123,18 @@ export class Blocks {
     const block: Block = { cidr, key, includes: new Set(), excepts: new Set(), podBlocks: 0, root, identity: null };
     this.#byKey.set(key, block);
     this.#trees[cidr.address.family].set(cidr, block);
-    const lengths = this.#byLength[cidr.address.family];
-    const blocks = lengths.get(cidr.length) ?? new Map<number | string, Block>();
-    lengths.set(cidr.length, blocks.set(maskedKey(cidr.address, cidr.length), block));
+    this.#ofLength(cidr).set(maskedKey(cidr.address, cidr.length), block);
     return block;
+  }
+
+  #ofLength({ address, length }: Cidr): ByAddress {
+    const lengths = this.#byLength[address.family];
+    const found = lengths.get(length);
+    if (found !== undefined) return found;
+    const made: ByAddress = new Map();
+    const sorted = [...lengths, [length, made] as const].sort(([a], [b]) => a - b);
+    this.#byLength[address.family] = new Map(sorted);
+    return made;
   }
 
   /** Forgets a block that nothing uses. */

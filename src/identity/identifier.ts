@@ -4,9 +4,9 @@ import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { NONE } from './addresses.ts';
 import { AtomTable } from './atom-table.ts';
-import type { Atom, AtomNumber, AtomSpec } from './atoms.ts';
+import type { AddressAtom, Atom, AtomNumber, AtomSpec } from './atoms.ts';
 import type { Block } from './blocks.ts';
-import { remember, sortedSet } from './collect.ts';
+import { push, remember, sortedSet } from './collect.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
 import { Parts } from './parts.ts';
 import type { Population } from './population.ts';
@@ -71,14 +71,15 @@ export class Identifier {
     return this.#identities.withAtom(atom);
   }
 
-  /** The numbers that a named port has on the pods of an identity, ascending. */
-  portNumbers(identity: IdentityEntry, port: AtomNumber): number[] {
-    const found: number[] = [];
+  /** The numbers that each named port has on the pods of an identity, ascending. */
+  portNumbers(identity: IdentityEntry): ReadonlyMap<AtomNumber, readonly number[]> {
+    const found = new Map<AtomNumber, number[]>();
     for (const atom of identity.atoms) {
       const resolution = this.#atoms.resolution(atom);
-      if (resolution?.port === port) found.push(resolution.value);
+      if (resolution !== undefined) push(found, resolution.port, resolution.value);
     }
-    return found.sort((a, b) => a - b);
+    for (const numbers of found.values()) numbers.sort((a, b) => a - b);
+    return found;
   }
 
   /** The atom that a resolution atom belongs to, or the atom itself. */
@@ -99,7 +100,7 @@ export class Identifier {
     const known = this.#identities.last;
     const fresh = this.#atoms.takeFresh();
     for (const atom of fresh) {
-      if (atom.kind !== 'cidr') continue;
+      if (atom.kind !== 'addresses') continue;
       for (const block of this.#population.blocks.addAtom(atom)) this.#population.dirty.blocks.add(block);
     }
     const before = this.#detach();
@@ -134,7 +135,7 @@ export class Identifier {
   }
 
   #forget(atom: Atom): void {
-    if (atom.kind === 'cidr')
+    if (atom.kind === 'addresses')
       for (const block of this.#population.blocks.removeAtom(atom)) this.#population.dirty.gone.add(block);
     if (atom.kind !== 'port') {
       this.#identities.dropAtom(atom.number);
@@ -178,7 +179,7 @@ export class Identifier {
   #introduce(atom: Atom): void {
     if (atom.kind === 'pods')
       this.#split(atom.number, { rows: this.#rowsOf(this.#population.selectedBy(atom)), blocks: [] });
-    if (atom.kind === 'cidr') this.#split(atom.number, this.#placed(atom));
+    if (atom.kind === 'addresses') this.#split(atom.number, this.#placed(atom));
     if (atom.kind !== 'port') return;
     for (const [value, pods] of this.#population.withPort(atom)) {
       this.#split(this.#atoms.resolve(atom, value), { rows: this.#rowsOf(pods), blocks: [] });
@@ -197,16 +198,16 @@ export class Identifier {
     return rows;
   }
 
-  /** Settled addresses and blocks that a CIDR atom holds. */
-  #placed(atom: Atom & { kind: 'cidr' }): Members {
-    const settled = this.#population.addresses
-      .inside(atom.cidr)
-      .filter((row) => this.#population.addresses.identity.at(row) !== NONE);
+  /** Settled addresses and blocks that an atom's addresses hold. */
+  #placed(atom: AddressAtom): Members {
+    const { addresses, blocks } = this.#population;
+    const settled = addresses.nearly(atom.includes).filter((row) => addresses.identity.at(row) !== NONE);
     const rows = settled.filter((row) => this.#cidrAtoms(row).includes(atom.number));
-    const blocks = this.#population.blocks.inside(atom.cidr).filter((block) => {
+    const inside = new Set(atom.includes.flatMap((cidr) => blocks.inside(cidr)));
+    const held = [...inside].filter((block) => {
       return block.identity !== null && this.#atomsOfBlock(block).atoms.includes(atom.number);
     });
-    return { rows, blocks };
+    return { rows, blocks: held };
   }
 
   /** Members gain an atom: the smaller part of each identity moves, a whole identity stays. */

@@ -1,7 +1,15 @@
 // Who has which address: pods, nodes and pod blocks as events tell it, and what an event has made uncertain since.
 import type { Address } from '#net/address.ts';
 import { type Cidr, type CidrKey, formatCidr } from '#net/cidr.ts';
-import { impliedNamespace, isEndpoint, type Namespace, type Node, type Pod, type PodKey } from '#policy/world.ts';
+import {
+  impliedNamespace,
+  isEndpoint,
+  type NamedPort,
+  type Namespace,
+  type Node,
+  type Pod,
+  type PodKey,
+} from '#policy/world.ts';
 import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
 import { type Block, Blocks } from './blocks.ts';
@@ -43,6 +51,7 @@ export class Population {
   readonly #hosts = new Map<PodKey, readonly number[]>();
   readonly #nodes = new Map<string, NodeEntry>();
   readonly #rivals = new Set<PodKey>();
+  readonly #numbersOf = new WeakMap<readonly NamedPort[], ReadonlyMap<string, ReadonlySet<number>>>();
 
   setNamespace(name: string, value: Namespace | null): void {
     if (value === null) this.#declared.delete(name);
@@ -140,16 +149,28 @@ export class Population {
   /** Pods with a named port, by the number it has there. */
   withPort(atom: PortAtom): Map<number, number[]> {
     const found = new Map<number, number[]>();
-    const values = new Map<number, Set<number>>();
+    const values = new Map<number, ReadonlySet<number>>();
     for (const number of this.pods.portSets.numbers()) {
-      const ports = this.pods.portSets.at(number);
-      const own = ports.filter((port) => port.name === atom.name && port.protocol === atom.protocol);
-      if (own.length > 0) values.set(number, new Set(own.map((port) => port.port)));
+      const own = this.#portNumbers(this.pods.portSets.at(number)).get(nameOf(atom));
+      if (own !== undefined) values.set(number, own);
     }
     if (values.size === 0) return found;
     for (const pod of this.pods.values()) {
       for (const value of values.get(this.pods.ports(pod)) ?? []) push(found, value, pod);
     }
+    return found;
+  }
+
+  /** By name, once for each set: a pod may have ten thousand names, and each of them is asked for. */
+  #portNumbers(ports: readonly NamedPort[]): ReadonlyMap<string, ReadonlySet<number>> {
+    const known = this.#numbersOf.get(ports);
+    if (known !== undefined) return known;
+    const found = new Map<string, Set<number>>();
+    for (const port of ports) {
+      const name = nameOf(port);
+      found.set(name, (found.get(name) ?? new Set()).add(port.port));
+    }
+    this.#numbersOf.set(ports, found);
     return found;
   }
 
@@ -200,4 +221,8 @@ export class Population {
     if (!this.blocks.has(block)) this.dirty.gone.add(block);
     for (const inside of this.blocks.inside(cidr)) this.dirty.blocks.add(inside);
   }
+}
+
+function nameOf({ name, protocol }: Pick<NamedPort, 'name' | 'protocol'>): string {
+  return `${name} ${protocol}`;
 }
