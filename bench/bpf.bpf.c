@@ -105,17 +105,15 @@ int bench_established(struct __sk_buff *skb)
 SEC("tc")
 int bench_decision(struct __sk_buff *skb)
 {
+	struct glance g = {};
 	struct context *c;
 
-	if (draw(skb, DRAW_SOURCE_PORT) < 0 || follow(skb, HOOK_FROM_POD) != NOT_FOLLOWED)
+	if (draw(skb, DRAW_SOURCE_PORT) < 0 || !glance(skb, &g, HOOK_FROM_POD) ||
+	    follow(skb, &g, HOOK_FROM_POD) != NOT_FOLLOWED)
 		return TCX_DROP;
 	c = start(skb, HOOK_FROM_POD);
-	if (!c || bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))
+	if (!c || take_glance(skb, c, &g) || is_group(c) || check_ends(skb, c) || !is_ready(&c->source))
 		return TCX_DROP;
-	c->ethertype = be16(c->ethernet + 12);
-	if (parse_packet(skb, c) || check_ends(skb, c) || !is_ready(&c->source))
-		return TCX_DROP;
-	make_key(c, &c->packet);
 	if (find_entry(c))
 		return TCX_DROP;
 	c->position = (__u32)c->packet.protocol << 16 | c->packet.destination_port;

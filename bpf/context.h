@@ -59,8 +59,9 @@ struct context {
 	struct ct_key key;
 	struct ct_value entry;
 	__u32 key_tag;
-	__u32 side;  /* of the packet's source in the key */
-	__u32 found; /* enum found */
+	__u32 has_key; /* the packet's key is made already */
+	__u32 side;    /* of the packet's source in the key */
+	__u32 found;   /* enum found */
 	/* The judgement, in the initiator's direction */
 	__u32 position;
 	__u32 identity; /* of the peer of the leg being judged */

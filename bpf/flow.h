@@ -305,7 +305,8 @@ __attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context
 		return REASON_NO_ENDPOINT;
 	if (p->flags & PACKET_PORTS_UNKNOWN)
 		return judge_portless(c);
-	make_key(c, p);
+	if (!c->has_key)
+		make_key(c, p);
 	live = find_entry(c);
 	if (c->found == FOUND_TORN)
 		return REASON_TABLE_ERROR;

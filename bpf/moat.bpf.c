@@ -40,6 +40,7 @@ static __always_inline struct context *start(struct __sk_buff *skb, __u32 hook)
 	c->rule[0] = c->rule[1] = 0;
 	c->denied_leg = 0;
 	c->own_node = 0;
+	c->has_key = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return c;
@@ -142,7 +143,9 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 {
-	int reason, verdict = follow(skb, hook);
+	struct glance g = {};
+	int reason, ordinary = glance(skb, &g, hook);
+	int verdict = ordinary ? follow(skb, &g, hook) : NOT_FOLLOWED;
 	struct context *c;
 
 	if (verdict != NOT_FOLLOWED)
@@ -150,7 +153,10 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	c = start(skb, hook);
 	if (!c)
 		return TCX_DROP;
-	reason = judge_frame(skb, c);
+	if (ordinary)
+		reason = take_glance(skb, c, &g) ? REASON_MALFORMED : judge_ip(skb, c);
+	else
+		reason = judge_frame(skb, c);
 	if (is_closed())
 		reason = REASON_TABLE_ERROR;
 	else if (reason && !find_mac(c->ifindex, c->mac))

@@ -162,9 +162,9 @@ __attribute__((noinline)) int parse_extensions(struct __sk_buff *skb, struct con
 	return REASON_EXTENSION_HEADER;
 }
 
-static __always_inline int v4_mapped(const struct addr *a)
+static __always_inline int v4_mapped(const __u32 *words)
 {
-	return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == bpf_htonl(0xffff);
+	return words[0] == 0 && words[1] == 0 && words[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline int parse_v6(struct __sk_buff *skb, struct context *c, struct packet *p, __u32 room)
@@ -189,7 +189,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct context *c, st
 	p->ttl = ip[7];
 	p->transport = p->network + 40;
 	p->end = p->network + length;
-	if (v4_mapped(&p->source) || v4_mapped(&p->destination))
+	if (v4_mapped(p->source.w) || v4_mapped(p->destination.w))
 		return REASON_V4_MAPPED;
 	return parse_extensions(skb, c, p);
 }
