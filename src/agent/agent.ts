@@ -83,9 +83,11 @@ class AgentLoop {
 
   /** A new connection lists everything: the whole plan is applied again. */
   #follow(): void {
-    this.#source = new ClusterSource(this.#options.clusterSocket, (batch) =>
-      this.#guard((state) => this.#apply(state, batch)),
-    );
+    this.#source = new ClusterSource(this.#options.clusterSocket, {
+      note: (events) => this.#guard((state) => state.note(events)),
+      apply: (batch) => this.#guard((state) => this.#apply(state, batch)),
+      known: () => this.#state?.known() ?? [],
+    });
   }
 
   #apply(state: NodeState, batch: Batch): void {

@@ -2,13 +2,19 @@
 import type { Step } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, DropReason, EndpointLink } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
-import type { PolicyKey } from '#policy/model.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import type { FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
 
 /** What turns changes of the world into steps (compile/). */
-export type PlanMaker = { apply(events: readonly WorldEvent[]): readonly Step[] };
+export type PlanMaker = {
+  /** Takes changes; they count with the next `apply`. */
+  note(events: readonly WorldEvent[]): void;
+  apply(events: readonly WorldEvent[]): readonly Step[];
+  /** The deletion of each thing that it knows. */
+  known(): Iterable<WorldEvent>;
+  readonly policies: number;
+};
 
 /** The port, and what an agent needs of a datapath that outlives its process. */
 export type NodeDatapath = Datapath & {
@@ -41,7 +47,6 @@ export class NodeState {
   readonly #compiler: PlanMaker;
   readonly #datapath: NodeDatapath;
   readonly #names: RuleNames = new RuleNames();
-  readonly #policies: Set<PolicyKey> = new Set();
   /** Local addresses whose policy is in force. */
   readonly #endpoints: Set<AddressKey> = new Set();
   #lost = 0;
@@ -57,7 +62,7 @@ export class NodeState {
   }
 
   get policies(): number {
-    return this.#policies.size;
+    return this.#compiler.policies;
   }
 
   get rules(): number {
@@ -94,6 +99,16 @@ export class NodeState {
     return this.#datapath.refusedTables;
   }
 
+  /** Takes a part of a list: it comes into force with the next `apply`. */
+  note(events: readonly WorldEvent[]): void {
+    this.#compiler.note(events);
+  }
+
+  /** The deletion of each thing that was noted or applied. */
+  known(): Iterable<WorldEvent> {
+    return this.#compiler.known();
+  }
+
   /** Brings changes into force: every later packet is judged by them. */
   apply(events: readonly WorldEvent[]): Applied {
     const startedMs = performance.now();
@@ -101,7 +116,7 @@ export class NodeState {
     // Before the kernel knows a rule's number, its name is known: no event can come first.
     this.#names.follow(steps);
     this.#datapath.apply(steps);
-    this.#remember(events, steps);
+    this.#remember(steps);
     return { steps: steps.length, applyMs: performance.now() - startedMs };
   }
 
@@ -135,12 +150,7 @@ export class NodeState {
     this.#datapath.close();
   }
 
-  #remember(events: readonly WorldEvent[], steps: readonly Step[]): void {
-    for (const event of events) {
-      if (event.kind !== 'policy') continue;
-      if (event.value === null) this.#policies.delete(event.key);
-      else this.#policies.add(event.key);
-    }
+  #remember(steps: readonly Step[]): void {
     for (const step of steps) {
       if (step.kind !== 'endpoint') continue;
       if (step.value === null) this.#endpoints.delete(formatAddress(step.address));

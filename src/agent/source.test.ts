@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { impliedNamespace, type WorldEvent } from '#policy/world.ts';
 import { writeLine } from './json-lines.ts';
 import type { SourceMessage } from './protocol.ts';
-import { type Batch, ClusterSource } from './source.ts';
+import { type Batch, ClusterSource, type Follower } from './source.ts';
 
 function namespace(name: string): WorldEvent {
   return { kind: 'namespace', name, value: impliedNamespace(name) };
@@ -31,11 +31,16 @@ test('a second list deletes what the first had and it lacks', async () => {
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const batches: Batch[] = [];
   const done = Promise.withResolvers<void>();
-  const source = new ClusterSource(path, (batch) => {
-    batches.push(batch);
-    if (batches.length === 1) sockets[0]?.destroy();
-    else done.resolve();
-  });
+  const follower: Follower = {
+    note: () => assert.fail('the lists are short'),
+    apply: (batch) => {
+      batches.push(batch);
+      if (batches.length === 1) sockets[0]?.destroy();
+      else done.resolve();
+    },
+    known: () => ['a', 'b'].map((name) => ({ ...namespace(name), value: null })),
+  };
+  const source = new ClusterSource(path, follower);
   await done.promise;
   source.close();
   server.close();
@@ -43,4 +48,42 @@ test('a second list deletes what the first had and it lacks', async () => {
   rmSync(folder, { recursive: true });
   assert.deepEqual(batches[0], { events: [namespace('a'), namespace('b')], revision: 1 });
   assert.deepEqual(batches[1]?.events, [namespace('b'), namespace('c'), { ...namespace('a'), value: null }]);
+});
+
+test('a long list comes in parts; what was noted of a list that broke off is compared with the next', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'moat-source-'));
+  const path = join(folder, 'cluster.sock');
+  const names = Array.from({ length: 1234 }, (_, index) => `n${index}`);
+  let connections = 0;
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    // The first list has one name that the second lacks, and breaks off.
+    for (const name of connections === 0 ? ['gone', ...names] : names) {
+      writeLine(socket, { kind: 'change', event: namespace(name) } satisfies SourceMessage);
+    }
+    if (connections++ === 0) socket.end();
+    else writeLine(socket, { kind: 'synced', revision: 7 } satisfies SourceMessage);
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const existing = new Set<string>();
+  const parts: number[] = [];
+  const done = Promise.withResolvers<Batch>();
+  const take = (events: readonly WorldEvent[]): void => {
+    for (const event of events) if (event.kind === 'namespace' && event.value !== null) existing.add(event.name);
+  };
+  const source = new ClusterSource(path, {
+    note: (events) => {
+      parts.push(events.length);
+      take(events);
+    },
+    apply: done.resolve,
+    known: () => [...existing].map((name) => ({ ...namespace(name), value: null })),
+  });
+  const batch = await done.promise;
+  source.close();
+  server.close();
+  rmSync(folder, { recursive: true });
+  assert.deepEqual(parts, [500, 500, 500, 500]);
+  assert.deepEqual(batch.events.at(-1), { ...namespace('gone'), value: null });
+  assert.equal(batch.events.length, 234 + 1);
 });

@@ -7,6 +7,17 @@ import type { SourceMessage } from './protocol.ts';
 /** Changes that belong together, and the revision they lead to. */
 export type Batch = { readonly events: readonly WorldEvent[]; readonly revision: number };
 
+/** Who follows a source. */
+export type Follower = {
+  /** A part of a list: it counts once the batch that ends the list is applied. */
+  note(events: readonly WorldEvent[]): void;
+  apply(batch: Batch): void;
+  /** The deletion of each thing that was noted or applied and is not gone. */
+  known(): Iterable<WorldEvent>;
+};
+
+/** A list is passed on in parts of so many events: whoever follows may keep less of them than they are. */
+const PAGE = 500;
 const RETRY_MS = 200;
 
 /**
@@ -15,16 +26,16 @@ const RETRY_MS = 200;
  */
 export class ClusterSource {
   readonly #path: string;
-  readonly #handle: (batch: Batch) => void;
-  /** The deletion of each thing that exists, by its key. */
-  #existing: Map<string, WorldEvent> = new Map();
+  readonly #follower: Follower;
+  /** Something was listed: the next list says what is gone. */
+  #listed = false;
   #socket: Socket | null = null;
   #retry: NodeJS.Timeout | null = null;
   #closed = false;
 
-  constructor(path: string, handle: (batch: Batch) => void) {
+  constructor(path: string, follower: Follower) {
     this.#path = path;
-    this.#handle = handle;
+    this.#follower = follower;
     this.#connect();
   }
 
@@ -37,18 +48,27 @@ export class ClusterSource {
   #connect(): void {
     const socket = connect(this.#path);
     this.#socket = socket;
-    let listed: Map<string, WorldEvent> | null = new Map();
+    // Keys of what this connection listed, where there is something to compare it with; null once that is done.
+    let listed: Set<string> | null = this.#listed ? new Set() : null;
+    let listing = true;
     let pending: WorldEvent[] = [];
     readLines(socket, (value) => {
       const message = value as SourceMessage;
       if (message.kind === 'change') {
         pending.push(message.event);
-        noteExistence(listed ?? this.#existing, message.event);
+        listed?.add(keyOf(message.event));
+        if (listing && pending.length >= PAGE) {
+          this.#listed = true;
+          this.#follower.note(pending);
+          pending = [];
+        }
         return;
       }
-      const gone = listed === null ? [] : this.#replace(listed);
-      this.#handle({ events: [...pending, ...gone], revision: message.revision });
+      const gone = listed === null ? [] : this.#lacking(listed);
+      this.#listed = true;
+      this.#follower.apply({ events: [...pending, ...gone], revision: message.revision });
       listed = null;
+      listing = false;
       pending = [];
     });
     // `close` follows every error, and is where the next try starts.
@@ -58,16 +78,12 @@ export class ClusterSource {
     });
   }
 
-  /** Takes a new list for what exists; returns the deletions of what it lacks. */
-  #replace(listed: Map<string, WorldEvent>): readonly WorldEvent[] {
-    const gone = [...this.#existing].filter(([key]) => !listed.has(key)).map(([, deletion]) => deletion);
-    this.#existing = listed;
-    return gone;
+  /** The deletions of what a list lacks. */
+  #lacking(listed: ReadonlySet<string>): WorldEvent[] {
+    return [...this.#follower.known()].filter((deletion) => !listed.has(keyOf(deletion)));
   }
 }
 
-function noteExistence(existing: Map<string, WorldEvent>, event: WorldEvent): void {
-  const key = `${event.kind} ${'key' in event ? event.key : event.name}`;
-  if (event.value === null) existing.delete(key);
-  else existing.set(key, { ...event, value: null });
+function keyOf(event: WorldEvent): string {
+  return `${event.kind} ${'key' in event ? event.key : event.name}`;
 }

@@ -56,6 +56,22 @@ export class Compiler {
     return this.#recorder.plan;
   }
 
+  /** How many policies there are, whomever they select. */
+  get policies(): number {
+    return this.#subjects.policies;
+  }
+
+  /** The deletion of each thing that the compiler knows. Pods that are nobody to policy are not kept. */
+  *known(): Generator<WorldEvent> {
+    yield* this.#population.known();
+    for (const key of this.#subjects.policyKeys()) yield { kind: 'policy', key, value: null };
+  }
+
+  /** Takes events that count with the next `apply`: of a long list, less is kept than the events are. */
+  note(events: readonly WorldEvent[]): void {
+    for (const event of events) this.#take(event);
+  }
+
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
   apply(events: readonly WorldEvent[]): readonly Step[] {
     for (const event of events) this.#take(event);
@@ -97,12 +113,9 @@ export class Compiler {
 
   /** Brings active policies up to date. Returns the pods whose rule lists that can change. */
   #setActive(keys: ReadonlySet<PolicyKey>): Set<PodKey> {
-    const policies = [...keys].flatMap((key) => this.#subjects.policy(key) ?? []).sort(comparePolicies);
-    for (const policy of policies) {
-      const isActive = this.#subjects.selectedBy(policy.key).size > 0;
-      this.#active.set(policy.key, isActive ? policy : null);
-    }
-    for (const key of keys) if (this.#subjects.policy(key) === undefined) this.#active.set(key, null);
+    const policies = [...keys].flatMap((key) => this.#subjects.active(key) ?? []).sort(comparePolicies);
+    for (const policy of policies) this.#active.set(policy.key, policy);
+    for (const key of keys) if (this.#subjects.selectedBy(key).size === 0) this.#active.set(key, null);
     const pods = new Set<PodKey>();
     for (const key of this.#active.takeMoved()) for (const pod of this.#subjects.selectedBy(key)) pods.add(pod);
     return pods;

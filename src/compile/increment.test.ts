@@ -137,6 +137,21 @@ function replay(plan: MutablePlan, steps: readonly Step[]): void {
   }
 }
 
+test('what a compiler knows, deleted, leaves nothing; what is noted before counts as if applied at once', (context) => {
+  const property = fc.property(histories, places, (history, place) => {
+    const compiler = compilerOf(place);
+    for (const batch of history.slice(0, -1)) compiler.note(batch);
+    compiler.apply(history.at(-1) ?? []);
+    compiler.merge();
+    assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh(place, history.flat()).plan));
+    compiler.apply([...compiler.known()]);
+    compiler.merge();
+    assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh(place, []).plan));
+    assert.deepEqual([...compiler.known()], []);
+  });
+  holds(context, property, 200);
+});
+
 /** What happens to steps on their way: nothing, or a fault. */
 type Transport = (steps: readonly Step[]) => readonly Step[];
 

@@ -7,10 +7,13 @@ import type { Pod, PodKey } from '#policy/world.ts';
 /** A local pod and the policies that select it. */
 export type LocalPod = { readonly pod: Pod; readonly policies: Set<PolicyKey> };
 
+/** A policy that selects no local pod, as most do, is kept as text: that is a third of it. */
+type Known = { readonly subject: Policy['subject']; policy: Policy | string };
+
 export class Subjects {
   readonly #pods = new Map<PodKey, LocalPod>();
   readonly #podsIn = new Map<string, Set<PodKey>>();
-  readonly #policies = new Map<PolicyKey, Policy>();
+  readonly #policies = new Map<PolicyKey, Known>();
   /** Policies for one namespace by its name; '' holds those that choose namespaces by labels. */
   readonly #policiesOf = new Map<string, Set<PolicyKey>>();
   readonly #selected = new Map<PolicyKey, Set<PodKey>>();
@@ -29,8 +32,20 @@ export class Subjects {
     return this.#pods.get(key);
   }
 
-  policy(key: PolicyKey): Policy | undefined {
-    return this.#policies.get(key);
+  get policies(): number {
+    return this.#policies.size;
+  }
+
+  policyKeys(): IterableIterator<PolicyKey> {
+    return this.#policies.keys();
+  }
+
+  /** The policy, where it selects local pods; null where it selects none. */
+  active(key: PolicyKey): Policy | null {
+    const known = this.#policies.get(key);
+    if (known === undefined || !this.#selected.has(key)) return null;
+    if (typeof known.policy === 'string') known.policy = JSON.parse(known.policy) as Policy;
+    return known.policy;
   }
 
   /** The local pods that a policy selects. */
@@ -58,7 +73,7 @@ export class Subjects {
     if (before !== undefined) remove(this.#policiesOf, scopeOf(before), key);
     if (policy === null) this.#policies.delete(key);
     else {
-      this.#policies.set(key, policy);
+      this.#policies.set(key, { subject: policy.subject, policy });
       insert(this.#policiesOf, scopeOf(policy), key);
     }
     this.#dirtyPolicies.add(key);
@@ -128,12 +143,12 @@ export class Subjects {
     this.#touched.add(policy);
   }
 
-  #candidatePods(policy: Policy): Iterable<PodKey> {
+  #candidatePods(policy: Known): Iterable<PodKey> {
     const { namespaces } = policy.subject;
     return namespaces.kind === 'named' ? (this.#podsIn.get(namespaces.name) ?? []) : this.#pods.keys();
   }
 
-  #selects(policy: Policy, pod: Pod): boolean {
+  #selects(policy: Known, pod: Pod): boolean {
     const { namespaces, pods } = policy.subject;
     if (!labelTest(pods)(pod.labels)) return false;
     if (namespaces.kind === 'named') return namespaces.name === pod.namespace;
@@ -141,7 +156,7 @@ export class Subjects {
   }
 }
 
-function scopeOf(policy: Policy): string {
+function scopeOf(policy: Pick<Policy, 'subject'>): string {
   return policy.subject.namespaces.kind === 'named' ? policy.subject.namespaces.name : '';
 }
 

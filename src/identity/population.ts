@@ -9,6 +9,7 @@ import {
   type Node,
   type Pod,
   type PodKey,
+  type WorldEvent,
 } from '#policy/world.ts';
 import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
@@ -87,6 +88,14 @@ export class Population {
     this.#unclaimHosts(hosts);
     this.#removePod(key);
     if (value !== null && isEndpoint(value)) this.#addPod(value);
+  }
+
+  /** The deletion of everything here. */
+  *known(): Generator<WorldEvent> {
+    for (const name of this.#declared.keys()) yield { kind: 'namespace', name, value: null };
+    for (const name of this.#nodes.keys()) yield { kind: 'node', name, value: null };
+    for (const pod of this.pods.values()) yield { kind: 'pod', key: this.pods.key(pod), value: null };
+    for (const key of this.#hosts.keys()) yield { kind: 'pod', key, value: null };
   }
 
   /** Labels of a namespace as selectors see them, declared or implied. */
