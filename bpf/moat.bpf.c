@@ -54,13 +54,23 @@ static __always_inline int is_closed(void)
 }
 
 /* Multicast and broadcast have no endpoint to be judged for. */
-static __always_inline int is_group(const struct context *c)
+static __always_inline int is_group(const struct addr *a)
 {
-	const struct addr *to = &c->packet.destination;
+	return a->family == 6 ? (a->w[0] & 0xff) == 0xff : (a->w[0] & 0xff) >= 224;
+}
 
-	if (c->hook == HOOK_FROM_POD && (c->ethernet[0] & 1))
-		return 1;
-	return to->family == 6 ? (to->w[0] & 0xff) == 0xff : (to->w[0] & 0xff) >= 224;
+/* Addresses that no packet between machines has (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5): this host
+ * and loopback, which some nodes would deliver to services of their own. */
+static __always_inline int is_nowhere(const struct addr *a)
+{
+	if (a->family == 4)
+		return (a->w[0] & 0xff) == 0 || (a->w[0] & 0xff) == 127;
+	return !(a->w[0] | a->w[1] | a->w[2]) && (a->w[3] == 0 || a->w[3] == bpf_htonl(1));
+}
+
+static __always_inline int is_nobody(const struct addr *a)
+{
+	return is_nowhere(a) || is_group(a);
 }
 
 /*
@@ -108,8 +118,10 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 
 	if (c->packet.flags & PACKET_NEIGHBOUR)
 		return judge_neighbour(skb, c);
-	if (is_group(c))
+	if (is_group(&c->packet.destination) || (c->hook == HOOK_FROM_POD && (c->ethernet[0] & 1)))
 		return REASON_MULTICAST;
+	if (is_nowhere(&c->packet.destination) || (c->hook == HOOK_TO_POD && is_nobody(&c->packet.source)))
+		return REASON_MALFORMED;
 	reason = check_ends(skb, c);
 	if (reason)
 		return reason;

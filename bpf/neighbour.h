@@ -9,6 +9,9 @@
 #define NDP_SOLICIT_ROUTER 133
 #define NDP_SOLICIT 135
 #define NDP_ADVERTISE 136
+#define NDP_SOURCE_MAC 1
+#define NDP_TARGET_MAC 2
+#define NDP_NONCE 14
 
 /* True where the address is a ready endpoint of this interface. */
 static __always_inline int is_own(struct context *c, const struct addr *address)
@@ -43,6 +46,9 @@ __attribute__((noinline)) int judge_arp(struct __sk_buff *skb, struct context *c
 	p->destination.w[0] = wire32(arp + 24);
 	if (c->hook == HOOK_TO_POD)
 		return REASON_NONE;
+	/* No room for more than Ethernet's own padding: nobody judges what is in it. */
+	if (skb->len > ETH_ZLEN)
+		return REASON_MALFORMED;
 	if (!mac_equal(arp + 8, mac) || !mac_equal(c->ethernet + 6, mac))
 		return REASON_SPOOFED_NEIGHBOUR;
 	/* 0.0.0.0 asks whether an address is taken, since its own pod is about to take it (RFC 5227). */
@@ -72,7 +78,13 @@ static __always_inline int is_own_link_local(const struct addr *a, const __u8 *m
 	       a->w[3] == bpf_htonl(low);
 }
 
-/* Link-layer address options must name the pod's own MAC. */
+static __always_inline int is_own_mac(const __u8 *option, const __u8 *mac)
+{
+	return (option[0] == NDP_SOURCE_MAC || option[0] == NDP_TARGET_MAC) && mac_equal(option + 2, mac);
+}
+
+/* Link-layer address options must name the pod's own MAC; beside them a nonce (RFC 7527), and nothing that
+ * could carry more to who is not to hear it. */
 static __always_inline int judge_options(struct __sk_buff *skb, struct context *c, __u32 at, const __u8 *mac)
 {
 	for (int i = 0; i < 4; i++) {
@@ -84,7 +96,7 @@ static __always_inline int judge_options(struct __sk_buff *skb, struct context *
 			return REASON_MALFORMED;
 		if (at + option[1] * 8 > c->packet.end)
 			return REASON_MALFORMED;
-		if ((option[0] == 1 || option[0] == 2) && (option[1] != 1 || !mac_equal(option + 2, mac)))
+		if (option[1] != 1 || (option[0] != NDP_NONCE && !is_own_mac(option, mac)))
 			return REASON_SPOOFED_NEIGHBOUR;
 		at += option[1] * 8;
 	}

@@ -24,6 +24,7 @@
 #define TCP_RST 4
 #define TCP_ACK 16
 #define MAX_EXTENSIONS 6
+#define V4_REDIRECT 5
 #define V4_OPTION_LSRR 131
 #define V4_OPTION_SSRR 137
 
@@ -198,7 +199,7 @@ static __always_inline int icmp_error(__u8 family, __u8 type)
 {
 	if (family == 6)
 		return type >= 1 && type <= 4;
-	return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+	return type == 3 || type == 4 || type == V4_REDIRECT || type == 11 || type == 12;
 }
 
 static __always_inline void parse_icmp(struct packet *p, const __u8 *header)
@@ -249,25 +250,28 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct context *c, s
 	return REASON_NONE;
 }
 
-/* Ports. `least` is how much of the transport header must be there; of an ICMP error's inner packet, 8 bytes.
- */
+/* How much of the transport header must be there; of an ICMP error's inner packet, 8 bytes. */
+static __always_inline __u32 least_of(const struct packet *p, __u32 inner)
+{
+	if (p->protocol == IPPROTO_TCP)
+		return inner ? 8 : 20;
+	if (p->protocol == IPPROTO_SCTP)
+		return inner ? 8 : 12;
+	return p->protocol == IPPROTO_UDP || is_icmp(p) ? 8 : 0;
+}
+
+/* Ports. */
 static __always_inline int parse_transport(struct __sk_buff *skb, struct context *c, struct packet *p,
 					   __u32 inner)
 {
 	__u8 *header = c->bytes;
-	__u32 least = 0,
+	__u32 least = least_of(p, inner),
 	      short_reason = p->flags & PACKET_FRAGMENT_FIRST ? REASON_FRAGMENT_TINY : REASON_MALFORMED;
 
 	if (p->flags & PACKET_FRAGMENT_LATER) {
 		p->flags |= PACKET_PORTS_UNKNOWN;
 		return REASON_NONE;
 	}
-	if (p->protocol == IPPROTO_TCP)
-		least = inner ? 8 : 20;
-	else if (p->protocol == IPPROTO_UDP || is_icmp(p))
-		least = 8;
-	else if (p->protocol == IPPROTO_SCTP)
-		least = inner ? 8 : 12;
 	if (least == 0)
 		return REASON_NONE;
 	if (p->transport + least > p->end)
@@ -337,6 +341,9 @@ __attribute__((noinline)) int parse_inner(struct __sk_buff *skb, struct context 
 		return REASON_ICMP_UNRELATED;
 	reason = parse_transport(skb, c, &c->inner, 1);
 	if (reason || (c->inner.flags & (PACKET_PORTS_UNKNOWN | PACKET_ICMP_ERROR)))
+		return REASON_ICMP_UNRELATED;
+	/* What follows the outer packet is padding, and nobody's word. */
+	if (c->inner.transport + least_of(&c->inner, 1) > c->packet.end)
 		return REASON_ICMP_UNRELATED;
 	return REASON_NONE;
 }

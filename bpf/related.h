@@ -34,6 +34,9 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 		return REASON_TABLE_ERROR;
 	outer = &c->packet;
 	inner = &c->inner;
+	/* Only the first router may send somebody elsewhere, and that is this node; for IPv6 it is NDP. */
+	if (outer->source.family == 4 && outer->destination_port >> 8 == V4_REDIRECT && !c->own_node)
+		return REASON_SPOOFED_NEIGHBOUR;
 	if (parse_inner(skb, c))
 		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
 	if (!addr_equal(&inner->source, &outer->destination))

@@ -1,6 +1,7 @@
 // The one suite that every datapath must pass: a factory, and a list of skips with reasons.
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { ATTACK_CASES } from './conformance/attack-cases.ts';
 import type { Case, Need } from './conformance/case.ts';
 import { CHANGE_CASES } from './conformance/change-cases.ts';
 import { ERROR_CASES } from './conformance/error-cases.ts';
@@ -25,6 +26,7 @@ export const CASES: readonly Case[] = [
   ...FRAGMENT_CASES,
   ...ERROR_CASES,
   ...SPOOF_CASES,
+  ...ATTACK_CASES,
 ];
 
 /** What a suite as a whole needs, as node:test takes it: `skip` is a reason, or false. */

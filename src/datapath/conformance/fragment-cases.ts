@@ -118,6 +118,19 @@ export const FRAGMENT_CASES: readonly Case[] = [
       rig.pass('from a', udp({ ...ask(at), fragment: whole }));
       rig.drop('from a', udp({ ...ask(at), dport: 54, fragment: whole }), 'policy ingress default');
       rig.drop('from a', udp({ ...ask(at), fragment: whole }).subarray(0, 14 + 40 + 8), 'malformed');
+      rig.drop('from a', ip({ from: at.a, to: at.b, fragment: whole }, UDP, REST.subarray(0, 4)), 'malformed');
+      rig.drop('from a', ip({ from: at.a, to: at.b, fragment: later(1) }, UDP, REST), 'fragment-unknown');
+    },
+  },
+  {
+    name: 'of a later fragment nothing is read but what its fragment header says',
+    family: 6,
+    run: (rig, at) => {
+      const rest = concat([UDP, 0, 1, 4, 0, 0, 0, 0], REST);
+      rig.policy('b', 'ingress', ['allow a 60', DEFAULT]);
+      rig.pass('from a', ip({ from: at.a, to: at.b, fragment: later(1) }, 60, rest));
+      rig.policy('b', 'ingress', ['allow a udp', DEFAULT]);
+      rig.drop('from a', ip({ from: at.a, to: at.b, fragment: later(1) }, 60, rest), 'policy ingress default');
     },
   },
   {

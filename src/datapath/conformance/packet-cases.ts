@@ -202,4 +202,42 @@ export const PACKET_CASES: readonly Case[] = [
       rig.drop('to b', udp({ from: '::ffff:203.0.113.9', to: at.b, ...ports }), 'v4-mapped');
     },
   },
+  {
+    name: 'a header without room for itself is malformed, whatever it carries',
+    run: (rig, at) => {
+      const frame = ip(ends(at), 47, new Uint8Array(20));
+      rig.pass('from a', frame);
+      if (at.family === 4)
+        for (const first of [0x44, 0x40, 0x4f]) rig.drop('from a', patched(frame, IP, first), 'malformed');
+      else for (const size of [0, 1, 2, 7]) rig.drop('from a', ip(ends(at), 43, new Uint8Array(size)), 'malformed');
+    },
+  },
+  {
+    name: 'ICMP of the other family is a protocol like any other',
+    run: (rig, at) => {
+      const [number, reply] = at.family === 4 ? [58, 0] : [1, 129];
+      rig.pass('from a', ip(ends(at), number, concat([reply, 0, 0, 0, 0, 1, 0, 1], new Uint8Array(8))));
+      rig.policy('b', 'ingress', ['allow a icmp icmpv6', DEFAULT]);
+      rig.pass('from a', ip(ends(at), number, new Uint8Array(4)));
+      rig.policy('b', 'ingress', [at.family === 4 ? 'allow a icmp' : 'allow a icmpv6', DEFAULT]);
+      rig.drop('from a', ip(ends(at), number, new Uint8Array(4)), 'policy ingress default');
+    },
+  },
+  {
+    name: 'a datagram of length 0 is one that the kernel’s own offloads made',
+    run: (rig, at) => {
+      const frame = udp({ ...ends(at), ...ports });
+      rig.pass('from a', patched(frame, frame.length - 4, 0, 0));
+      for (const length of [1, 7]) rig.drop('from a', patched(frame, frame.length - 4, 0, length), 'malformed');
+    },
+  },
+  {
+    name: 'after the end of the options nothing is one',
+    family: 4,
+    run: (rig, at) => {
+      for (const options of [Uint8Array.of(0, 131, 3, 4), Uint8Array.of(1, 0, 0, 137)]) {
+        rig.pass('from a', tcp({ ...ends(at), ...ports, options }));
+      }
+    },
+  },
 ];

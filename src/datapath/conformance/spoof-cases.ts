@@ -218,12 +218,13 @@ export const SPOOF_CASES: readonly Case[] = [
     family: 6,
     run: (rig, at) => {
       const headers = [{ header: 0, body: Uint8Array.of(0, 5, 2, 0, 0, 1, 0) }];
-      const listener = (type: number, from: string) =>
-        icmp({ from, to: 'ff02::16', hopLimit: 1, headers, type, code: 0, body: new Uint8Array(24) });
+      const listener = (type: number, from: string, hopLimit = 1) =>
+        icmp({ from, to: 'ff02::16', hopLimit, headers, type, code: 0, body: new Uint8Array(24) });
       for (const type of [131, 132, 143]) {
         rig.pass('from a', listener(type, LINK_LOCAL));
         rig.pass('from a', listener(type, NOBODY));
         rig.drop('from a', listener(type, at.b), 'spoofed-neighbour');
+        for (const hops of [0, 2, 64, 255]) rig.drop('from a', listener(type, LINK_LOCAL, hops), 'spoofed-neighbour');
       }
       rig.drop('from a', listener(130, at.a), 'spoofed-neighbour');
       rig.pass('to a', listener(130, OTHER_LINK_LOCAL));

@@ -78,10 +78,10 @@ for (const attach of ATTACH_MODES) {
       const leak = (ttl: number): Uint8Array =>
         frame({
           ...{ source: a.v6, destination: b.v6, protocol: ICMPV6, sourceMac: a.link.mac, ttl },
-          // A target, and an option that nobody reads (a nonce, RFC 3971): room for what b must not learn of a.
+          // A target, and an option that nobody reads (a nonce, RFC 7527): room for what b must not learn of a.
           icmp: {
             type: 135,
-            body: Buffer.concat([new Uint8Array(16), Uint8Array.of(14, 2), Buffer.from('a secret of a.')]),
+            body: Buffer.concat([new Uint8Array(16), Uint8Array.of(14, 1), Buffer.from('secret')]),
           },
         });
       const sent = inject(datapath, { frame: leak(255), hook: 'from-pod', interfaceIndex: a.link.interfaceIndex });

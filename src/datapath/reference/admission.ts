@@ -29,6 +29,11 @@ const ADVERTISEMENT = 136;
 /** Listener query, router advertisement, redirect: a pod is no router. */
 const ROUTERS_ONLY: ReadonlySet<number> = new Set([130, 134, 137]);
 const MAX_OPTIONS = 4;
+/** Ethernet pads shorter frames to this. */
+const MIN_FRAME = 60;
+/** NDP options: source and target link-layer address (RFC 4861), nonce (RFC 7527). */
+const MAC_OPTIONS: ReadonlySet<number> = new Set([1, 2]);
+const NONCE = 14;
 
 /** The source check: ARP, NDP and MLD by what they claim, then groups, then MAC and IP source. */
 export function admitFromPod(place: Place, frame: Frame): Admission {
@@ -40,6 +45,7 @@ export function admitFromPod(place: Place, frame: Frame): Admission {
   }
   const toGroup = ((macs.destination[0] ?? 0) & 1) === 1;
   if (toGroup || isGroup(transport.tuple.destination)) return drop('multicast');
+  if (isNowhere(transport.tuple.destination)) return drop('malformed');
   return ownMac && includes(place.addresses, transport.tuple.source) ? JUDGED : drop('spoofed-source');
 }
 
@@ -50,10 +56,14 @@ export function admitToPod(link: EndpointLink, frame: Frame): Admission {
   if (transport.kind === 'neighbour') return isHonest(transport) ? PASSES : FORGED;
   if (transport.kind === 'listener') return isHonest(transport) && staysBehindRouters(transport) ? PASSES : FORGED;
   if (isGroup(transport.tuple.destination)) return drop('multicast');
+  const { source, destination } = transport.tuple;
+  if (isNowhere(source) || isGroup(source) || isNowhere(destination)) return drop('malformed');
   return includes(link.addresses, transport.tuple.destination) ? JUDGED : drop('no-endpoint');
 }
 
 function admitArp(place: Place, frame: Extract<Frame, { kind: 'arp' }>): Admission {
+  // No room for more than Ethernet's own padding: nobody judges what is in it.
+  if (frame.length > MIN_FRAME) return drop('malformed');
   if (!sameBytes(frame.senderMac, place.mac) || !sameBytes(frame.macs.source, place.mac)) return FORGED;
   // 0.0.0.0 asks whether an address is taken, since its own pod is about to take it (RFC 5227).
   const isProbe = isZero(frame.sender) && frame.operation === ARP_REQUEST;
@@ -76,14 +86,18 @@ function admitClaims(place: Place, { message, tuple }: Transport & { readonly ki
   return admitOptions(place, message.options);
 }
 
-/** Link-layer address options (1, 2) must name the pod's own MAC. */
+/**
+ * Link-layer address options must name the pod's own MAC; beside them a nonce, and nothing that could carry more to who
+ * is not to hear it.
+ */
 function admitOptions(place: Place, options: Uint8Array): Admission {
   for (let at = 0, count = 0; at < options.length; count++) {
     const length = (readUint(options, at + 1, 1) ?? 0) * 8;
     if (count === MAX_OPTIONS) return FORGED;
     if (length === 0 || at + length > options.length) return drop('malformed');
-    const namesMac = options[at] === 1 || options[at] === 2;
-    if (namesMac && !sameBytes(options.subarray(at + 2, at + length), place.mac)) return FORGED;
+    const option = options[at] ?? 0;
+    const namesOwn = MAC_OPTIONS.has(option) && sameBytes(options.subarray(at + 2, at + 8), place.mac);
+    if (length !== 8 || (option !== NONCE && !namesOwn)) return FORGED;
     at += length;
   }
   return PASSES;
@@ -117,6 +131,16 @@ function linkLocalOf(mac: Uint8Array): Address {
 function includes(addresses: readonly Address[], address: Address): boolean {
   const key = formatAddress(address);
   return addresses.some((own) => formatAddress(own) === key);
+}
+
+/**
+ * Addresses that no packet between machines has (RFC 1122 §3.2.1.3; RFC 4291 §2.5): this host and loopback, which some
+ * nodes would deliver to services of their own.
+ */
+function isNowhere({ family, words }: Address): boolean {
+  const [first = 0, , , last = 0] = words;
+  if (family === 4) return first >>> 24 === 0 || first >>> 24 === 127;
+  return words.slice(0, 3).every((word) => word === 0) && last <= 1;
 }
 
 function isZero(address: Address): boolean {

@@ -68,6 +68,8 @@ export type ParsedFrame =
   | { readonly kind: 'drop'; readonly reason: DropReason; readonly tuple: Tuple | null }
   | {
       readonly kind: 'arp';
+      /** Of the whole frame, padding and all. */
+      readonly length: number;
       readonly macs: FrameMacs;
       readonly operation: number;
       readonly senderMac: Uint8Array;

@@ -54,7 +54,8 @@ function parseArp(bytes: Uint8Array, macs: FrameMacs): ParsedFrame {
     return { kind: 'drop', reason: 'malformed', tuple: null };
   }
   const operation = readUint(bytes, 6, 2) ?? 0;
-  return { kind: 'arp', macs, operation, senderMac: bytes.subarray(8, 14), sender, target };
+  const length = ETHERNET + bytes.length;
+  return { kind: 'arp', length, macs, operation, senderMac: bytes.subarray(8, 14), sender, target };
 }
 
 function parseIp(result: IpResult, macs: FrameMacs): ParsedFrame {

@@ -24,6 +24,7 @@ import {
 import { isOwnNode } from './verdict.ts';
 
 const DEFAULTS: FlowOptions = { limits: { established: 131_072, other: 131_072 }, beforeStore: () => {} };
+const REDIRECT = 5;
 const NOWHERE: Tuple = {
   source: { family: 4, words: [0] },
   destination: { family: 4, words: [0] },
@@ -140,6 +141,9 @@ export class ReferenceDatapath implements Datapath {
    * A pod speaks only of packets that were sent to it.
    */
   #judgeError(from: From, outer: Tuple, inner: Tuple | null): Outcome {
+    // Only the first router may send somebody elsewhere, and that is this node; for IPv6 it is NDP.
+    const redirects = outer.source.family === 4 && outer.policyPort >> 8 === REDIRECT;
+    if (redirects && !from.ownNode) return dropped('spoofed-neighbour');
     const unrelated = dropped('icmp-unrelated');
     if (inner === null) return from.ownNode ? PASS : unrelated;
     if (formatAddress(inner.source) !== formatAddress(outer.destination)) return unrelated;
