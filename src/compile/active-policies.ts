@@ -1,6 +1,7 @@
 // The policies that select some local pod, each with its place in the one order of rules.
 import { comparePolicies, type Direction, type Policy, type PolicyKey } from '#policy/model.ts';
 import { ActivePolicy, type Atoms } from './active-policy.ts';
+import type { Group } from './groups.ts';
 import type { TierEnd } from './layer-rules.ts';
 import { OrderList, type Place } from './order-list.ts';
 import type { Rules } from './rules.ts';
@@ -12,12 +13,17 @@ type Item =
 
 type Active = { readonly policy: ActivePolicy; place: Place<Item> };
 
+/** More than so many changes of a list are no cheaper than a new list. */
+const FEW = 8;
+
 export class ActivePolicies {
   readonly #rules: Rules;
   readonly #atoms: Atoms;
   readonly #order = new OrderList<Item>(compareItems);
   readonly #active = new Map<PolicyKey, Active>();
   readonly #ends = new Map<number, Place<Item>>();
+  /** Each group's policies in order, while that order holds. */
+  #lists = new WeakMap<Group, readonly ActivePolicy[]>();
   readonly #moved = new Set<PolicyKey>();
   /** Positions of tiers whose end has another key than before. */
   readonly #movedEnds = new Set<number>();
@@ -27,14 +33,36 @@ export class ActivePolicies {
     this.#atoms = atoms;
   }
 
-  /** The active ones of these policies, in evaluation order. */
-  inOrder(keys: ReadonlySet<PolicyKey>): ActivePolicy[] {
+  /** The policies of a group in evaluation order. */
+  inOrder(group: Group): readonly ActivePolicy[] {
+    const known = this.#lists.get(group);
+    if (known !== undefined) return known;
+    const list = this.#derive(group) ?? this.#sorted(group.policies);
+    group.origin = null;
+    this.#lists.set(group, list);
+    return list;
+  }
+
+  #sorted(keys: ReadonlySet<PolicyKey>): ActivePolicy[] {
     const found: Active[] = [];
     for (const key of keys) {
       const active = this.#active.get(key);
       if (active !== undefined) found.push(active);
     }
     return found.sort((a, b) => a.place.key - b.place.key).map((active) => active.policy);
+  }
+
+  /** From the list of the group that it was made from, where few policies came or went. */
+  #derive({ origin }: Group): ActivePolicy[] | null {
+    const before = origin === null ? undefined : this.#lists.get(origin.group);
+    if (origin === null || before === undefined || origin.moves.length > FEW) return null;
+    const gone = new Set(origin.moves.filter((move) => !move.selected).map((move) => move.policy));
+    const list = gone.size === 0 ? before.slice() : before.filter((one) => !gone.has(one.policy.key));
+    for (const { policy, selected } of origin.moves) {
+      const active = selected ? this.#active.get(policy) : undefined;
+      if (active !== undefined) list.splice(placeIn(list, active.place.key), 0, active.policy);
+    }
+    return list;
   }
 
   /** Takes a policy's latest form; null where it is gone or selects no local pod any more. */
@@ -77,6 +105,7 @@ export class ActivePolicies {
     const fits = compareItems(active.place.item, itemOf(policy)) === 0 && widthOf(policy) <= active.place.width;
     active.policy.update(policy);
     if (fits) return;
+    this.#lists = new WeakMap();
     this.#order.remove(active.place);
     this.#endPlace(policy.tier.position);
     active.place = this.#insert(itemOf(policy), widthOf(policy));
@@ -111,6 +140,18 @@ export class ActivePolicies {
     this.#active.get(item.policy.key)?.policy.moveTo(key);
     this.#moved.add(item.policy.key);
   }
+}
+
+/** Where a policy with this key belongs in a list. */
+function placeIn(list: readonly ActivePolicy[], key: number): number {
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((list[middle]?.key ?? 0) < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function itemOf(policy: Policy): Item {

@@ -2,12 +2,18 @@
 import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
 import type { Direction, Policy } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
-import { type Head, headOf, namedPorts, nextSerial, type Part, partsOf } from './parts.ts';
+import { type Head, headOf, isBase, namedPorts, nextSerial, type Part, partsOf } from './parts.ts';
 import type { RuleEntry, Rules } from './rules.ts';
 import { sameValue } from './same.ts';
 
 /** The rules of one policy in one direction, for one resolution of the subject's named ports. Immutable. */
-export type Block = { readonly serial: number; readonly parts: readonly Part[]; readonly rules: readonly RuleEntry[] };
+export type Block = {
+  readonly serial: number;
+  readonly parts: readonly Part[];
+  /** Those of the parts that are for any peer. */
+  readonly base: readonly Part[];
+  readonly rules: readonly RuleEntry[];
+};
 
 type Side = {
   /** Text that is equal where the rules mean the same. */
@@ -36,6 +42,8 @@ export class ActivePolicy {
   /** Key of the first rule in the order list. */
   #key: number;
   #naming = nextSerial();
+  /** Stands for the policy's key while it is active. */
+  readonly serial: number = nextSerial();
 
   constructor(policy: Policy, key: number, uses: { readonly rules: Rules; readonly atoms: Atoms }) {
     this.#rules = uses.rules;
@@ -52,6 +60,11 @@ export class ActivePolicy {
   /** Stands for all that a default deny says of the policy, while that is the same. */
   get naming(): number {
     return this.#naming;
+  }
+
+  /** Key of its first rule in the order list. */
+  get key(): number {
+    return this.#key;
   }
 
   /** Takes a new form of the same policy. A direction whose meaning is the same keeps its blocks. */
@@ -87,7 +100,7 @@ export class ActivePolicy {
     const found = side.blocks.get(key);
     if (found !== undefined) return found;
     const parts = side.heads.flatMap((head, index) => partsOf(head, this.#key + index, own));
-    const block = { serial: nextSerial(), parts, rules: side.rules };
+    const block = { serial: nextSerial(), parts, base: parts.filter(isBase), rules: side.rules };
     side.blocks.set(key, block);
     if (side.named.size === 0) side.plain = block;
     return block;

@@ -75,10 +75,10 @@ export class Compiler {
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
   apply(events: readonly WorldEvent[]): readonly Step[] {
     for (const event of events) this.#take(event);
-    const { pods, policies } = this.#subjects.settle();
+    const { dirty, pods, policies } = this.#subjects.settle();
     const changedPolicies = this.#setActive(policies);
     const judged = this.#endpoints.size > 0;
-    this.#setEndpoints(new Set([...pods, ...changedPolicies, ...this.#population.takeRivals()]));
+    this.#setEndpoints([...pods, ...changedPolicies], new Set([...dirty, ...this.#population.takeRivals()]));
     return this.#finish(this.#identifier.settle(), judged);
   }
 
@@ -121,11 +121,12 @@ export class Compiler {
     return pods;
   }
 
-  #setEndpoints(keys: ReadonlySet<PodKey>): void {
-    for (const key of keys) {
+  /** `dirty`: those of which more may have changed than the policies that select them. */
+  #setEndpoints(keys: readonly PodKey[], dirty: ReadonlySet<PodKey>): void {
+    for (const key of new Set([...keys, ...dirty])) {
       const subject = this.#subjects.pod(key);
       if (subject === undefined) this.#endpoints.remove(key);
-      else this.#endpoints.set(key, subject, this.#owned(subject.pod));
+      else this.#endpoints.set(key, subject, dirty.has(key) ? this.#owned(subject.pod) : null);
     }
   }
 

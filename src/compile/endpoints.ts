@@ -1,9 +1,12 @@
 // The policy sets of local pods: from the policies that select a pod to its layers, and its entries in the Plan.
+import { remember } from '#identity/collect.ts';
+import { portsKey } from '#identity/pods.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { DEFAULT_TIER, type Direction, type PolicyKey } from '#policy/model.ts';
+import { DEFAULT_TIER, type Direction } from '#policy/model.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
 import type { ActivePolicies } from './active-policies.ts';
 import type { ActivePolicy } from './active-policy.ts';
+import type { Group } from './groups.ts';
 import type { TierSpec } from './layer-rules.ts';
 import type { LayerEntry, Layers } from './layers.ts';
 import type { Recorder } from './recorder.ts';
@@ -14,14 +17,10 @@ type SetPair = { readonly egress: SetEntry; readonly ingress: SetEntry };
 type Endpoint = SetPair & { readonly addresses: readonly Address[]; readonly pod: Pod };
 
 /** A pod as its endpoints need it. */
-export type Subject = { readonly pod: Pod; readonly policies: ReadonlySet<PolicyKey> };
+export type Subject = { readonly pod: Pod; readonly group: Group };
 
-/** What pods that the same policies select have in common until the next `settle`; sets by the pod's ports. */
-type Selection = {
-  readonly policies: ReadonlySet<PolicyKey>;
-  readonly inOrder: readonly ActivePolicy[];
-  readonly sets: Map<string, SetPair>;
-};
+/** What pods of one group have in common until the next `settle`; sets by the pod's ports. */
+type Selection = { readonly inOrder: readonly ActivePolicy[]; readonly sets: Map<string, SetPair> };
 
 /** An endpoint before and after a change. */
 type Change = { readonly key: PodKey; readonly before: Endpoint | undefined; readonly now: Endpoint | null };
@@ -33,7 +32,7 @@ export class Endpoints {
   readonly #sets: Sets;
   readonly #endpoints = new Map<PodKey, Endpoint>();
   readonly #changes: Change[] = [];
-  readonly #selections: Selection[] = [];
+  readonly #selections = new Map<Group, Selection>();
 
   constructor(uses: {
     readonly recorder: Recorder;
@@ -51,11 +50,12 @@ export class Endpoints {
     return this.#endpoints.size;
   }
 
-  /** Gives a pod its sets anew; `settle` writes them. `owned`: its addresses that no other pod owns. */
-  set(key: PodKey, subject: Subject, owned: Pod['addresses']): void {
+  /** Gives a pod its sets anew; `settle` writes them. `owned`: its addresses that no other pod owns; null: as before. */
+  set(key: PodKey, subject: Subject, known: Pod['addresses'] | null): void {
     const { pod } = subject;
     const { egress, ingress } = this.#setsOf(subject);
     const before = this.#endpoints.get(key);
+    const owned = known ?? before?.addresses ?? [];
     const stays = before !== undefined && before.pod.node === pod.node && sameAddresses(before.addresses, owned);
     if (stays && sameSets(before, { egress, ingress })) {
       this.#sets.give(egress, egress);
@@ -86,7 +86,7 @@ export class Endpoints {
       if (now !== null) this.#write(key, now);
     }
     this.#changes.length = 0;
-    this.#selections.length = 0;
+    this.#selections.clear();
   }
 
   #write(key: PodKey, { egress, ingress, addresses, pod }: Endpoint): void {
@@ -97,9 +97,9 @@ export class Endpoints {
   }
 
   /** One more use of the two sets of a pod. */
-  #setsOf({ pod, policies }: Subject): SetPair {
-    const selection = this.#selection(policies);
-    const ports = JSON.stringify(pod.ports);
+  #setsOf({ pod, group }: Subject): SetPair {
+    const selection = this.#selection(group);
+    const ports = portsKey(pod.ports);
     const found = selection.sets.get(ports);
     if (found !== undefined) {
       this.#sets.again(found.egress);
@@ -112,12 +112,8 @@ export class Endpoints {
     return { egress, ingress };
   }
 
-  #selection(policies: ReadonlySet<PolicyKey>): Selection {
-    const found = this.#selections.find((one) => sameMembers(one.policies, policies));
-    if (found !== undefined) return found;
-    const selection: Selection = { policies, inOrder: this.#active.inOrder(policies), sets: new Map() };
-    this.#selections.push(selection);
-    return selection;
+  #selection(group: Group): Selection {
+    return remember(this.#selections, group, () => ({ inOrder: this.#active.inOrder(group), sets: new Map() }));
   }
 
   #take(direction: Direction, policies: readonly ActivePolicy[], pod: Pod): SetEntry {
@@ -140,13 +136,7 @@ function sameSets(a: SetPair, b: SetPair): boolean {
 }
 
 function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
-  return a.map(formatAddress).join() === b.map(formatAddress).join();
-}
-
-function sameMembers<Member>(a: ReadonlySet<Member>, b: ReadonlySet<Member>): boolean {
-  if (a.size !== b.size) return false;
-  for (const member of a) if (!b.has(member)) return false;
-  return true;
+  return a === b || a.map(formatAddress).join() === b.map(formatAddress).join();
 }
 
 /** Those of sorted policies that speak of a direction, each tier's together. */

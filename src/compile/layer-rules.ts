@@ -1,7 +1,7 @@
 // The rules of one layer, and what its tables have to know of them. They change by whole blocks.
 import type { AtomNumber } from '#identity/atoms.ts';
 import type { Block } from './active-policy.ts';
-import type { Part } from './parts.ts';
+import { isBase, type Part } from './parts.ts';
 import type { RuleEntry } from './rules.ts';
 import { hashOf, sameList } from './same.ts';
 
@@ -52,7 +52,7 @@ export class LayerRules {
   baseTiers(): Tier[] {
     return this.#specs.map(({ blocks, end }) => {
       const parts: Part[] = [];
-      for (const block of blocks) for (const part of block.parts) if (isBase(part)) parts.push(part);
+      for (const { base } of blocks) for (const part of base) parts.push(part);
       return { parts, end };
     });
   }
@@ -139,11 +139,6 @@ export class LayerRules {
 /** The atoms one of which a peer must have, or none for a part of the base table. */
 export function askedBy(part: Part): readonly AtomNumber[] {
   return part.atoms ?? (part.port === null ? [] : [part.port.atom]);
-}
-
-/** Rules for any peer stand in the base table; a named port of an egress rule asks the peer. */
-export function isBase(part: Part): boolean {
-  return part.atoms === null && part.port === null;
 }
 
 /** In the base table a deny denies unknown pods as well; pass and reject would not. */

@@ -3,8 +3,8 @@ import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { axisRange } from '#net/axis.ts';
 import { type Entry, flatten } from './flatten.ts';
-import { isBase, type LayerRules, type Tier } from './layer-rules.ts';
-import type { Part } from './parts.ts';
+import type { LayerRules, Tier } from './layer-rules.ts';
+import { isBase, type Part } from './parts.ts';
 import type { TableEntry, Tables } from './tables.ts';
 
 /** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */

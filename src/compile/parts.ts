@@ -81,6 +81,11 @@ export function partsOf(head: Head, key: number, subject: readonly NamedPort[]):
   return [...plain, ...head.ports.map((port) => ({ ...common, serial: nextSerial(), port, ranges: [] }))];
 }
 
+/** Rules for any peer stand in the base table; a named port of an egress rule asks the peer. */
+export function isBase(part: Part): boolean {
+  return part.atoms === null && part.port === null;
+}
+
 /** The named ports that a rule mentions. */
 export function namedPorts(rule: Rule): (Port & { kind: 'named' })[] {
   return rule.ports.kind === 'any' ? [] : rule.ports.ports.filter((port) => port.kind === 'named');

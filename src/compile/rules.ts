@@ -1,24 +1,32 @@
 // Rule numbers: one for each rule of an active policy, and one for each default deny; in the Plan while a layer has it.
-import type { Direction, Policy, Rule, RuleId, Tier } from '#policy/model.ts';
+import { push } from '#identity/collect.ts';
+import type { Direction, Policy, Rule, Tier } from '#policy/model.ts';
 import { compareText, defaultDenyId } from '#policy/model.ts';
 import type { RuleInfo, RuleNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import { hashOf, sameList } from './same.ts';
 
-/** A policy that isolates an endpoint; `naming` is another number once its key, tier or source is another. */
-export type Isolating = { readonly policy: Policy; readonly naming: number };
+/**
+ * A policy that isolates an endpoint. `serial` stands for its key; `naming` is another number once its key, tier or
+ * source is another.
+ */
+export type Isolating = { readonly policy: Policy; readonly serial: number; readonly naming: number };
 
-type Named = { readonly entry: RuleEntry; readonly namings: readonly number[] };
+/** A default deny: which policies it names, as it knew them last. */
+type Deny = {
+  readonly key: string;
+  readonly serials: readonly number[];
+  namings: readonly number[];
+  readonly entry: RuleEntry;
+};
 
 export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
 
 export class Rules {
   readonly #recorder: Recorder;
-  readonly #denies = new Map<RuleId, RuleEntry>();
-  /** What was named last, by direction and a hash of the isolating policies. */
-  readonly #named = new Map<string, Named>();
-  /** The key of each default deny there. */
-  readonly #keys = new Map<RuleEntry, string>();
+  /** Default denies by direction and a hash of the isolating policies. */
+  readonly #denies = new Map<string, Deny[]>();
+  readonly #denyOf = new Map<RuleEntry, Deny>();
   #next = 1;
 
   constructor(recorder: Recorder) {
@@ -35,23 +43,23 @@ export class Rules {
     this.#setInfo(entry, infoOf(rule, entry.info.direction));
   }
 
-  /** The default deny of a tier, for endpoints that these policies isolate. The same policies are named once. */
+  /** The default deny of a tier, for endpoints that these policies isolate: one for the same policies. */
   defaultDeny(direction: Direction, tier: Tier, isolating: readonly Isolating[]): RuleEntry {
-    const key = `${direction} ${hashOf(isolating, namingOf)}`;
-    const known = this.#named.get(key);
-    if (known !== undefined && sameList(isolating, known.namings, hasNaming)) return known.entry;
-    const namings = isolating.map(namingOf);
-    const sorted = isolating.map((one) => one.policy).sort((a, b) => compareText(a.key, b.key));
-    const id = defaultDenyId(tier, direction, sorted);
-    const policies = sorted.map((policy) => policy.source);
-    const info: RuleInfo = { id, direction, action: 'deny', source: null, policies };
-    const found = this.#denies.get(id);
-    if (found !== undefined) this.#setInfo(found, info);
-    const entry = found ?? this.#enter(info);
-    this.#denies.set(id, entry);
-    this.#forgetNaming(entry);
-    this.#named.set(key, { entry, namings });
-    this.#keys.set(entry, key);
+    const key = `${direction} ${hashOf(isolating, serialOf)}`;
+    const found = this.#denies.get(key)?.find(({ serials }) => sameList(isolating, serials, hasSerial));
+    if (found === undefined) return this.#makeDeny(key, denyInfo(tier, direction, isolating), isolating);
+    if (!sameList(isolating, found.namings, hasNaming)) {
+      found.namings = isolating.map(namingOf);
+      this.#setInfo(found.entry, denyInfo(tier, direction, isolating));
+    }
+    return found.entry;
+  }
+
+  #makeDeny(key: string, info: RuleInfo, isolating: readonly Isolating[]): RuleEntry {
+    const entry = this.#enter(info);
+    const deny = { key, serials: isolating.map(serialOf), namings: isolating.map(namingOf), entry };
+    push(this.#denies, key, deny);
+    this.#denyOf.set(entry, deny);
     return entry;
   }
 
@@ -65,16 +73,12 @@ export class Rules {
     entry.uses--;
     if (entry.uses > 0) return;
     this.#recorder.rule(entry.number, null);
-    if (this.#denies.get(entry.info.id) !== entry) return;
-    this.#denies.delete(entry.info.id);
-    this.#forgetNaming(entry);
-  }
-
-  #forgetNaming(entry: RuleEntry): void {
-    const key = this.#keys.get(entry);
-    if (key === undefined) return;
-    this.#keys.delete(entry);
-    if (this.#named.get(key)?.entry === entry) this.#named.delete(key);
+    const deny = this.#denyOf.get(entry);
+    if (deny === undefined) return;
+    this.#denyOf.delete(entry);
+    const others = (this.#denies.get(deny.key) ?? []).filter((one) => one !== deny);
+    if (others.length === 0) this.#denies.delete(deny.key);
+    else this.#denies.set(deny.key, others);
   }
 
   #enter(info: RuleInfo): RuleEntry {
@@ -87,8 +91,32 @@ export class Rules {
   }
 }
 
+/** The names of a thousand policies are put together for those who ask. */
+function denyInfo(tier: Tier, direction: Direction, isolating: readonly Isolating[]): RuleInfo {
+  const policies = isolating.map((one) => one.policy);
+  return {
+    direction,
+    action: 'deny',
+    source: null,
+    get id() {
+      return defaultDenyId(tier, direction, policies);
+    },
+    get policies() {
+      return policies.toSorted((a, b) => compareText(a.key, b.key)).map((policy) => policy.source);
+    },
+  };
+}
+
+function serialOf({ serial }: Isolating): number {
+  return serial;
+}
+
 function namingOf({ naming }: Isolating): number {
   return naming;
+}
+
+function hasSerial(one: Isolating, serial: number): boolean {
+  return one.serial === serial;
 }
 
 function hasNaming(one: Isolating, naming: number): boolean {

@@ -1,16 +1,28 @@
 // Which policies select which local pods, kept up to date by events.
+import { push } from '#identity/collect.ts';
 import { labelTest } from '#identity/labels.ts';
 import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { Labels } from '#policy/selector.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
+import { type Group, Groups, type Move } from './groups.ts';
 
 /** A local pod and the policies that select it. */
-export type LocalPod = { readonly pod: Pod; readonly policies: Set<PolicyKey> };
+export type LocalPod = { readonly pod: Pod; group: Group };
+
+/** What a `settle` found. */
+type Selected = {
+  readonly dirty: ReadonlySet<PodKey>;
+  readonly pods: ReadonlySet<PodKey>;
+  readonly policies: ReadonlySet<PolicyKey>;
+};
+
+const NOBODY: ReadonlySet<PodKey> = new Set();
 
 /** A policy that selects no local pod, as most do, is kept as text: that is a third of it. */
 type Known = { readonly subject: Policy['subject']; policy: Policy | string };
 
 export class Subjects {
+  readonly #groups = new Groups();
   readonly #pods = new Map<PodKey, LocalPod>();
   readonly #podsIn = new Map<string, Set<PodKey>>();
   readonly #policies = new Map<PolicyKey, Known>();
@@ -50,7 +62,7 @@ export class Subjects {
 
   /** The local pods that a policy selects. */
   selectedBy(policy: PolicyKey): ReadonlySet<PodKey> {
-    return this.#selected.get(policy) ?? new Set();
+    return this.#selected.get(policy) ?? NOBODY;
   }
 
   /** Null: no local pod, or none any more. */
@@ -60,11 +72,13 @@ export class Subjects {
     if (before === undefined && pod === null) return;
     this.#dirtyPods.add(key);
     if (pod === null) {
-      for (const policy of before?.policies ?? []) this.#deselect(policy, key);
+      for (const policy of before?.group.policies ?? []) this.#deselect(policy, key);
+      if (before !== undefined) this.#groups.leave(before.group);
       this.#pods.delete(key);
       return;
     }
-    this.#pods.set(key, { pod, policies: before?.policies ?? new Set() });
+    this.#pods.set(key, { pod, group: before?.group ?? this.#groups.none });
+    if (before === undefined) this.#groups.none.pods++;
     insert(this.#podsIn, pod.namespace, key);
   }
 
@@ -84,58 +98,74 @@ export class Subjects {
     for (const key of this.#podsIn.get(name) ?? []) this.#dirtyPods.add(key);
   }
 
-  /** Selects again where something changed. Returns the pods and policies that have to be looked at. */
-  settle(): { readonly pods: ReadonlySet<PodKey>; readonly policies: ReadonlySet<PolicyKey> } {
-    const pods = new Set(this.#dirtyPods);
+  /**
+   * Selects again where something changed. Returns the policies that have to be looked at, pods that others may select
+   * now, and pods that are themselves other than before.
+   */
+  settle(): Selected {
+    const dirty = new Set(this.#dirtyPods);
+    const pods = new Set<PodKey>();
     const policies = new Set(this.#touched);
+    const moves = new Map<PodKey, Move[]>();
     for (const key of this.#dirtyPolicies) {
       policies.add(key);
-      for (const pod of this.#reselectPolicy(key)) pods.add(pod);
+      for (const pod of this.#reselectPolicy(key, moves)) pods.add(pod);
     }
-    for (const key of this.#dirtyPods) for (const policy of this.#reselectPod(key)) policies.add(policy);
+    for (const key of this.#dirtyPods) for (const policy of this.#reselectPod(key, moves)) policies.add(policy);
+    for (const [key, list] of moves) this.#move(key, list);
+    this.#groups.settle([...policies].filter((key) => !this.#selected.has(key)));
     this.#dirtyPods.clear();
     this.#dirtyPolicies.clear();
     this.#touched.clear();
-    return { pods, policies };
+    return { dirty, pods, policies };
   }
 
   /** Returns the pods that the policy selected or selects. */
-  #reselectPolicy(key: PolicyKey): Set<PodKey> {
-    const before = this.#selected.get(key) ?? new Set();
+  #reselectPolicy(key: PolicyKey, moves: Map<PodKey, Move[]>): ReadonlySet<PodKey> {
+    const before = this.selectedBy(key);
     const policy = this.#policies.get(key);
-    const touched = new Set(before);
-    for (const pod of before) this.#pods.get(pod)?.policies.delete(key);
-    this.#selected.delete(key);
-    if (policy === undefined) return touched;
+    const now = new Set(policy === undefined ? [] : this.#matching(policy));
+    if (now.size > 0) this.#selected.set(key, now);
+    else this.#selected.delete(key);
+    for (const pod of before) if (!now.has(pod)) push(moves, pod, { policy: key, selected: false });
+    for (const pod of now) if (!before.has(pod)) push(moves, pod, { policy: key, selected: true });
+    return new Set([...before, ...now]);
+  }
+
+  *#matching(policy: Policy): Generator<PodKey> {
     for (const pod of this.#candidatePods(policy)) {
       const local = this.#pods.get(pod);
-      if (local === undefined || !this.#selects(policy, local.pod)) continue;
-      local.policies.add(key);
-      insert(this.#selected, key, pod);
-      touched.add(pod);
+      if (local !== undefined && this.#selects(policy, local.pod)) yield pod;
+    }
+  }
+
+  /** Returns the policies that selected or select the pod, as far as `moves` does not say so yet. */
+  #reselectPod(key: PodKey, moves: Map<PodKey, Move[]>): PolicyKey[] {
+    const local = this.#pods.get(key);
+    if (local === undefined) return [];
+    const known = new Set(moves.get(key)?.map(({ policy }) => policy));
+    const before = local.group.policies;
+    const touched: PolicyKey[] = [];
+    for (const scope of [local.pod.namespace, '']) {
+      for (const policy of this.#policiesOf.get(scope) ?? []) {
+        const value = this.#policies.get(policy);
+        if (known.has(policy) || value === undefined || this.#selects(value, local.pod) === before.has(policy))
+          continue;
+        touched.push(policy);
+      }
+    }
+    for (const policy of touched) {
+      const selected = !before.has(policy);
+      push(moves, key, { policy, selected });
+      if (selected) insert(this.#selected, policy, key);
+      else remove(this.#selected, policy, key);
     }
     return touched;
   }
 
-  /** Returns the policies that selected or select the pod. */
-  #reselectPod(key: PodKey): Set<PolicyKey> {
+  #move(key: PodKey, moves: readonly Move[]): void {
     const local = this.#pods.get(key);
-    if (local === undefined) return new Set();
-    const now = new Set<PolicyKey>();
-    for (const scope of [local.pod.namespace, '']) {
-      for (const policy of this.#policiesOf.get(scope) ?? []) {
-        const value = this.#policies.get(policy);
-        if (value !== undefined && this.#selects(value, local.pod)) now.add(policy);
-      }
-    }
-    const before = new Set(local.policies);
-    for (const policy of before) if (!now.has(policy)) this.#deselect(policy, key);
-    local.policies.clear();
-    for (const policy of now) {
-      local.policies.add(policy);
-      insert(this.#selected, policy, key);
-    }
-    return new Set([...before, ...now]);
+    if (local !== undefined) local.group = this.#groups.move(local.group, moves);
   }
 
   #deselect(policy: PolicyKey, pod: PodKey): void {

@@ -128,6 +128,7 @@ export class PodTable {
   }
 }
 
-function portsKey(ports: readonly NamedPort[]): string {
+/** Text that is equal for equal named ports. */
+export function portsKey(ports: readonly NamedPort[]): string {
   return ports.map((port) => JSON.stringify([port.name, port.protocol, port.port])).join();
 }
