@@ -3,6 +3,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { Explanation, LegStory, PolicyStory, RuleStory } from '#analyze/explain.ts';
 import { formatAddress } from '#net/address.ts';
 import type { Direction, Source } from '#policy/model.ts';
+import { plain } from '#policy/render.ts';
 import type { Flow, LegReason, Verdict } from '#policy/verdict.ts';
 import type { PortOption } from './options.ts';
 import { outputWidth, styled } from './output.ts';
@@ -44,7 +45,7 @@ function familyLine(explained: Explained, index: number): string {
 /** `examples/shop/policies.yaml:12`, as far as it is known. */
 export function sourceText({ file, line }: Pick<Source, 'file' | 'line'>): string {
   if (file === null) return '';
-  return line === null ? file : `${file}:${line}`;
+  return line === null ? plain(file) : `${plain(file)}:${line}`;
 }
 
 function decider(direction: Direction): string {

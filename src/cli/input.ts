@@ -4,6 +4,7 @@ import type { Diagnostic } from '#policy/diagnostic.ts';
 import { renderDiagnostic } from '#policy/render.ts';
 import { CommandError } from './errors.ts';
 import type { InputOptions } from './options.ts';
+import { jsonText } from './output.ts';
 
 /**
  * Reads what `-f` names. Every diagnostic goes to stderr; an error among them ends the command, unless
@@ -23,7 +24,6 @@ export function readInput(options: InputOptions & { readonly output: string }): 
 /** On stderr: one JSON document where the result is JSON, else two lines each. */
 export function printDiagnostics(diagnostics: readonly Diagnostic[], output: string): void {
   if (diagnostics.length === 0) return;
-  const text =
-    output === 'json' ? JSON.stringify({ diagnostics }, null, 2) : diagnostics.map(renderDiagnostic).join('\n');
+  const text = output === 'json' ? jsonText({ diagnostics }) : diagnostics.map(renderDiagnostic).join('\n');
   process.stderr.write(`${text}\n`);
 }

@@ -41,5 +41,16 @@ export function print(text: string): void {
 
 /** One JSON document on stdout. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 2));
+  print(jsonText(value));
+}
+
+/** JSON that a terminal may show: what JSON itself lets stand and a terminal would obey is escaped. */
+export function jsonText(value: unknown): string {
+  return JSON.stringify(value, null, 2).replaceAll(/[\x7f-\x9f]|\p{Cf}|\p{Zl}|\p{Zp}/gu, (character) => {
+    return [...Array(character.length).keys()].map((at) => `\\u${hex4(character.charCodeAt(at))}`).join('');
+  });
+}
+
+function hex4(code: number): string {
+  return code.toString(16).padStart(4, '0');
 }

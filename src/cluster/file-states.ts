@@ -1,9 +1,10 @@
 // What is known of each watched file, and how a look at the files changes it. Owns no timer and no watch.
-import { type BigIntStats, existsSync, readFileSync, statSync } from 'node:fs';
+import { type BigIntStats, existsSync, statSync } from 'node:fs';
 import { MANIFEST_CODES } from '#cluster/manifests/diagnostics.ts';
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
+import { readTextFile } from './read-text.ts';
 import { takeInventory } from './world/inventory.ts';
 
 /** One file: its last good objects, and what is wrong with it now. */
@@ -56,7 +57,7 @@ function lookAt(name: string, earlier: FileState | undefined): FileState | null 
   try {
     const signature = signatureOf(statSync(name, { bigint: true }));
     if (earlier !== undefined && earlier.signature === signature) return earlier;
-    const text = readFileSync(name, 'utf8');
+    const text = readTextFile(name);
     if (text.trim() === '' && (earlier?.objects.length ?? 0) > 0) return null;
     return readState({ name, text, signature }, earlier);
   } catch (error) {

@@ -1,8 +1,9 @@
 // Paths → texts: files, directories (all manifests below them), and `-` for standard input. The only place that reads.
-import { readdirSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
+import { readdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
+import { MAX_FILE_BYTES, readText, readTextFile } from './read-text.ts';
 
 /** One file's text, under the name that messages use. */
 export type ManifestFile = { readonly name: string; readonly text: string };
@@ -50,36 +51,14 @@ function emptyState(): State {
 
 function readPath(state: State, path: string): void {
   walk(state, path, (name) => {
-    attempt(state, name, () => state.files.push({ name, text: readFileSync(name, 'utf8') }));
+    attempt(state, name, () => state.files.push({ name, text: readTextFile(name) }));
   });
 }
 
 function readStdin(state: State): void {
   if (state.seen.has(STDIN)) return;
   state.seen.add(STDIN);
-  attempt(state, 'standard input', () => state.files.push({ name: '<stdin>', text: readStandardInput() }));
-}
-
-/** To its end. A pipe that another program made may answer "not yet" (EAGAIN): wait and ask again. */
-function readStandardInput(): string {
-  const chunks: Buffer[] = [];
-  const buffer = Buffer.alloc(65_536);
-  for (;;) {
-    const count = readSome(buffer);
-    if (count === 0) return Buffer.concat(chunks).toString('utf8');
-    if (count === null) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
-    else chunks.push(Buffer.from(buffer.subarray(0, count)));
-  }
-}
-
-/** Null: nothing there yet. */
-function readSome(buffer: Buffer): number | null {
-  try {
-    return readSync(0, buffer);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return null;
-    throw error;
-  }
+  attempt(state, 'standard input', () => state.files.push({ name: '<stdin>', text: readText(0) }));
 }
 
 /** Visits a file, or each manifest below a directory in the order of their names. */
@@ -107,11 +86,14 @@ function walkDirectory(state: State, directory: string, visit: (name: string) =>
     if (name.startsWith('.')) continue;
     const path = join(directory, name);
     attempt(state, path, () => {
-      if (statSync(path).isDirectory()) {
+      const kind = statSync(path);
+      if (kind.isDirectory()) {
         found += walkDirectory(state, path, visit);
       } else if (MANIFEST_NAME.test(name)) {
         found++;
-        if (isFirst(state, path)) visit(path);
+        // Whoever opens a pipe or a device may wait for ever.
+        if (!kind.isFile()) report(state, path, 'file-unreadable', `${path} can't be read: it is no regular file`);
+        else if (isFirst(state, path)) visit(path);
       }
     });
   }
@@ -143,8 +125,7 @@ const REASONS: ReadonlyMap<string, string> = new Map([
   ['EISDIR', 'it is a directory'],
   ['ENOTDIR', 'a part of the path is no directory'],
   ['ENAMETOOLONG', 'the path is too long'],
-  ['ERR_FS_FILE_TOO_LARGE', 'it is larger than 2 GiB'],
-  ['ERR_STRING_TOO_LONG', 'it is larger than 512 MiB'],
+  ['EFBIG', `it is larger than ${MAX_FILE_BYTES / 1024 / 1024} MiB`],
 ]);
 
 function reasonOf(code: string): string {

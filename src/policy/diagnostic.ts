@@ -42,11 +42,31 @@ export function objectName(object: Pick<SourceObject, 'kind' | 'namespace' | 'na
 
 /** A diagnostic on a field of an object. */
 export function diagnose(object: SourceObject, path: FieldPath, finding: Finding): Diagnostic {
-  return {
+  return bounded({
     ...finding,
     object: objectName(object),
     path,
     file: object.origin?.file ?? null,
     line: lineOf(object.origin, path),
+  });
+}
+
+/** The longest name of a valid object has 63 + 1 + 253 characters beside its kind; the longest valid path about 400. */
+const LONGEST_NAME = 400;
+const LONGEST_PATH = 500;
+const LONGEST_TEXT = 1000;
+
+/** The finding with nothing longer than a valid input could make it: names of megabytes are hostile. */
+export function bounded(diagnostic: Diagnostic): Diagnostic {
+  return {
+    ...diagnostic,
+    object: clip(diagnostic.object, LONGEST_NAME),
+    path: clip(diagnostic.path, LONGEST_PATH),
+    message: clip(diagnostic.message, LONGEST_TEXT),
+    hint: clip(diagnostic.hint, LONGEST_TEXT),
   };
+}
+
+function clip(text: string, limit: number): string {
+  return text.length <= limit ? text : `${text.slice(0, limit - 1)}…`;
 }

@@ -23,6 +23,7 @@ export type ManifestCode =
   | 'annotation-unheard'
   | 'object-name'
   | 'object-name-unsafe'
+  | 'object-label'
   | 'object-duplicate'
   | 'object-field'
   | 'pod-port'
@@ -59,6 +60,7 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
     severity: 'error',
     meaning: 'A name or namespace holds characters that could be taken for something else, or is too long.',
   },
+  'object-label': { severity: 'warning', meaning: 'Kubernetes would refuse this label.' },
   'object-duplicate': { severity: 'error', meaning: 'The same object stands in two places.' },
   'object-field': { severity: 'error', meaning: 'A field of an object has a wrong type or value.' },
   'pod-port': {

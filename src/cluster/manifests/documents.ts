@@ -119,5 +119,13 @@ function documentError(error: unknown, chunk: Chunk): DocumentError {
     const line = error.mark === undefined ? chunk.line : chunk.line + error.mark.line;
     return { code: 'yaml-syntax', line, message: error.reason };
   }
+  // The reader's regular expressions run out of stack on a tag of megabytes.
+  if (error instanceof RangeError) {
+    return {
+      code: 'yaml-too-large',
+      line: chunk.line,
+      message: 'the document has a token too long for the YAML reader',
+    };
+  }
   throw error;
 }

@@ -1,11 +1,11 @@
 // Text of a file → the Kubernetes objects in it, with the line of each field. Pure: reading files is files.ts's part.
-import type { Diagnostic } from '#policy/diagnostic.ts';
+import { bounded, type Diagnostic } from '#policy/diagnostic.ts';
 import { describe, type Fields, isAbsent, isFields } from '#policy/fields.ts';
 import { childPath, type FieldPath, itemPath, type Origin, type SourceObject } from '#policy/object.ts';
 import { MANIFEST_CODES, type ManifestCode } from './diagnostics.ts';
 import { type BrokenDocument, type DocumentError, parseDocuments } from './documents.ts';
 import { isClusterScoped } from './kinds.ts';
-import { consequence, mayBePolicy, standInFor, standInsForText } from './stand-in.ts';
+import { consequence, consequences, mayBePolicy, standInFor, standInsForText } from './stand-in.ts';
 import type { Place, Tree } from './tree.ts';
 
 /** A file's objects in the order they stand in, and everything that is wrong with it. */
@@ -129,7 +129,7 @@ function lineOfValue(tree: Tree, value: unknown): number {
 function documentDiagnostic(error: DocumentError, file: string, more = ''): Diagnostic {
   const { code, line, message } = error;
   const hint = `${HINTS[code] ?? ''}${more}`;
-  return { code, severity: MANIFEST_CODES[code].severity, object: '', path: '', file, line, message, hint };
+  return bounded({ code, severity: MANIFEST_CODES[code].severity, object: '', path: '', file, line, message, hint });
 }
 
 function report(reader: Reader, error: DocumentError, more = ''): void {
@@ -140,7 +140,7 @@ function report(reader: Reader, error: DocumentError, more = ''): void {
 function reportBroken(reader: Reader, error: BrokenDocument): void {
   const standIns = standInsForText(error.text, { file: reader.file, lines: { '': error.line } });
   reader.objects.push(...standIns);
-  report(reader, error, standIns.map(consequence).join(''));
+  report(reader, error, consequences(standIns));
 }
 
 /** An object whose header can't be understood. `isPolicy`: it may be a NetworkPolicy. */

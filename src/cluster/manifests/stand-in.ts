@@ -68,6 +68,15 @@ export function consequence(standIn: SourceObject | null): string {
     : ` Until it is corrected, the whole namespace ${standIn.namespace} is isolated in its place.`;
 }
 
+/** The same for several, as far as people read. */
+export function consequences(standIns: readonly SourceObject[]): string {
+  const more = standIns.length - SHOWN;
+  const rest = more > 0 ? ` So are ${more} other namespaces that it names.` : '';
+  return `${standIns.slice(0, SHOWN).map(consequence).join('')}${rest}`;
+}
+
+const SHOWN = 5;
+
 function safeName(name: unknown, origin: Origin | null): string {
   if (typeof name === 'string' && nameStanding('name', name) !== 'unsafe') return name;
   const file = (origin?.file ?? '').split('/').at(-1) ?? '';

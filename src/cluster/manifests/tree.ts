@@ -1,5 +1,6 @@
 // YAML events → plain values, and the line of every mapping, key and item. Bounded: aliases can not blow it up.
 import { EVENT_ID, type Event, getScalarValue, SCALAR_STYLE } from 'js-yaml';
+import { show } from '#policy/fields.ts';
 import type { ManifestCode } from './diagnostics.ts';
 import { LineCursor } from './lines.ts';
 import { resolveNumber, resolvePlain, type Scalar } from './scalar.ts';
@@ -24,6 +25,8 @@ export class TreeError extends Error {
 
 /** How many nodes the aliases of one part of a stream may stand for: real manifests need a few hundred. */
 const MAX_ALIASED_NODES = 100_000;
+
+const TEXT_PER_NODE = 256;
 
 type Anchor = { readonly value: unknown; size: number; open: boolean };
 type Frame = {
@@ -90,8 +93,10 @@ class Builder {
       return;
     }
     const value = event.tagStart < 0 ? (plain ? resolvePlain(text) : text) : this.#tagged(event, text);
-    this.#nodes++;
-    if (event.anchorStart >= 0) this.#anchors.set(this.#name(event), { value, size: 1, open: false });
+    // Long texts count as more than one value: an alias of a megabyte must not stand for it 100 000 times.
+    const size = 1 + Math.floor(text.length / TEXT_PER_NODE);
+    this.#nodes += size;
+    if (event.anchorStart >= 0) this.#anchors.set(this.#name(event), { value, size, open: false });
     this.#put(value);
   }
 
@@ -169,7 +174,11 @@ class Builder {
 
   #field(frame: Frame, target: Record<string, unknown>, field: { key: string; value: unknown }): void {
     if (Object.hasOwn(target, field.key) && frame.merged?.delete(field.key) !== true) {
-      throw new TreeError('yaml-duplicate-key', frame.keyLine, `the key "${field.key}" stands twice in one mapping`);
+      throw new TreeError(
+        'yaml-duplicate-key',
+        frame.keyLine,
+        `the key ${show(field.key)} stands twice in one mapping`,
+      );
     }
     this.#set(frame, target, field, frame.keyLine);
   }

@@ -85,8 +85,10 @@ function findPolicies(objects: readonly SourceObject[]): Part<ReadonlyMap<Policy
 /** Pods that found no address: their node's blocks are full. */
 function homeless(objects: readonly SourceObject[], world: World): Diagnostic[] {
   const lacking = [...world.pods.values()].filter(needsAddress);
+  const pods = objects.filter(({ kind }) => lacking.length > 0 && kind === 'Pod');
+  const byKey = new Map(pods.map((object) => [podKey(object.namespace, object.name), object]));
   return lacking.map((pod) => {
-    const object = objects.find(({ kind, namespace, name }) => kind === 'Pod' && podKey(namespace, name) === pod.key);
+    const object = byKey.get(pod.key);
     return complainOf(object ?? unnamed({ kind: 'Pod', ...pod }), '', {
       code: 'addresses-exhausted',
       message: `the pod ${pod.key} finds no free address on its node ${pod.node}`,

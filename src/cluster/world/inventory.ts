@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import { apiGroup, kindStanding } from '#cluster/manifests/kinds.ts';
 import { consequence, isolating, mayBePolicy, nameStanding, standInFor } from '#cluster/manifests/stand-in.ts';
-import { type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
+import { bounded, type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
 import { fieldsOf, show } from '#policy/fields.ts';
 import { childPath, lineOf, type SourceObject } from '#policy/object.ts';
 import { unheardAnnotations } from './annotations.ts';
@@ -106,7 +106,7 @@ function foreignKind(objects: readonly SourceObject[]): Diagnostic {
   const { apiVersion, kind } = summarise(objects);
   const first = objects[0]?.origin ?? null;
   const times = objects.length === 1 ? 'one object' : `${objects.length} objects`;
-  return {
+  return bounded({
     code: 'kind-not-understood',
     severity: 'warning',
     object: '',
@@ -115,13 +115,13 @@ function foreignKind(objects: readonly SourceObject[]): Diagnostic {
     line: lineOf(first, ''),
     message: `Moat does not read ${kind} (${apiVersion}): ${times} left out, the first one here`,
     hint: 'Nothing to do, unless you expected it to change verdicts.',
-  };
+  });
 }
 
 function misspeltKind(object: SourceObject): Diagnostic {
   return complainOf(object, 'kind', {
     code: 'kind-unknown',
-    message: `the API ${object.apiVersion} has no kind ${object.kind}`,
+    message: `the API ${show(object.apiVersion)} has no kind ${show(object.kind)}`,
     hint: 'Write kind: NetworkPolicy with apiVersion: networking.k8s.io/v1, or leave the object out.',
   });
 }

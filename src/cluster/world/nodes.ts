@@ -1,4 +1,5 @@
 // Nodes of the input: Node objects, and those that pods name.
+import { nameStanding } from '#cluster/manifests/stand-in.ts';
 import { type Address, formatAddress, parseAddress } from '#net/address.ts';
 import { type Cidr, parseCidr } from '#net/cidr.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
@@ -21,7 +22,8 @@ export function findNodes(objects: readonly SourceObject[]): FoundNodes {
   for (const object of objects) {
     const spec = fieldsOf(fieldsOf(object.content).spec);
     const name = spec.nodeName;
-    if (object.kind !== 'Pod' || typeof name !== 'string' || name === '' || declared.has(name)) continue;
+    if (object.kind !== 'Pod' || typeof name !== 'string' || declared.has(name)) continue;
+    if (nameStanding('name', name) === 'unsafe') continue;
     const known = nodes.get(name)?.addresses ?? [];
     const addresses = distinct([...known, ...hostAddresses(object)]);
     nodes.set(name, { name, labels: { 'kubernetes.io/hostname': name }, addresses, podCidrs: [] });

@@ -1,4 +1,5 @@
 // Which workload a pod belongs to, by controller references: a pod of a ReplicaSet of a Deployment is the Deployment's.
+import { nameStanding } from '#cluster/manifests/stand-in.ts';
 import { fieldsOf, itemsOf } from '#policy/fields.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { Workload } from '#policy/world.ts';
@@ -28,12 +29,15 @@ function workloadOf({ kind, namespace, name }: SourceObject): Workload {
   return { kind, namespace, name };
 }
 
+const KIND = /^[A-Za-z][A-Za-z0-9]{0,62}$/;
+
 /** The owner that controls an object: the one so marked, else the first named. Null where there is none. */
 function controllerOf(object: SourceObject): Workload | null {
   const references = itemsOf(fieldsOf(fieldsOf(object.content).metadata).ownerReferences).map(fieldsOf);
   const { kind, name } = references.find((reference) => reference.controller === true) ?? references[0] ?? {};
-  if (typeof name !== 'string' || name === '') return null;
-  return { kind: typeof kind === 'string' && kind !== '' ? kind : 'Pod', namespace: object.namespace, name };
+  // No API object has such an owner; the name would be shown to people, so the pod then stands for itself.
+  if (typeof name !== 'string' || nameStanding('name', name) === 'unsafe') return null;
+  return { kind: typeof kind === 'string' && KIND.test(kind) ? kind : 'Pod', namespace: object.namespace, name };
 }
 
 /** A ReplicaSet that is not in the input carries the Deployment's name and the hash that its pods carry as a label. */

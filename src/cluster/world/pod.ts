@@ -1,4 +1,6 @@
 // A pod, or a workload's pod template, as the world knows pods: labels, ports, addresses, phase.
+import { nameStanding } from '#cluster/manifests/stand-in.ts';
+import { labelKeyFault, labelValueFault } from '#dialects/kubernetes/names.ts';
 import { type Address, type AddressKey, formatAddress, parseAddress } from '#net/address.ts';
 import { type Protocol, protocolNumber } from '#net/protocol.ts';
 import { isAbsent, show } from '#policy/fields.ts';
@@ -44,20 +46,49 @@ export function readPodShape(notes: Notes, pod: LocatedFields): PodShape {
     ports: declared.flatMap((port) => readNamedPort(notes, port)),
     namelessPorts: declared.flatMap(readNamelessPort),
     hostNetwork: flagAt(notes, spec, 'hostNetwork'),
-    nodeName: textAt(notes, spec, 'nodeName'),
+    nodeName: readNodeName(notes, spec),
   };
 }
 
-/** The labels of a metadata; one that is no text is named, and left out. */
+function readNodeName(notes: Notes, spec: LocatedFields): string {
+  const name = textAt(notes, spec, 'nodeName');
+  if (name === '' || nameStanding('name', name) !== 'unsafe') return name;
+  noteField(notes, fieldAt(spec, 'nodeName'), 'the name of a node');
+  return '';
+}
+
+/** The labels of a metadata; one that no object of a cluster can have is named, and left out. */
 export function readLabels(notes: Notes, metadata: LocatedFields): Labels {
   const { value, path } = mappingAt(notes, metadata, 'labels');
   const entries: [string, string][] = [];
   for (const [key, label] of Object.entries(value)) {
-    if (typeof label === 'string') entries.push([key, label]);
-    else noteField(notes, { value: label, path: childPath(path, key) }, 'text, in quotes,');
+    if (typeof label !== 'string') noteField(notes, { value: label, path: childPath(path, key) }, 'text, in quotes,');
+    else if (isLabel(notes, { key, label, path })) entries.push([key, label]);
   }
   return Object.fromEntries(entries);
 }
+
+/** A label that Kubernetes would refuse is named; one that could drive a terminal, or is far too long, is left out. */
+function isLabel(
+  notes: Notes,
+  { key, label, path }: { readonly key: string; readonly label: string; readonly path: string },
+): boolean {
+  const keyFault = labelKeyFault(key);
+  const fault = keyFault ?? labelValueFault(label);
+  if (fault === null) return true;
+  const harmless = HARMLESS_TEXT.test(key) && HARMLESS_TEXT.test(label);
+  const what = keyFault === null ? `the label value ${show(label)}` : `the label key ${show(key)}`;
+  notes.diagnostics.push(
+    complainOf(notes.object, childPath(path, key), {
+      code: harmless ? 'object-label' : 'object-field',
+      message: `${what} ${fault}${harmless ? '' : '; the label is left out'}`,
+      hint: 'Correct it; the Kubernetes API refuses it.',
+    }),
+  );
+  return harmless;
+}
+
+const HARMLESS_TEXT = /^[\x20-\x7e]{0,317}$/;
 
 /** `status.podIP`, `podIPs` and `phase`. A pod that is being deleted still runs until its phase says otherwise. */
 export function readPodStatus(notes: Notes): PodStatus {
