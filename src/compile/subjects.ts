@@ -113,7 +113,9 @@ export class Subjects {
     }
     for (const key of this.#dirtyPods) for (const policy of this.#reselectPod(key, moves)) policies.add(policy);
     for (const [key, list] of moves) this.#move(key, list);
-    this.#groups.settle([...policies].filter((key) => !this.#selected.has(key)));
+    const idle = [...policies].filter((key) => !this.#selected.has(key));
+    this.#groups.settle(idle);
+    for (const key of idle) this.#putAway(key);
     this.#dirtyPods.clear();
     this.#dirtyPolicies.clear();
     this.#touched.clear();
@@ -132,7 +134,7 @@ export class Subjects {
     return new Set([...before, ...now]);
   }
 
-  *#matching(policy: Policy): Generator<PodKey> {
+  *#matching(policy: Known): Generator<PodKey> {
     for (const pod of this.#candidatePods(policy)) {
       const local = this.#pods.get(pod);
       if (local !== undefined && this.#selects(policy, local.pod)) yield pod;
@@ -161,6 +163,11 @@ export class Subjects {
       else remove(this.#selected, policy, key);
     }
     return touched;
+  }
+
+  #putAway(key: PolicyKey): void {
+    const known = this.#policies.get(key);
+    if (known !== undefined && typeof known.policy !== 'string') known.policy = JSON.stringify(known.policy);
   }
 
   #move(key: PodKey, moves: readonly Move[]): void {
