@@ -105,14 +105,13 @@ int bench_established(struct __sk_buff *skb)
 SEC("tc")
 int bench_decision(struct __sk_buff *skb)
 {
-	struct glance g = {};
-	struct context *c;
+	struct context *c = the_context();
 
-	if (draw(skb, DRAW_SOURCE_PORT) < 0 || !glance(skb, &g, HOOK_FROM_POD) ||
-	    follow(skb, &g, HOOK_FROM_POD) != NOT_FOLLOWED)
+	if (!c || draw(skb, DRAW_SOURCE_PORT) < 0 || !glance(skb, &c->glance, HOOK_FROM_POD) ||
+	    follow(skb, &c->glance, HOOK_FROM_POD) != NOT_FOLLOWED)
 		return TCX_DROP;
-	c = start(skb, HOOK_FROM_POD);
-	if (!c || take_glance(skb, c, &g) || is_group(c) || check_ends(skb, c) || !is_ready(&c->source))
+	if (!start(skb, c, HOOK_FROM_POD) || take_glance(skb, c) || check_ends(skb, c) ||
+	    !is_ready(&c->source))
 		return TCX_DROP;
 	if (find_entry(c))
 		return TCX_DROP;

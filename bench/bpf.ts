@@ -5,6 +5,7 @@
 // plus that of one that does nothing: what is left is the cost of being run, and of the packet. The unit is the same of
 // a program that looks up one 40-byte key instead.
 import { type BenchProgram, BpfWorld, type Mode, PACKETS } from './bpf-world.ts';
+import { Figures } from './figure.ts';
 import { quantile } from './slots.ts';
 
 const SLOTS = Number(process.env.MOAT_BENCH_SLOTS ?? 100);
@@ -60,14 +61,14 @@ function costOf(times: Times, { program, drawing }: Measured): number {
   return median(program) - median(drawing) + median(EMPTY.program);
 }
 
-function print(mode: string, times: Times): void {
+function print(mode: string, times: Times, figures: Figures): void {
   const unit = costOf(times, UNIT);
   const line = { name: `BPF ${mode}, one look-up`, value: rounded(unit), unit: 'ns', baseline: null, ratio: null };
-  console.log(JSON.stringify(line));
+  figures.print(line);
   for (const figure of FIGURES) {
     const cost = costOf(times, figure);
     const compared = { baseline: 'one look-up', ratio: rounded(cost / unit), bar: { most: figure.bar } };
-    console.log(JSON.stringify({ ...line, name: `BPF ${mode}, ${figure.name}`, value: rounded(cost), ...compared }));
+    figures.print({ ...line, name: `BPF ${mode}, ${figure.name}`, value: rounded(cost), ...compared });
   }
 }
 
@@ -75,12 +76,14 @@ function rounded(value: number): number {
   return Number(value.toPrecision(4));
 }
 
+const figures = new Figures();
 for (const mode of MODES) {
   const world = new BpfWorld(mode);
   try {
     world.fill(mode);
-    print(mode.name, runSlots(world));
+    print(mode.name, runSlots(world), figures);
   } finally {
     world.close();
   }
 }
+figures.close();

@@ -40,7 +40,19 @@ struct packet {
 	__u8 flags;
 };
 
+/* An ordinary packet: TCP or UDP, whole, and to one receiver. */
+struct glance {
+	struct ct_key key;
+	__u32 side; /* of the source in the key */
+	__u32 transport;
+	__u32 end;
+	struct segment segment; /* TCP */
+	__u8 ttl;
+	__u8 tcp_flags;
+};
+
 struct context {
+	struct glance glance;
 	__u64 now;
 	__u64 epoch;   /* read before any table: what is judged by older tables is judged again */
 	__u64 changes; /* of the hashes, before any look-up */
@@ -86,12 +98,17 @@ struct {
 	__type(value, struct context);
 } context_map SEC(".maps");
 
-/* What a function of its own begins with. The loader takes away the branch that is not for this kernel. */
-static __always_inline struct context *own_context(struct context *c)
+static __always_inline struct context *the_context(void)
 {
 	__u32 zero = 0;
 
-	return strict_keys ? bpf_map_lookup_elem(&context_map, &zero) : c;
+	return bpf_map_lookup_elem(&context_map, &zero);
+}
+
+/* What a function of its own begins with. The loader takes away the branch that is not for this kernel. */
+static __always_inline struct context *own_context(struct context *c)
+{
+	return strict_keys ? the_context() : c;
 }
 
 static __always_inline struct state *node_state(void)

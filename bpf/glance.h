@@ -6,17 +6,6 @@
 
 #include "conntrack.h"
 
-/* An ordinary packet: TCP or UDP, whole, and to one receiver. */
-struct glance {
-	struct ct_key key;
-	__u32 side; /* of the source in the key */
-	__u32 transport;
-	__u32 end;
-	struct segment segment; /* TCP */
-	__u8 ttl;
-	__u8 tcp_flags;
-};
-
 static __always_inline void *packet_data(struct __sk_buff *skb)
 {
 	return (void *)(long)skb->data;
@@ -133,6 +122,7 @@ static __always_inline int glance(struct __sk_buff *skb, struct glance *g, __u32
 	__u16 type;
 	int ordinary = 0;
 
+	__builtin_memset(g, 0, sizeof(*g));
 	if (eth + ETH_HLEN > end || skb->vlan_present || (hook == HOOK_FROM_POD && (eth[0] & 1)))
 		return 0;
 	type = be16(eth + 12);
@@ -147,8 +137,9 @@ static __always_inline int glance(struct __sk_buff *skb, struct glance *g, __u32
 }
 
 /* The packet and its key, for the long way. */
-static __always_inline int take_glance(struct __sk_buff *skb, struct context *c, const struct glance *g)
+static __always_inline int take_glance(struct __sk_buff *skb, struct context *c)
 {
+	const struct glance *g = &c->glance;
 	const __u8 *eth = packet_data(skb);
 	struct packet *p = &c->packet;
 	__u32 side = g->side & 1;

@@ -23,13 +23,11 @@ struct {
 	enum endpoint_flag endpoint;
 } abi_anchor;
 
-static __always_inline struct context *start(struct __sk_buff *skb, __u32 hook)
+static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32 hook)
 {
-	__u32 zero = 0;
-	struct context *c = bpf_map_lookup_elem(&context_map, &zero);
 	struct state *state = node_state();
 
-	if (!c || !state)
+	if (!state)
 		return 0;
 	c->now = bpf_ktime_get_coarse_ns() + state->skew;
 	c->epoch = *(volatile __u64 *)&state->epoch;
@@ -43,7 +41,7 @@ static __always_inline struct context *start(struct __sk_buff *skb, __u32 hook)
 	c->has_key = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
-	return c;
+	return 1;
 }
 
 static __always_inline int is_closed(void)
@@ -155,18 +153,19 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 {
-	struct glance g = {};
-	int reason, ordinary = glance(skb, &g, hook);
-	int verdict = ordinary ? follow(skb, &g, hook) : NOT_FOLLOWED;
-	struct context *c;
+	struct context *c = the_context();
+	int reason, ordinary, verdict;
 
-	if (verdict != NOT_FOLLOWED)
-		return verdict;
-	c = start(skb, hook);
 	if (!c)
 		return TCX_DROP;
+	ordinary = glance(skb, &c->glance, hook);
+	verdict = ordinary ? follow(skb, &c->glance, hook) : NOT_FOLLOWED;
+	if (verdict != NOT_FOLLOWED)
+		return verdict;
+	if (!start(skb, c, hook))
+		return TCX_DROP;
 	if (ordinary)
-		reason = take_glance(skb, c, &g) ? REASON_MALFORMED : judge_ip(skb, c);
+		reason = take_glance(skb, c) ? REASON_MALFORMED : judge_ip(skb, c);
 	else
 		reason = judge_frame(skb, c);
 	if (is_closed())
