@@ -7,7 +7,13 @@ export async function listenPrivately(server: Server, path: string): Promise<voi
   rmSync(path, { force: true });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
-  server.listen(path, resolve);
+  // The file is there before anybody could change its mode: it must be closed from the start, whatever the umask.
+  const before = process.umask(0o177);
+  try {
+    server.listen(path, resolve);
+  } finally {
+    process.umask(before);
+  }
   await promise;
   server.off('error', reject);
   chmodSync(path, 0o600);

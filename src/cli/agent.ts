@@ -46,6 +46,7 @@ async function start(options: Options): Promise<Agent> {
   const { clusterSocket = paths.cluster, socket: agentSocket = paths.agent(node) } = options;
   const semantics = semanticsOf(options);
   try {
+    process.umask(0o077);
     mkdirSync(dirname(agentSocket), { recursive: true, mode: 0o700 });
     const agent = await runAgent({ instance, node, netns, semantics, clusterSocket, agentSocket });
     const source = existsSync(clusterSocket) ? '' : ', which nobody serves yet';

@@ -1,9 +1,9 @@
 // Who holds a sandbox: one live process a name. What a dead one left behind is found and removed.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { removeInstancePins } from '#kernel/bpffs.ts';
 import { SandboxError } from './error.ts';
-import { checkInstanceName, runFolder, type StatePaths, statePaths } from './names.ts';
+import { COMPILE_CACHE, checkInstanceName, runFolder, type StatePaths, statePaths } from './names.ts';
 import { SandboxNetwork } from './network.ts';
 
 /** A process, told apart from a later one with the same number by its start time (in clock ticks since boot). */
@@ -25,9 +25,13 @@ export function requireRoot(): void {
 /** Takes the name for this process. Throws where a live process has it. Call `removeLeftovers` next. */
 export function claim(instance: string): StatePaths {
   const paths = statePaths(checkInstanceName(instance));
+  // Agents inherit it: what they and Node write (code that root will run, among it) is for nobody else to change.
+  process.umask(0o077);
   mkdirSync(runFolder(), { recursive: true, mode: 0o755 });
   // With its parents: another sandbox's end may take the run folder away at any moment.
   mkdirSync(paths.folder, { recursive: true, mode: 0o700 });
+  requireOwn(paths.folder, 0o077);
+  if (existsSync(COMPILE_CACHE)) requireOwn(COMPILE_CACHE, 0o022);
   const owner: Owner = { pid: process.pid, startedTicks: startedTicks(process.pid) ?? '' };
   for (let tries = 0; tries < 2; tries++) {
     if (writeNew(paths.owner, JSON.stringify(owner))) return paths;
@@ -37,6 +41,21 @@ export function claim(instance: string): StatePaths {
   }
   throw new SandboxError('held', `another process is taking the sandbox '${instance}' right now`, 'try again');
 }
+
+/** Refuses what is no folder of this user, or gives others one of these rights: made before this process, or a link. */
+function requireOwn(path: string, rights: number): void {
+  const { uid, mode } = lstatSync(path);
+  const isOurs = uid === process.getuid?.() && (mode & (0o170000 | rights)) === S_IFDIR;
+  if (isOurs) return;
+  const found = `owner ${uid}, mode ${(mode & 0o7777).toString(8)}`;
+  throw new SandboxError(
+    'folder',
+    `${path} is not a folder that root alone can change (${found})`,
+    'remove it, and try again',
+  );
+}
+
+const S_IFDIR = 0o040000;
 
 /** The live process that holds a sandbox, or null. */
 export function readOwner(instance: string): Owner | null {
