@@ -143,7 +143,10 @@ export class Endpoints {
       // Its flows go on; its old record and policy stand until the new policy comes.
       known.generation = earlier.generation;
       known.link = link;
-      if (known.plan !== null) this.#publish(known, link);
+      if (known.plan === null) return;
+      // Its old policy judged until now, and the numbers of its new one may be older than that.
+      known.epoch = this.#clock.nextEpoch();
+      this.#publish(known, link);
       return;
     }
     if (known.link !== null && known.slot !== 0 && isSameLink(known.link, link)) return;
