@@ -2,11 +2,12 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import koffi from 'koffi';
+import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { loadPrograms } from '#datapath/ebpf/load.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { tcp } from '#datapath/packets.ts';
 import { testRun } from '#kernel/bpf.ts';
-import { mountBpffs, pinDirectory, removeInstancePins } from '#kernel/bpffs.ts';
+import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import type { LoadedObject } from '#kernel/object.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
@@ -63,7 +64,7 @@ export class BpfWorld {
     const knobs = { flowRate: 1_000_000_000n };
     this.#datapath = openDatapath({ instance: this.#name, node: NODE, sizes, knobs });
     const path = buildObject(mode.flows);
-    const directory = pinDirectory(this.#name, NODE);
+    const directory = tablesPath(this.#name, NODE);
     this.#object = loadPrograms({ path, directory, programs: PROGRAMS, sizes, knobs });
   }
 

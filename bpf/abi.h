@@ -10,7 +10,8 @@
 #define ARENA_STEPS 24 /* a table has at most 2^24 intervals: one for each position of the axis */
 #define IDENTITY_UNKNOWN 0x80000000u
 
-/* Raised with every change of a layout that outlives a process. */
+/* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
+ * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
 	ABI_VERSION_CURRENT = 3,
 };
@@ -183,6 +184,15 @@ struct ct_value {
 	__u32 slot[LEG_COUNT]; /* where the record of the leg's endpoint may be: no more than a hint */
 	__u64 created;
 	__u64 tail;
+};
+
+#define EARLIER_MOVES 16 /* of bytes, from one layout of a struct to another */
+#define EARLIER_BYTES 256
+
+struct move {
+	__u16 from;
+	__u16 into;
+	__u16 length; /* 0 = no move */
 };
 
 struct fragment_key {

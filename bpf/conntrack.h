@@ -8,8 +8,9 @@
 #include "policy.h"
 #include "parse.h"
 #include "share.h"
+#include "earlier.h"
 
-enum found { FOUND_NONE, FOUND_TCP, FOUND_LRU, FOUND_TORN };
+enum found { FOUND_NONE, FOUND_TCP, FOUND_LRU, FOUND_EARLIER, FOUND_TORN };
 
 static __always_inline int is_syn(const struct packet *p)
 {
@@ -94,8 +95,12 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 			live = bpf_map_lookup_elem(&ct_lru, &c->key);
 		}
 		if (!live) {
-			c->found = FOUND_NONE;
-			if (missed++)
+			int there = earlier ? find_earlier(c) : 0;
+
+			c->found = there < 0 ? FOUND_TORN : there ? FOUND_EARLIER : FOUND_NONE;
+			if (there > 0)
+				return &c->entry;
+			if (!there && missed++)
 				return 0;
 		} else if (copy_entry(c, live)) {
 			return live;

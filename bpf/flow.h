@@ -248,11 +248,13 @@ static __always_inline void remember_slots(struct context *c, struct ct_value *l
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
 {
-	int reason, changed = 0;
+	int reason, changed;
 
 	c = own_context(c);
 	if (!c || !live)
 		return REASON_TABLE_ERROR;
+	/* What stands in an earlier agent's tables is written into these. */
+	changed = c->found == FOUND_EARLIER;
 	c->position = c->entry.position;
 	if (is_cut_for_good(c, from_initiator)) {
 		name_rules(c);

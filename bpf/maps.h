@@ -65,6 +65,10 @@ MAP(BPF_MAP_TYPE_LRU_HASH, budget_map, __u32, struct budget, 4096, 0);
 /* What was dropped, passed and lost. */
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counter_map, __u32, struct counters, 1, 0);
 
+/* The connection tables of an agent with another layout, from which this one takes over (earlier.h). */
+MAP(BPF_MAP_TYPE_HASH, earlier_ct_a, struct ct_key, struct ct_value, 1, BPF_F_NO_PREALLOC);
+MAP(BPF_MAP_TYPE_HASH, earlier_ct_b, struct ct_key, struct ct_value, 1, BPF_F_NO_PREALLOC);
+
 /* Events to user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -86,5 +90,11 @@ const volatile __u32 proxy_mark = 0x4d000000;
 const volatile __u32 proxy_mark_mask = 0xff000000;
 /* Kernels before 6.6 take keys from the stack and from maps, not from memory that a function was handed. */
 const volatile __u32 strict_keys = 0;
+/* Not 0: there are such tables. What of a key goes where, there and back; and of a value. */
+const volatile __u32 earlier = 0;
+const volatile __u32 earlier_head = 0; /* where a value begins with its stamp */
+const volatile struct move earlier_key[EARLIER_MOVES] = {};
+const volatile struct move earlier_key_back[EARLIER_MOVES] = {};
+const volatile struct move earlier_value[EARLIER_MOVES] = {};
 
 #endif

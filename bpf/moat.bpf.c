@@ -2,6 +2,7 @@
 /* The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; and the sweep that user
  * space runs. No policy logic here: these programs look up what TypeScript compiled. Every exit has a verdict
  * and a reason. */
+#include "carry.h"
 #include "hit.h"
 #include "neighbour.h"
 #include "sweep.h"
@@ -11,6 +12,7 @@ char license_text[] SEC("license") = "Dual BSD/GPL";
 /* Types that no map names, kept in BTF for the generated layouts. */
 struct {
 	struct event event;
+	struct move move;
 	enum abi_version version;
 	enum drop_reason reason;
 	enum table_action action;
@@ -204,4 +206,20 @@ int sweep(void *ctx)
 	bpf_for_each_map_elem(&ct_tcp, sweep_connection, &sweep, 0);
 	bpf_for_each_map_elem(&drop_map, sweep_drop, &sweep, 0);
 	return sweep.removed;
+}
+
+/* Run by user space. Returns how many connections found no room. */
+SEC("syscall")
+int carry(void *ctx)
+{
+	struct carry carry = {.now = bpf_ktime_get_ns()};
+	struct state *state = node_state();
+
+	(void)ctx;
+	if (!earlier || !state)
+		return 0;
+	carry.now += state->skew;
+	bpf_for_each_map_elem(&earlier_ct_a, carry_connection, &carry, 0);
+	bpf_for_each_map_elem(&earlier_ct_b, carry_connection, &carry, 0);
+	return carry.refused;
 }

@@ -3,6 +3,8 @@
 #ifndef MOAT_POLICY_H
 #define MOAT_POLICY_H
 
+#include <bpf/bpf_endian.h>
+
 #include "endpoint.h"
 
 /* One leg's question. `first`..`last` is one position, or a protocol's whole range where the ports are not

@@ -1,13 +1,16 @@
 // kill -9 of the agent again and again, at random points, while policies and pods change: `make soak` does it a thousand
 // times and for half an hour, this some dozens of times.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { KillRig } from '#test/support/kills/rig.ts';
 import { drawRounds } from '#test/support/kills/rounds.ts';
 import { quantile } from '#test/support/kills/tally.ts';
 import { needsRoot } from '#test/support/needs.ts';
+import { makeNextVersion } from '#test/support/other-version.ts';
 
+const ROOT = join(import.meta.dirname, '..');
 const KILLS = 24;
 
 test(
@@ -17,7 +20,8 @@ test(
     const seed = Number(process.env.MOAT_FUZZ_SEED ?? Math.trunc(Date.now() % 0x7fff_ffff));
     t.diagnostic(`seed ${seed}`);
     mountBpffs();
-    const rig = new KillRig('kills');
+    const next = makeNextVersion();
+    const rig = new KillRig('kills', [ROOT, next.root]);
     try {
       await rig.start();
       for (const round of drawRounds(seed, KILLS)) await rig.round(round);
@@ -37,6 +41,7 @@ test(
       assert.ok(tally.allowed > 30 && tally.allowed < tally.verdicts - 30, 'verdicts of both kinds were tried');
     } finally {
       await rig.destroy();
+      next.remove();
     }
   },
 );

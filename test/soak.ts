@@ -1,11 +1,14 @@
 // `make soak`: churn, load and kills for half an hour (MINUTES), or for so many kills (KILLS). Needs root. Ends with one
 // line that sums it up, and fails where anything was lost, opened or left behind, or memory grew.
+import { join } from 'node:path';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { KillRig } from './support/kills/rig.ts';
 import { drawRounds, type Round } from './support/kills/rounds.ts';
 import { quantile, slope, type Tally, type Usage } from './support/kills/tally.ts';
 import type { TrafficReport } from './support/kills/traffic.ts';
+import { makeNextVersion } from './support/other-version.ts';
 
+const ROOT = join(import.meta.dirname, '..');
 const MINUTE_MS = 60_000;
 /** Of a run by time, this share goes to kills, and the rest to one agent that lives on. */
 const KILLING = 0.5;
@@ -76,7 +79,8 @@ function summary(tally: Tally, traffic: TrafficReport, grown: number): string {
 const plan = readPlan();
 process.stderr.write(`soak: seed ${plan.seed}\n`);
 mountBpffs();
-const rig = new KillRig('soak');
+const next = makeNextVersion();
+const rig = new KillRig('soak', [ROOT, next.root]);
 try {
   const { traffic, life } = await soak(rig, plan);
   rig.tally.noteTraffic(traffic);
@@ -90,4 +94,5 @@ try {
   process.exitCode = rig.tally.findings.length === 0 ? 0 : 1;
 } finally {
   await rig.destroy();
+  next.remove();
 }

@@ -33,6 +33,7 @@ const STRUCTS = [
   'state',
   'ct_key',
   'ct_leg',
+  'move',
   'ct_value',
   'event',
   'counters',

@@ -165,6 +165,30 @@ export function programId(fd: number): number {
   return objectInfo(fd).readUInt32LE(4);
 }
 
+/** What two maps must have in common to be taken for each other; sizes are bytes. */
+export type MapShape = {
+  readonly kind: number;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  readonly flags: number;
+};
+
+/** The shape of a map in the kernel. */
+export function mapShape(fd: number): MapShape {
+  const info = objectInfo(fd);
+  return {
+    ...{ kind: info.readUInt32LE(0), keySize: info.readUInt32LE(8), valueSize: info.readUInt32LE(12) },
+    ...{ maxEntries: info.readUInt32LE(16), flags: info.readUInt32LE(20) },
+  };
+}
+
+/** Numbers of a map's types: of the BTF that has them, and in it of the key's and the value's. 0 = not known. */
+export function mapTypes(fd: number): { readonly btf: number; readonly key: number; readonly value: number } {
+  const info = objectInfo(fd);
+  return { btf: info.readUInt32LE(64), key: info.readUInt32LE(68), value: info.readUInt32LE(72) };
+}
+
 /** What a link is on: its program's id and, for tcx, its interface (0 = the interface is gone). */
 export function linkTarget(fd: number): { readonly program: number; readonly interfaceIndex: number } {
   const info = objectInfo(fd);

@@ -1,5 +1,6 @@
 // Loading of a compiled kernel object through libbpf: open, set sizes and knobs, load, hand out descriptors.
 import koffi from 'koffi';
+import type { MapShape } from './bpf.ts';
 import { SystemCallError } from './sockets.ts';
 
 const lib = koffi.load('libbpf.so.1');
@@ -16,6 +17,9 @@ const call = {
   mapValueSize: lib.func('uint32_t bpf_map__value_size(void *map)'),
   mapMaxEntries: lib.func('uint32_t bpf_map__max_entries(void *map)'),
   mapSetMaxEntries: lib.func('int bpf_map__set_max_entries(void *map, uint32_t count)'),
+  mapKind: lib.func('int bpf_map__type(void *map)'),
+  mapFlags: lib.func('uint32_t bpf_map__map_flags(void *map)'),
+  mapReuse: lib.func('int bpf_map__reuse_fd(void *map, int fd)'),
   mapSetPinPath: lib.func('int bpf_map__set_pin_path(void *map, const char *path)'),
   mapInitialValue: lib.func('void *bpf_map__initial_value(void *map, void *size)'),
   findProgram: lib.func('void *bpf_object__find_program_by_name(void *object, const char *name)'),
@@ -47,6 +51,8 @@ export type LoadOptions = {
   readonly programs: readonly string[];
   readonly sizes: ReadonlyMap<string, number>;
   readonly pinPath: (map: string) => string | null;
+  /** Maps that stand in for the object's own, by its names for them; their shapes may differ. */
+  readonly reuse?: ReadonlyMap<string, number>;
   /** Bytes of the read-only data before load, changed in place. */
   readonly knobs: (rodata: Uint8Array) => void;
 };
@@ -60,12 +66,35 @@ export type LoadedObject = {
 
 const LOG_SIZE = 1 << 16;
 
-/** Opens and loads. Throws ObjectError with what the kernel said. */
-export function loadObject(options: LoadOptions): LoadedObject {
+/** The shapes of an object's maps as `loadObject` would make them. Throws ObjectError. */
+export function readShapes(path: string, sizes: ReadonlyMap<string, number>): ReadonlyMap<string, MapShape> {
+  const object = openObject(path);
+  try {
+    const shapes = [...eachMap(object)].map(([name, map]): readonly [string, MapShape] => {
+      const shape = {
+        ...{ kind: Number(call.mapKind(map)), flags: Number(call.mapFlags(map)) },
+        ...{ keySize: Number(call.mapKeySize(map)), valueSize: Number(call.mapValueSize(map)) },
+        maxEntries: sizes.get(name) ?? Number(call.mapMaxEntries(map)),
+      };
+      return [name, shape];
+    });
+    return new Map(shapes);
+  } finally {
+    call.close(object);
+  }
+}
+
+function openObject(path: string): unknown {
   // libbpf writes to stderr by default; what it would say is in the error below.
   call.setPrint(null);
-  const object: unknown = call.open(options.path, null);
-  if (!object) throw new ObjectError(`${options.path} can't be opened`, '', systemError('bpf_object__open_file'));
+  const object: unknown = call.open(path, null);
+  if (!object) throw new ObjectError(`${path} can't be opened`, '', systemError('bpf_object__open_file'));
+  return object;
+}
+
+/** Opens and loads. Throws ObjectError with what the kernel said. */
+export function loadObject(options: LoadOptions): LoadedObject {
+  const object = openObject(options.path);
   const log = Buffer.alloc(LOG_SIZE);
   try {
     prepareMaps(object, options);
@@ -90,6 +119,8 @@ function prepareMaps(object: unknown, options: LoadOptions): void {
     if (size !== undefined) check('bpf_map__set_max_entries', call.mapSetMaxEntries(map, size));
     const path = options.pinPath(name);
     if (path !== null) check('bpf_map__set_pin_path', call.mapSetPinPath(map, path));
+    const other = options.reuse?.get(name);
+    if (other !== undefined) check('bpf_map__reuse_fd', call.mapReuse(map, other));
     if (name.endsWith('.rodata')) setKnobs(map, options.knobs);
   }
 }

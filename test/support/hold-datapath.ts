@@ -1,4 +1,5 @@
 // A process that opens a datapath for a bed's pods, says `ready`, and waits to be killed: `hold-datapath.ts JSON`.
+import type { AttachMode } from '#datapath/ebpf/hooks.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { endpointStep, ground, isolatingSet } from './hand-plan.ts';
@@ -14,12 +15,17 @@ export type Held = {
     readonly addresses: readonly string[];
   }[];
   readonly denyRule: number;
+  /** By default what the kernel has. */
+  readonly attach?: AttachMode;
 };
 
 if (import.meta.main) {
   const held = JSON.parse(process.argv[2] ?? '{}') as Held;
   enterNetns(held.netns);
-  const datapath = openDatapath({ instance: held.instance, node: 'node-a', sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+  const datapath = openDatapath({
+    ...{ instance: held.instance, node: 'node-a', sizes: { ct_tcp: 1024, ct_lru: 1024 } },
+    ...(held.attach === undefined ? {} : { attach: held.attach }),
+  });
   datapath.apply([...ground(), ...isolatingSet(7, held.denyRule)]);
   for (const [index, pod] of held.pods.entries()) {
     const addresses = pod.addresses.map(address);

@@ -1,6 +1,7 @@
 // Breaks enforcement in the kernel, beneath everything that could notice: tests that stay green then have no teeth.
 import assert from 'node:assert/strict';
 import { ARENA_RECORD, TABLE_ACTION } from '#datapath/ebpf/encode/abi.gen.ts';
+import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { closeObject, getPinned, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import type { Sandbox } from '#sandbox/sandbox.ts';
 
@@ -18,7 +19,7 @@ export type DenyRecord = { readonly key: Buffer; readonly record: Buffer; readon
 
 /** Edits every deny of a node's tables in place, in the kernel; `edit` changes the record. */
 export function editDenies(instance: string, node: string, edit: (deny: DenyRecord) => void): void {
-  const arena = getPinned(`/sys/fs/bpf/moat/${instance}/${node}/arena`);
+  const arena = getPinned(`${tablesPath(instance, node)}/arena`);
   assert.ok(arena !== null);
   for (const deny of deniesOf(arena)) {
     edit(deny);
@@ -29,7 +30,7 @@ export function editDenies(instance: string, node: string, edit: (deny: DenyReco
 
 /** Rule numbers of a node's denies. */
 export function denyRules(instance: string, node: string): readonly number[] {
-  const arena = getPinned(`/sys/fs/bpf/moat/${instance}/${node}/arena`);
+  const arena = getPinned(`${tablesPath(instance, node)}/arena`);
   assert.ok(arena !== null);
   const rules = [...new Set(deniesOf(arena).map((deny) => deny.rule))];
   closeObject(arena);

@@ -3,11 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
 import type { RuleNumber, Step } from '#compile/plan.ts';
 import type { Harness, HarnessOptions, Judged, TestPacket } from '#datapath/conformance/harness.ts';
+import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { inject } from '#datapath/ebpf/test-run.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
 import { allKeys, closeObject, deleteElement, getPinned } from '#kernel/bpf.ts';
-import { mountBpffs, pinDirectory, removeInstancePins } from '#kernel/bpffs.ts';
+import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { parseAddress } from '#net/address.ts';
 import { numbersEnd, shiftStep } from './shift-steps.ts';
@@ -160,7 +161,7 @@ class TestNode implements Datapath {
   }
 
   #empty(map: string, keySize: number): void {
-    const fd = getPinned(`${pinDirectory(this.#instance, NODE)}/${map}`);
+    const fd = getPinned(`${tablesPath(this.#instance, NODE)}/${map}`);
     if (fd === null) throw new Error(`${map} is not pinned`);
     for (const key of allKeys(fd, keySize)) deleteElement(fd, key);
     closeObject(fd);

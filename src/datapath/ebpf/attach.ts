@@ -12,6 +12,7 @@ export function makeHooks(mode: AttachMode, programs: HookPrograms, directory: s
       hooks.attach(interfaceIndex);
       dropOther(directory, interfaceIndex);
     },
+    stands: (interfaceIndex) => hooks.stands(interfaceIndex),
     detach: (interfaceIndex) => hooks.detach(interfaceIndex),
     look: (interfaceIndex) => hooks.look(interfaceIndex),
     repair: (interfaceIndex) => hooks.repair(interfaceIndex),

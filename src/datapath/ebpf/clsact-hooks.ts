@@ -49,6 +49,12 @@ export class ClsactHooks implements Hooks {
     this.#attached.add(interfaceIndex);
   }
 
+  stands(interfaceIndex: number): boolean {
+    return PLACES.every(([side, place]) =>
+      isMarked(markPath(this.#directory, interfaceIndex, side), interfaceIndex, place),
+    );
+  }
+
   detach(interfaceIndex: number): void {
     this.#attached.delete(interfaceIndex);
     for (const [side, place] of PLACES) {

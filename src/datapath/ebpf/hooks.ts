@@ -26,6 +26,8 @@ export type AttachMode = 'tcx' | 'clsact';
 export type Hooks = {
   /** Puts both hooks on an interface, or gives those that an earlier process left there this one's programs. */
   attach(interfaceIndex: number): void;
+  /** Whether an earlier process's hooks stand on both sides of this very interface. */
+  stands(interfaceIndex: number): boolean;
   detach(interfaceIndex: number): void;
   look(interfaceIndex: number): HookView;
   /** Puts back what is missing, first, and pinned. Throws SystemCallError; the interface lets nothing through that it did not before. */

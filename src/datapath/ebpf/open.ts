@@ -1,5 +1,5 @@
 // Opens the eBPF datapath of one node: loads the programs, pins everything, and implements the port on it.
-import { closeSync, existsSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from '#compile/plan.ts';
 import { ABI_VERSION } from '#datapath/ebpf/encode/abi.gen.ts';
@@ -12,15 +12,18 @@ import { type LoadedObject, ObjectError } from '#kernel/object.ts';
 import { makeHooks } from './attach.ts';
 import { dropAllFilters } from './clsact-hooks.ts';
 import { type Counters, readCounters, readLost } from './counters.ts';
+import { withEarlier } from './earlier.ts';
 import { DatapathError } from './error.ts';
 import { decodeEvent } from './events.ts';
-import type { AttachMode, HookHealth, Hooks, HookView } from './hooks.ts';
+import { findGenerations, makeGeneration } from './generations.ts';
+import type { AttachMode, HookHealth, HookPrograms, Hooks, HookView } from './hooks.ts';
 import { checkKernel } from './kernel-check.ts';
 import { InterfaceError, type InterfaceFacts, interfaceReader } from './links.ts';
-import { isShared, type Knobs, loadPrograms, type Program } from './load.ts';
-import { keepPins } from './pins.ts';
+import { isShared, type Knobs, loadPrograms, type Program, sharedShapes } from './load.ts';
+import { keepPins, listPins, type PinPlaces } from './pins.ts';
 import { type Repair, repairHooks } from './repair.ts';
 import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
+import { Upgrade } from './upgrade.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
@@ -63,25 +66,32 @@ export function openDatapath(options: OpenOptions): EbpfDatapath {
   if (!existsSync(path)) throw new DatapathError(`${path} is missing: build it with tools/build-bpf.sh`, null);
   const directory = pinDirectory(options.instance, options.node);
   const lock = lockPins(directory);
-  const before = new Set(readdirSync(directory));
+  const before = new Set(listPins(directory));
   let object: LoadedObject | null = null;
+  let upgrade: Upgrade | null = null;
   try {
+    const { own, earlier } = findGenerations(directory, sharedShapes({ ...options, path }));
     // tcx is younger than the verifier that takes keys from anywhere.
     const knobs = { strictKeys: mode === 'tcx' ? 0n : 1n, ...options.knobs };
-    object = loadPrograms({ ...options, path, directory, knobs });
-    return new EbpfDatapath(object, { directory, lock, mode }, options);
+    const ask = { ...options, path, directory: own, knobs };
+    makeGeneration(own);
+    object = loadPrograms(ask);
+    upgrade = earlier.length === 0 ? null : new Upgrade(earlier, ask, object.maps);
+    return new EbpfDatapath(object, { directory, tables: own, lock, mode, upgrade }, options);
   } catch (cause) {
+    upgrade?.close();
     object?.close();
-    for (const name of readdirSync(directory)) if (!before.has(name)) rmSync(`${directory}/${name}`);
+    for (const name of listPins(directory)) if (!before.has(name)) rmSync(`${directory}/${name}`, { recursive: true });
     if (before.size === 0) removePins(options.instance, options.node);
     closeSync(lock);
+    if (cause instanceof DatapathError) throw cause;
     const log = cause instanceof ObjectError && cause.log !== '' ? `: ${cause.log.split('\n').at(-1)}` : '';
     throw new DatapathError(`the kernel programs can't be loaded${log}`, cause);
   }
 }
 
-/** Where a node's pins are, the descriptor that makes this process their only writer, and how hooks are attached. */
-type Pins = { readonly directory: string; readonly lock: number; readonly mode: AttachMode };
+/** Where pins are, the descriptor that makes this process their only writer, how hooks are attached, what is left over. */
+type Pins = PinPlaces & { readonly lock: number; readonly mode: AttachMode; readonly upgrade: Upgrade | null };
 
 type AttachedLink = EndpointLink & {
   readonly adoptUntil: bigint;
@@ -91,7 +101,8 @@ type AttachedLink = EndpointLink & {
 
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
-  readonly #directory: string;
+  readonly #places: PinPlaces;
+  readonly #upgrade: Upgrade | null;
   readonly #mode: AttachMode;
   readonly #readInterface: (index: number) => InterfaceFacts;
   readonly #tables: KernelTables;
@@ -112,15 +123,20 @@ export class EbpfDatapath implements Datapath {
   constructor(object: LoadedObject, pins: Pins, options: OpenOptions) {
     this.#object = object;
     this.#lock = pins.lock;
-    this.#directory = pins.directory;
+    this.#places = pins;
+    this.#upgrade = pins.upgrade;
     this.#mode = pins.mode;
     this.#readInterface = options.readInterface ?? interfaceReader(INTERFACES_KEPT_MS);
     const leftovers = readLeftovers(object.maps);
-    const { bank, inherited } = leftovers;
+    const { bank } = leftovers;
+    const { endpoints: inherited, numbers } = withEarlier(leftovers.inherited, pins.upgrade?.tables ?? []);
     this.#bank = bank;
     this.#tables = new KernelTables(object.maps, bank, () => this.#encoder.limbo.drain());
     this.#tables.changing(() => clearForStart(object.maps, leftovers));
     this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
+    for (const [name, value] of numbers) {
+      if (value > this.#tables.readState(name)) this.#tables.state(name, value);
+    }
     this.#base = Number(this.#tables.readState('high'));
     this.#encoder = new Encoder(this.#tables, {
       node: options.node,
@@ -135,8 +151,9 @@ export class EbpfDatapath implements Datapath {
         gracePeriodNow();
       },
     });
-    const programs = { from: this.program('from_pod'), to: this.program('to_pod') };
-    this.#hooks = makeHooks(pins.mode, programs, pins.directory);
+    const make = (programs: HookPrograms): Hooks => makeHooks(pins.mode, programs, pins.directory);
+    const hooks = make({ from: this.program('from_pod'), to: this.program('to_pod') });
+    this.#hooks = pins.upgrade === null ? hooks : pins.upgrade.wrap(hooks, make);
     const ring = this.#map('event_ring');
     this.#ring = new Ring(ring.fd, ring.maxEntries);
     this.#lost = this.counters().lost;
@@ -196,7 +213,7 @@ export class EbpfDatapath implements Datapath {
    * could not be put back is said too. A few system calls for each interface: several times a second.
    */
   repair(): readonly Repair[] {
-    this.#lock = keepPins(this.#directory, this.#lock, this.#sharedMaps());
+    this.#lock = keepPins(this.#places, this.#lock, this.#sharedMaps());
     return [...this.#links.values()].flatMap((link) => {
       const repair = repairHooks(this.#hooks, link.interfaceIndex, this.#look(link));
       if (repair !== null) this.#look(link);
@@ -236,6 +253,8 @@ export class EbpfDatapath implements Datapath {
 
   #mayRedirect(facts: InterfaceFacts, view: HookView): boolean {
     // Where hooks are filters themselves, they were counted among the filters.
+    // A hook of another version's tables would not see the packet.
+    if (this.#upgrade?.pending) return false;
     return facts.plain && view.alone && (this.#mode === 'clsact' || !facts.clsact);
   }
 
@@ -255,6 +274,7 @@ export class EbpfDatapath implements Datapath {
     this.#change(() => {
       this.#encoder.settle();
       this.#tables.flush();
+      this.#upgrade?.finish();
       this.#hooks.forgetGone();
       gracePeriodNow();
       const { nodeAddresses: nodes, interfaces } = this.#encoder;
@@ -296,6 +316,7 @@ export class EbpfDatapath implements Datapath {
     if (this.#closed) return;
     this.#closed = true;
     this.#hooks.close();
+    if (this.#upgrade?.pending) this.#upgrade.close();
     this.#ring.close();
     this.#tables.close();
     this.#object.close();

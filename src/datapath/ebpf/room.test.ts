@@ -43,7 +43,7 @@ describe('room for tables (root)', needsRoot, () => {
     first.settle();
     first.close();
     const pins = readdirSync(pinPath(bed.prefix, 'node-a')).sort();
-    assert.throws(() => openDatapath({ ...options, sizes: { ...SIZES, counter_map: 2 } }), { name: 'DatapathError' });
+    assert.throws(() => openDatapath({ ...options, sizes: { ...SIZES, ct_lru: 0 } }), { name: 'DatapathError' });
     assert.deepEqual(readdirSync(pinPath(bed.prefix, 'node-a')).sort(), pins);
     assert.ok(!udpArrives(bed, a, b, { family: 4, port: 80 }) && udpArrives(bed, b, a, { family: 4, port: 80 }));
     const second = openDatapath(options);

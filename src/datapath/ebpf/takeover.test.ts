@@ -1,17 +1,15 @@
 // What outlives the process: enforcement after kill -9, and a new process that takes over without a gap. Needs root.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
-import { formatAddress } from '#net/address.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
-import type { Held } from '#test/support/hold-datapath.ts';
+import { connect, type Ends, hold, speaks } from '#test/support/holder.ts';
 import { needsRoot } from '#test/support/needs.ts';
-import { type BedPod, PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
+import { PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
 for (const attach of ATTACH_MODES) {
@@ -19,7 +17,7 @@ for (const attach of ATTACH_MODES) {
     let bed: PodBed;
     let holder: ChildProcess;
     let datapath: EbpfDatapath | null = null;
-    let open: { readonly client: number; readonly server: number };
+    let open: Ends;
 
     before(async () => {
       mountBpffs();
@@ -81,6 +79,32 @@ for (const attach of ATTACH_MODES) {
       );
     });
 
+    it('judges a flow again that the old policy let through while the new one was on its way', () => {
+      const [a, b] = [bed.pod(0), bed.pod(1)];
+      const server = bed.socket(b, () => sockets.openSocket(4, 'datagram'));
+      sockets.bindSocket(server, b.v4, 110);
+      const client = bed.socket(a, () => sockets.openSocket(4, 'datagram'));
+      const arrives = (): boolean => {
+        sockets.sendSocket(client, Buffer.from('x'), { address: b.v4, port: 110 });
+        return waitFor(() => sockets.receiveSocket(server, Buffer.alloc(64)).kind === 'done');
+      };
+      datapath?.close();
+      datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+      // Policies come first, as from a cluster; the second pod is closed now.
+      datapath.apply([...ground(), ...isolatingSet(3, 30)]);
+      for (const [index, pod] of bed.pods.entries()) {
+        const sets = index === 0 ? {} : { ingress: 3 };
+        datapath.apply(pod.link.addresses.map((each) => endpointStep(each, sets, `pod${index}`)));
+      }
+      assert.ok(arrives() && arrives(), 'not attached yet: the old policy');
+      for (const pod of bed.pods) datapath.attach(pod.link);
+      datapath.settle();
+      assert.equal(arrives(), false);
+      // As it was before.
+      datapath.apply(b.link.addresses.map((each) => endpointStep(each, {}, 'pod1')));
+      assert.ok(allowed(111));
+    });
+
     it('denies at the interface of an endpoint that the next process does not name', () => {
       datapath?.close();
       datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
@@ -94,46 +118,4 @@ for (const attach of ATTACH_MODES) {
       assert.ok(!udpArrives(bed, bed.pod(1), bed.pod(2), { family: 4, port: 101 }));
     });
   });
-}
-
-async function hold(bed: PodBed): Promise<ChildProcess> {
-  const held: Held = {
-    netns: `/run/netns/${bed.prefix}-router`,
-    instance: bed.prefix,
-    pods: bed.pods.map((pod) => ({
-      interfaceIndex: pod.link.interfaceIndex,
-      mac: [...pod.link.mac],
-      addresses: pod.link.addresses.map(formatAddress),
-    })),
-    denyRule: 70,
-  };
-  const script = join(import.meta.dirname, '../../../test/support/hold-datapath.ts');
-  const child = spawn(process.execPath, [script, JSON.stringify(held)], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  return child;
-}
-
-function connect(bed: PodBed, from: BedPod, to: BedPod, port: number): { client: number; server: number } {
-  const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
-  sockets.bindSocket(listener, to.v4, port);
-  sockets.listenSocket(listener, 1);
-  const client = bed.socket(from, () => sockets.openSocket(4, 'stream'));
-  sockets.connectSocket(client, to.v4, port);
-  let server: number | null = null;
-  waitFor(() => {
-    server = sockets.acceptSocket(listener);
-    return server !== null;
-  }, 2000);
-  assert.ok(server !== null, 'the connection opens');
-  return { client, server };
-}
-
-/** True where a byte goes each way. */
-function speaks({ client, server }: { client: number; server: number }): boolean {
-  const buffer = Buffer.alloc(64);
-  const goes = (from: number, to: number): boolean => {
-    sockets.sendSocket(from, Buffer.from('x'), null);
-    return waitFor(() => sockets.receiveSocket(to, buffer).kind === 'done', 400);
-  };
-  return goes(client, server) && goes(server, client);
 }

@@ -1,6 +1,6 @@
 // What an earlier process left pinned: read before this one starts, cleared away once this one's tables are in force.
 
-import { ABI_VERSION, CLASS_KEY, ENDPOINT, ENDPOINT_FLAG, STATE, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
+import { CLASS_KEY, ENDPOINT, ENDPOINT_FLAG, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
 import { addressBytes, readAddress, u32Bytes } from '#datapath/ebpf/encode/bytes.ts';
 import type { Inherited } from '#datapath/ebpf/encode/endpoints.ts';
 import { allKeys, deleteAll, lookupElement } from '#kernel/bpf.ts';
@@ -21,11 +21,9 @@ const BANKED = ['address_map', 'prefix4', 'prefix6'] as const;
 
 /**
  * Reads the endpoints in force. A process that died in the middle of its own takeover leaves both banks in use: then
- * the bank with fewer endpoints is given up, and those endpoints deny until their policy comes. Throws where the
- * pinned tables have another version's layout.
+ * the bank with fewer endpoints is given up, and those endpoints deny until their policy comes.
  */
 export function readLeftovers(maps: Maps): Leftovers {
-  checkVersion(maps);
   const found = readEndpoints(maps);
   const second = found.filter((each) => each.bank === 1);
   const bank = second.length * 2 > found.length || found.length === 0 ? 0 : 1;
@@ -68,14 +66,6 @@ function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {
   const known = new Set(kept.map((key) => Buffer.from(key).toString('hex')));
   const gone = allKeys(map.fd, map.keySize).filter((key) => !known.has(Buffer.from(key).toString('hex')));
   deleteAll(map.fd, gone);
-}
-
-function checkVersion(maps: Maps): void {
-  const state = Buffer.alloc(STATE.size);
-  lookupElement(mapOf(maps, 'state_map').fd, Buffer.alloc(4), state);
-  const found = Number(state.readBigUInt64LE(STATE.abiVersion));
-  if (found === 0 || found === ABI_VERSION.CURRENT) return;
-  throw new Error(`the pinned tables have version ${found}, this is version ${ABI_VERSION.CURRENT}: unpin them first`);
 }
 
 type Found = { readonly bank: 0 | 1; readonly endpoint: Inherited };

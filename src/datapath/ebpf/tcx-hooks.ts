@@ -44,6 +44,16 @@ export class TcxHooks implements Hooks {
     }
   }
 
+  stands(interfaceIndex: number): boolean {
+    return PLACES.every(([side]) => {
+      const link = getPinned(linkPath(this.#directory, interfaceIndex, side));
+      if (link === null) return false;
+      const target = linkTarget(link).interfaceIndex;
+      closeObject(link);
+      return target === interfaceIndex;
+    });
+  }
+
   detach(interfaceIndex: number): void {
     for (const [side] of PLACES) this.#drop(linkPath(this.#directory, interfaceIndex, side));
   }

@@ -4,8 +4,10 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { FlowEvent } from '#agent/protocol.ts';
 import { type AgentClient, connectAgent } from '#sandbox/agent-client.ts';
 import { type KilledAgent, socketsIn } from './agent.ts';
+import { OPEN_PORT } from './world.ts';
 
 const UP_LIMIT_MS = 30_000;
 
@@ -44,7 +46,7 @@ export class AgentLife {
     return this.#client;
   }
 
-  /** What it wrote to its log, and told unasked: nothing, where nothing goes wrong. */
+  /** What it wrote to its log, told unasked, and dropped of what must pass: nothing, where nothing goes wrong. */
   get complaints(): readonly string[] {
     return [...this.#problems, ...(this.#said === '' ? [] : [this.#said])];
   }
@@ -52,11 +54,18 @@ export class AgentLife {
   /** Resolves once it serves. Throws where it ends first. */
   async connect(): Promise<void> {
     const listener = {
-      flows: () => undefined,
+      flows: (events: readonly FlowEvent[]) => {
+        for (const event of events) {
+          if (event.kind === 'drop' && isOpen(event)) this.#problems.push(`dropped: ${JSON.stringify(event)}`);
+        }
+      },
       applied: (revision: number) => {
         this.#applied = revision;
       },
-      problem: (message: string) => void this.#problems.push(message),
+      problem: (message: string) => {
+        // A pod that the node tore down without asking.
+        if (!/can't be put back: \w+: no such device$/.test(message)) this.#problems.push(message);
+      },
       gone: () => undefined,
     };
     for (const limit = performance.now() + UP_LIMIT_MS; performance.now() < limit; await pause(5)) {
@@ -90,4 +99,9 @@ export class AgentLife {
     const resident = /VmRSS:\s+(\d+)/.exec(readFileSync(`${folder}/status`, 'utf8'));
     return { descriptors: readdirSync(`${folder}/fd`).length, residentKb: Number(resident?.[1]) };
   }
+}
+
+/** Of the pairs that may always talk: nobody else uses that port. */
+function isOpen({ sourcePort, destinationPort }: FlowEvent): boolean {
+  return sourcePort === OPEN_PORT || destinationPort === OPEN_PORT;
 }

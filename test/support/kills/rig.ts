@@ -18,7 +18,7 @@ import { countEntries, type KernelState, readKernel } from './kernel.ts';
 import { tryMatrix } from './matrix.ts';
 import type { Round } from './rounds.ts';
 import { Tally, type Usage } from './tally.ts';
-import type { Pair, TrafficReport, TrafficSetup } from './traffic.ts';
+import type { Pair, TrafficReport, TrafficRequest, TrafficSetup } from './traffic.ts';
 import { CORE, edited, FIXED, firstWorld, localSlots, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -32,6 +32,7 @@ const LET_GO_MS = 3000;
 
 export class KillRig {
   readonly tally: Tally = new Tally();
+  readonly #versions: readonly string[];
   readonly #bed: PodBed;
   readonly #folder: string = mkdtempSync(join(tmpdir(), 'moat-kills-'));
   readonly #cluster: ClusterServer;
@@ -46,7 +47,9 @@ export class KillRig {
   #life: AgentLife | null = null;
   #startMs = 300;
 
-  constructor(name: string) {
+  /** `versions`: the roots of the sources that agents are started from. */
+  constructor(name: string, versions: readonly string[] = [ROOT]) {
+    this.#versions = versions;
     this.#bed = new PodBed(name, CORE.length);
     for (const slot of CORE) this.#pods.set(slot, this.#bed.pod(slot));
     this.#cluster = new ClusterServer(socketsIn(this.#folder).clusterSocket);
@@ -80,35 +83,35 @@ export class KillRig {
 
   /** One life of an agent, up to its end. */
   async round(round: Round): Promise<void> {
-    await this.#life?.kill();
+    if (this.#life !== null) await this.#end(this.#life);
     this.tally.kills++;
     if (round.when === 'starting') {
       this.#edit(round);
       const ends = round.at * 1.2 * this.#startMs;
-      const life = this.#spawn(ROOT);
+      const life = this.#spawn(round.version);
       const up = this.#bringUp(life).catch((error: unknown) => this.#excuse(life, error));
       await pause(ends);
-      await life.kill();
+      await this.#end(life);
       await up;
       return;
     }
-    const life = await this.#start();
+    const life = await this.#start(round.version);
     await this.#check();
     this.#edit(round);
     if (round.when === 'changing') {
       await pause(round.at * CHANGE_MS);
-      await life.kill();
+      await this.#end(life);
       return;
     }
     await this.#follow(life);
     await this.#tryAll('changed');
-    await life.kill();
+    await this.#end(life);
     await this.#tryAll('killed');
   }
 
   /** One agent that lives for so long while the cluster changes all the time; what it uses is noted once a second. */
   async live(limitMs: number, rounds: Iterable<Round>): Promise<readonly Usage[]> {
-    await this.#life?.kill();
+    if (this.#life !== null) await this.#end(this.#life);
     const life = await this.#start();
     const noted: Usage[] = [];
     const endMs = performance.now() + limitMs;
@@ -132,14 +135,14 @@ export class KillRig {
 
   /** The last agent comes up and is looked at; then everything is taken away, and nothing may be left. */
   async finish(): Promise<TrafficReport> {
-    await this.#life?.kill();
+    if (this.#life !== null) await this.#end(this.#life);
     this.#become(firstWorld());
     const life = await this.#start();
     await this.#check();
     const same = await until(() => this.#entriesNow() === this.#firstEntries);
     this.tally.expect(same, () => `elements: first ${this.#firstEntries}, at last ${this.#entriesNow()}`);
-    const report = await this.#askTraffic();
-    await life.kill();
+    const report = await this.#askTraffic('wake');
+    await this.#end(life);
     this.#close();
     const left = await this.#letGo((state) => [...state.pins, ...state.maps, ...state.programs].length === 0);
     this.tally.expect(left === null, () => `left behind: ${JSON.stringify(left)}`);
@@ -148,7 +151,7 @@ export class KillRig {
 
   /** Takes everything away, wherever a test ended. */
   async destroy(): Promise<void> {
-    if (this.#life !== null && !this.#life.killed) await this.#life.kill();
+    if (this.#life !== null) await this.#end(this.#life);
     this.#close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
@@ -164,8 +167,14 @@ export class KillRig {
     this.#bed.destroy();
   }
 
-  #spawn(tree: string): AgentLife {
-    this.#life = new AgentLife(tree, {
+  async #end(life: AgentLife): Promise<void> {
+    if (life.killed) return;
+    await life.kill();
+    this.tally.expect(life.complaints.length === 0, () => `it complains: ${life.complaints.join('\n')}`);
+  }
+
+  #spawn(version: number): AgentLife {
+    this.#life = new AgentLife(this.#versions[version % this.#versions.length] ?? ROOT, {
       ...{ instance: this.#bed.prefix, node: NODE, netns: `/run/netns/${this.#bed.prefix}-router` },
       folder: this.#folder,
       sizes: { ct_tcp: this.#entries, ct_lru: this.#entries },
@@ -174,9 +183,9 @@ export class KillRig {
   }
 
   /** An agent that serves, with every pod attached and the world of now in force. */
-  async #start(tree: string = ROOT): Promise<AgentLife> {
+  async #start(version = 0): Promise<AgentLife> {
     const startedMs = performance.now();
-    const life = this.#spawn(tree);
+    const life = this.#spawn(version);
     await this.#bringUp(life);
     this.#startMs = performance.now() - startedMs;
     this.tally.startsMs.push(this.#startMs);
@@ -230,7 +239,6 @@ export class KillRig {
     await this.#tryAll('restarted');
     const { problem } = await life.client.status();
     this.tally.expect(problem === null, () => `a problem: ${problem}`);
-    this.tally.expect(life.complaints.length === 0, () => `it complains: ${life.complaints.join('\n')}`);
     this.tally.noteUsage(life.usage(), this.#pods.size);
     this.tally.noteTraffic(await this.#askTraffic());
     const odd = await this.#letGo((state) => this.tally.isUsual(state, this.#linkPins()));
@@ -265,10 +273,10 @@ export class KillRig {
       .sort();
   }
 
-  async #askTraffic(): Promise<TrafficReport> {
+  async #askTraffic(what: TrafficRequest = 'report'): Promise<TrafficReport> {
     const traffic = this.#traffic;
     if (traffic === null) return { ...EMPTY_REPORT };
-    traffic.send('report');
+    traffic.send(what);
     return (await this.#hear(traffic)) as TrafficReport;
   }
 

@@ -8,11 +8,14 @@ export type Round = {
   /** From 0 to 1: how late within that time. */
   readonly at: number;
   readonly edits: readonly Edit[];
+  /** Which of the versions that there are, by its number. */
+  readonly version: number;
 };
 
 const round: fc.Arbitrary<Round> = fc.record({
   when: fc.constantFrom('starting', 'starting', 'changing', 'changing', 'serving'),
-  at: fc.double({ min: 0, max: 1, noNaN: true }),
+  at: fc.nat({ max: 1000 }).map((part) => part / 1000),
+  version: fc.constantFrom(0, 1),
   edits: fc.array(arbitraryEdit, { minLength: 1, maxLength: 4, size: 'max' }),
 });
 

@@ -14,6 +14,9 @@ export type TrafficSetup = {
   readonly shutPort: number;
 };
 
+/** wake: connections that were idle all the time speak first. */
+export type TrafficRequest = 'report' | 'wake';
+
 /** What happened since the start. */
 export type TrafficReport = {
   /** TCP connections that broke, or whose data stood still for longer than LOST_AFTER_MS. */
@@ -118,7 +121,7 @@ function receiver(pair: Pair, port: number): number {
 
 async function open(pair: Pair, port: number): Promise<Stream> {
   const target = addressOf(pair.target);
-  const listener = listen(pair, port);
+  const listener = shared(pair, port, listen);
   const client = inside(pair.from, () => sockets.openSocket(target.family, 'stream'));
   sockets.connectSocket(client, target, port);
   for (let waited = 0; waited < 3000; waited += 5) {
@@ -127,11 +130,14 @@ async function open(pair: Pair, port: number): Promise<Stream> {
       await pause(5);
       continue;
     }
-    sockets.closeSocket(listener);
     const name = `${pair.from.split('-').at(-1)} to ${pair.target}`;
     return { name, client, server, sent: 0, back: 0, movedMs: performance.now() };
   }
   throw new Error(`the connection to ${pair.target} does not open`);
+}
+
+async function openAll({ allowed, openPort }: TrafficSetup): Promise<readonly Stream[]> {
+  return await Promise.all(allowed.map((pair) => open(pair, openPort)));
 }
 
 function speak(stream: Stream): void {
@@ -149,10 +155,23 @@ function speak(stream: Stream): void {
   if (now - stream.movedMs > LOST_AFTER_MS) lost.add(`${stream.name}: stood still`);
 }
 
+/** Connections that said nothing for as long as the test went on speak now: their data must come back. */
+async function wake(streams: readonly Stream[]): Promise<void> {
+  for (const stream of streams) sockets.sendSocket(stream.client, MESSAGE, null);
+  for (let waited = 0; waited < LOST_AFTER_MS && streams.some((stream) => stream.back === 0); waited += 5) {
+    for (const stream of streams) {
+      if (drain(stream.server).bytes > 0) sockets.sendSocket(stream.server, MESSAGE, null);
+      stream.back += drain(stream.client).bytes;
+    }
+    await pause(5);
+  }
+  for (const stream of streams) if (stream.back === 0) lost.add(`${stream.name}: silent until it spoke`);
+}
+
 /** New connections of an allowed pair, one after the other: each must open. */
 function openings(pair: Pair, port: number): () => void {
   const target = addressOf(pair.target);
-  const listener = listen(pair, port);
+  const listener = shared(pair, port, listen);
   let tick = 0;
   let opening: { readonly fd: number; readonly sinceMs: number } | null = null;
   const next = (): { readonly fd: number; readonly sinceMs: number } => {
@@ -205,7 +224,8 @@ function connections(pair: Pair, port: number, count: (out: number, into: number
 }
 
 async function main(setup: TrafficSetup): Promise<void> {
-  const streams = await Promise.all(setup.allowed.map((pair) => open(pair, setup.openPort)));
+  const streams = await openAll(setup);
+  const idle = await openAll(setup);
   const countAllowed = (out: number, into: number): void => {
     sent += out;
     received += into;
@@ -231,10 +251,11 @@ async function main(setup: TrafficSetup): Promise<void> {
     }
     for (const each of work) each();
   }, TICK_MS);
-  process.on('message', () => {
+  process.on('message', async (what: TrafficRequest) => {
+    if (what === 'wake') await wake(idle);
     const echoed = streams.reduce((sum, stream) => sum + stream.back, 0);
     const report: TrafficReport = {
-      ...{ lost: [...lost], connections: streams.length, echoed, longestStallMs },
+      ...{ lost: [...lost], connections: streams.length + idle.length, echoed, longestStallMs },
       ...{ sent, received, opened, refused, tries, passed },
     };
     process.send?.(report);

@@ -79,9 +79,16 @@ export function firstWorld(): World {
 /** The world after an edit; as it was, where the edit would change what must stay as it is. */
 export function edited(world: World, edit: Edit): World {
   const after = applied(world, edit);
-  return FIXED.every(({ flow, verdict }) => evaluate(after, flow, STANDARD_SEMANTICS).verdict === verdict)
-    ? after
-    : world;
+  return FIXED.every((fixed) => holds(after, fixed)) ? after : world;
+}
+
+/**
+ * A denied flow is denied at its target each time: of the two ends' policies one may be newer than the other for a
+ * moment, as it may on two nodes.
+ */
+function holds(world: World, { flow, verdict }: (typeof FIXED)[number]): boolean {
+  const found = evaluate(world, flow, STANDARD_SEMANTICS);
+  return found.verdict === verdict && found.ingress.verdict === verdict;
 }
 
 /** The pods of this node, by their numbers. */

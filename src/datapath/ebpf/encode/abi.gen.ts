@@ -105,6 +105,14 @@ export const CT_LEG = {
   rule: 12,
 } as const;
 
+/** struct move */
+export const MOVE = {
+  size: 6,
+  from: 0,
+  into: 2,
+  length: 4,
+} as const;
+
 /** struct ct_value */
 export const CT_VALUE = {
   size: 152,
@@ -265,4 +273,9 @@ export const KNOBS = {
   proxyMark: { offset: 80, size: 4 },
   proxyMarkMask: { offset: 84, size: 4 },
   strictKeys: { offset: 88, size: 4 },
+  earlier: { offset: 92, size: 4 },
+  earlierHead: { offset: 96, size: 4 },
+  earlierKey: { offset: 100, size: 96 },
+  earlierKeyBack: { offset: 196, size: 96 },
+  earlierValue: { offset: 292, size: 96 },
 } as const;

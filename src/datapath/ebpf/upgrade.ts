@@ -1,0 +1,125 @@
+// From tables of another layout to this version's. Hooks stay with the programs of before until this version's tables are
+// whole; then all of them get programs that look into both versions' connections, what has not spoken since is carried
+// over, and they get the final programs. At no moment is a connection in none of the tables that its hooks look into.
+import { rmSync } from 'node:fs';
+import { closeObject, runSyscall } from '#kernel/bpf.ts';
+import { gracePeriodNow } from '#kernel/memory.ts';
+import type { LoadedObject } from '#kernel/object.ts';
+import { type EarlierConnections, type EarlierTables, openConnections, readEarlier } from './earlier.ts';
+import { DatapathError } from './error.ts';
+import type { HookPrograms, Hooks } from './hooks.ts';
+import { type LoadAsk, loadPrograms } from './load.ts';
+import type { Maps } from './takeover.ts';
+
+const REFUSED =
+  "the tables in force are another version's, and this one can't take them over; they stay in force: start the version " +
+  'that made them, or a newer one';
+
+/** An interface that keeps its old programs so long is no worse off; but nothing on it may be repaired meanwhile. */
+const KEPT = { health: 'first', alone: false, pinned: true } as const;
+
+type Waiting = { readonly interfaces: Set<number>; readonly between: Hooks; readonly final: Hooks };
+
+/** Owned by the datapath that takes over, from its opening to `finish`. */
+export class Upgrade {
+  /** Oldest first. */
+  readonly #generations: readonly string[];
+  readonly #ask: LoadAsk;
+  readonly #own: Maps;
+  /** The programs that look into both, at the newest of the earlier tables. */
+  readonly #between: LoadedObject;
+  readonly #waiting: Waiting[] = [];
+  readonly tables: readonly EarlierTables[];
+  #done = false;
+
+  /** `ask`: how this version's programs are loaded. Throws DatapathError where the earlier tables can't be read. */
+  constructor(generations: readonly string[], ask: LoadAsk, own: Maps) {
+    this.#generations = generations;
+    this.#ask = ask;
+    this.#own = own;
+    try {
+      this.tables = generations.map(readEarlier);
+      this.#between = this.#load(generations.at(-1) ?? '');
+    } catch (cause) {
+      throw new DatapathError(`${REFUSED} (${cause instanceof Error ? cause.message : String(cause)})`, cause);
+    }
+  }
+
+  /** Hooks that wait for `finish` wherever an earlier version's stand. `make` gives hooks of the programs it is given. */
+  wrap(final: Hooks, make: (programs: HookPrograms) => Hooks): Hooks {
+    const between = make({ from: programOf(this.#between, 'from_pod'), to: programOf(this.#between, 'to_pod') });
+    const interfaces = new Set<number>();
+    this.#waiting.push({ interfaces, between, final });
+    const waits = (interfaceIndex: number): boolean => interfaces.has(interfaceIndex);
+    return {
+      attach: (index) => void (final.stands(index) ? interfaces.add(index) : final.attach(index)),
+      stands: (index) => final.stands(index),
+      detach: (index) => {
+        interfaces.delete(index);
+        final.detach(index);
+      },
+      look: (index) => (waits(index) ? KEPT : final.look(index)),
+      repair: (index) => {
+        if (!waits(index)) final.repair(index);
+      },
+      forgetGone: () => final.forgetGone(),
+      close: () => final.close(),
+    };
+  }
+
+  /** True from the start until `finish` is through. */
+  get pending(): boolean {
+    return !this.#done;
+  }
+
+  /** Gives every waiting hook this version's programs, and takes the earlier tables away. */
+  finish(): void {
+    if (this.#done) return;
+    for (const generation of this.#generations.slice(0, -1)) this.#carryFrom(generation);
+    this.#each(({ between }, interfaceIndex) => between.attach(interfaceIndex));
+    gracePeriodNow();
+    runSyscall(programOf(this.#between, 'carry'));
+    this.#each(({ final }, interfaceIndex) => final.attach(interfaceIndex));
+    this.#done = true;
+    for (const { interfaces } of this.#waiting) interfaces.clear();
+    this.close();
+    for (const generation of this.#generations) rmSync(generation, { recursive: true });
+  }
+
+  /** Lets go of what only the change needs; the earlier tables stay where it was not finished. */
+  close(): void {
+    for (const { between } of this.#waiting.splice(0)) between.close();
+    this.#between.close();
+  }
+
+  #each(work: (waiting: Waiting, interfaceIndex: number) => void): void {
+    for (const waiting of this.#waiting) for (const index of waiting.interfaces) work(waiting, index);
+  }
+
+  /** Of an upgrade that was itself never finished. */
+  #carryFrom(generation: string): void {
+    const object = this.#load(generation);
+    try {
+      runSyscall(programOf(object, 'carry'));
+    } finally {
+      object.close();
+    }
+  }
+
+  #load(generation: string): LoadedObject {
+    const connections: EarlierConnections = openConnections(generation, this.#own);
+    try {
+      const [a, b = a] = connections.maps;
+      const reuse = new Map(Object.entries({ earlier_ct_a: a ?? -1, earlier_ct_b: b ?? -1 }));
+      return loadPrograms({ ...this.#ask, reuse, knobs: { ...this.#ask.knobs, ...connections.knobs } });
+    } finally {
+      connections.maps.forEach(closeObject);
+    }
+  }
+}
+
+function programOf(object: LoadedObject, name: string): number {
+  const fd = object.programs.get(name);
+  if (fd === undefined) throw new Error(`the kernel object has no program ${name}`);
+  return fd;
+}

@@ -1,0 +1,60 @@
+// A process that holds a datapath and waits to be killed, and connections that are to outlive it.
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { AttachMode } from '#datapath/ebpf/hooks.ts';
+import * as sockets from '#kernel/sockets.ts';
+import { formatAddress } from '#net/address.ts';
+import type { Held } from './hold-datapath.ts';
+import { type BedPod, type PodBed, waitFor } from './pod-bed.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+
+/** Both ends of a connection. */
+export type Ends = { readonly client: number; readonly server: number };
+
+/** Starts a process that has a bed's pods attached, the last one closed; `root`: of the sources that it runs. */
+export async function hold(bed: PodBed, root: string = ROOT, attach?: AttachMode): Promise<ChildProcess> {
+  const held: Held = {
+    netns: `/run/netns/${bed.prefix}-router`,
+    instance: bed.prefix,
+    pods: bed.pods.map((pod) => ({
+      interfaceIndex: pod.link.interfaceIndex,
+      mac: [...pod.link.mac],
+      addresses: pod.link.addresses.map(formatAddress),
+    })),
+    denyRule: 70,
+    ...(attach === undefined ? {} : { attach }),
+  };
+  const script = join(root, 'test/support/hold-datapath.ts');
+  const child = spawn(process.execPath, [script, JSON.stringify(held)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(child.stdout, 'data');
+  return child;
+}
+
+/** A TCP connection from one pod to another's port. */
+export function connect(bed: PodBed, from: BedPod, to: BedPod, port: number): Ends {
+  const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
+  sockets.bindSocket(listener, to.v4, port);
+  sockets.listenSocket(listener, 1);
+  const client = bed.socket(from, () => sockets.openSocket(4, 'stream'));
+  sockets.connectSocket(client, to.v4, port);
+  let server: number | null = null;
+  waitFor(() => {
+    server = sockets.acceptSocket(listener);
+    return server !== null;
+  }, 2000);
+  assert.ok(server !== null, 'the connection opens');
+  return { client, server };
+}
+
+/** True where a byte goes each way. */
+export function speaks({ client, server }: Ends): boolean {
+  const buffer = Buffer.alloc(64);
+  const goes = (from: number, to: number): boolean => {
+    sockets.sendSocket(from, Buffer.from('x'), null);
+    return waitFor(() => sockets.receiveSocket(to, buffer).kind === 'done', 400);
+  };
+  return goes(client, server) && goes(server, client);
+}
