@@ -6,7 +6,7 @@ import { setTimeout } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Compiler } from '#compile/compiler.ts';
 import type { Harness, Judged, TestPacket } from '#datapath/conformance/harness.ts';
-import type { EndpointLink } from '#datapath/port.ts';
+import { DROP_REASONS, type EndpointLink } from '#datapath/port.ts';
 import { referenceHarness } from '#datapath/reference/harness.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { STANDARD_SEMANTICS, type WorldEvent } from '#policy/world.ts';
@@ -137,6 +137,7 @@ test('frames on changing worlds fare in the kernel as in the reference (root)', 
     await setTimeout(1);
   }
   for (const [reason, count] of [...seen].sort()) context.diagnostic(`${String(count).padStart(6)}  ${reason}`);
+  context.diagnostic(`not reached: ${DROP_REASONS.filter((reason) => !seen.has(reason)).join(', ') || 'none'}`);
   assert.deepEqual(
     REACHED.filter((reason) => !seen.has(reason)),
     [],

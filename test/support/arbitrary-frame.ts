@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { arp, concat, echo, icmp, icmpError, ip, neighbour, type PortSpec, sctp, tcp, udp } from '#datapath/packets.ts';
 import type { Address } from '#net/address.ts';
+import { arbitraryBending, type Bending, bend } from './mutate-frame.ts';
 
 /** A frame as numbers, so that it can be shrunk: addresses are picked from what the world has. */
 export type FrameSpec = {
@@ -17,14 +18,18 @@ export type FrameSpec = {
   readonly fragment: { readonly id: number; readonly offset: number; readonly more: boolean } | null;
   readonly headers: readonly { readonly header: number; readonly body: Uint8Array }[];
   readonly options: Uint8Array;
-  readonly bend: readonly (readonly [number, number])[];
-  /** Bytes off the end, or on to it. */
-  readonly length: number;
+  readonly bending: Bending | null;
+  /** An IPv6 source that is an IPv4 address, or another ethertype. */
+  readonly odd: 'mapped' | 'type' | null;
+  /** Bytes after the packet. */
+  readonly padding: number;
   /** own: sent where it would be · else the interface, the hook and the MAC are anyone's. */
   readonly place: { readonly interfaces: number; readonly hook: 'from-pod' | 'to-pod' } | 'own';
   readonly mac: 'own' | 'foreign';
   readonly sender: 'source' | 'afar' | 'stack';
 };
+
+const MAPPED: Address = { family: 6, words: [0, 0, 0xffff, 0x0a010001] };
 
 type Ends = { readonly from: Address; readonly to: Address };
 
@@ -57,7 +62,7 @@ const rarely = <Value>(value: fc.Arbitrary<Value>, usual: Value, weight = 9): fc
 
 const fragment = fc.record({
   id: fc.constantFrom(1, 2),
-  offset: fc.constantFrom(0, 0, 1, 2, 100),
+  offset: fc.constantFrom(0, 0, 1, 2, 100, 4096, 8191),
   more: fc.boolean(),
 });
 
@@ -66,6 +71,7 @@ const header = fc.oneof(
     .constantFrom(0, 60, 60, 43, 51, 135)
     .map((number) => ({ header: number, body: Uint8Array.of(0, 1, 4, 0, 0, 0, 0) })),
   fc.constantFrom(43, 60, 0).map((number) => ({ header: number, body: Uint8Array.of(0, 0, 0, 0, 0, 0, 0) })),
+  fc.constantFrom(0, 1, 8).map((offset) => ({ header: 44, body: Uint8Array.of(0, 0, offset, 0, 0, 0, 1) })),
 );
 
 const options = fc.constantFrom(
@@ -91,12 +97,9 @@ export const arbitraryFrame: fc.Arbitrary<FrameSpec> = fc.record({
   fragment: rarely<FrameSpec['fragment']>(fragment, null, 3),
   headers: rarely<FrameSpec['headers']>(fc.array(header, { minLength: 1, maxLength: 7 }), []),
   options: rarely<Uint8Array>(options, new Uint8Array()),
-  bend: rarely<FrameSpec['bend']>(
-    fc.array(fc.tuple(fc.nat({ max: 110 }), fc.nat({ max: 255 })), { minLength: 1, maxLength: 3 }),
-    [],
-    5,
-  ),
-  length: rarely(fc.integer({ min: -60, max: 20 }), 0),
+  bending: rarely<FrameSpec['bending']>(arbitraryBending, null, 2),
+  odd: rarely<FrameSpec['odd']>(fc.constantFrom('mapped', 'type'), null, 30),
+  padding: rarely(fc.nat({ max: 40 }), 0),
   place: rarely<FrameSpec['place']>(
     fc.record({ interfaces: fc.nat({ max: 100 }), hook: fc.constantFrom('from-pod', 'to-pod') }),
     'own',
@@ -169,19 +172,20 @@ function common(spec: FrameSpec, ends: Ends): PortSpec {
 /** The packet that an error speaks of: what its receiver may have sent. */
 function quoted(spec: FrameSpec, ends: Ends): Uint8Array {
   const sent = { from: ends.to, to: ends.from, sport: spec.sport, dport: spec.dport };
+  if (spec.number % 11 === 0) return icmpError({ from: ends.to, to: ends.from, inner: udp({ ...sent, ...ends }) });
   if (spec.number % 3 === 0) return tcp({ ...sent, flags: 'A' });
   return spec.number % 3 === 1 ? udp(sent) : echo({ ...sent, id: spec.sport });
 }
 
 /** The frame of a spec. `own`: the MAC of the interface that it goes by; ARP and NDP name it too. */
 export function frameOf(spec: FrameSpec, ends: Ends, own: Uint8Array): Uint8Array {
-  const built = BUILDERS[spec.kind](spec, ends);
+  const built = BUILDERS[spec.kind](spec, spec.odd === 'mapped' && v6(ends) ? { ...ends, from: MAPPED } : ends);
   const mac = spec.mac === 'own' ? own : Uint8Array.of(2, 9, 9, 9, 9, 9);
   const frame = concat(built.subarray(0, 6), mac, built.subarray(12));
+  if (spec.odd === 'type') frame.set([0x81, spec.number], 12);
   replace(frame, Uint8Array.of(2, 0, 0, 0, 0, 9), spec.number % 7 === 0 ? mac.with(5, 99) : own);
-  for (const [at, value] of spec.bend) if (at < frame.length) frame[at] = value;
-  if (spec.length < 0) return frame.subarray(0, Math.max(14, frame.length + spec.length));
-  return concat(frame, new Uint8Array(spec.length));
+  const bent = spec.bending === null ? frame : bend(frame, spec.bending);
+  return concat(bent, new Uint8Array(spec.padding));
 }
 
 function replace(frame: Uint8Array, what: Uint8Array, by: Uint8Array): void {

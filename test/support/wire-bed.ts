@@ -28,6 +28,8 @@ export class WireBed {
   readonly outsider: Place;
   readonly #namespace: string;
   readonly #outside: number;
+  readonly #home: number;
+  readonly #checksums: Checksums;
   readonly #places: ReadonlyMap<BedPod, Place>;
 
   constructor(name: string, pods: number, checksums: Checksums = 'as-is') {
@@ -49,6 +51,8 @@ export class WireBed {
       'route add default via 198.51.100.1',
       'route add default via 2001:db8::1',
     ]);
+    this.#checksums = checksums;
+    this.#home = openNetns(`/run/netns/${this.router}`);
     this.#outside = openNetns(`/run/netns/${this.#namespace}`);
     this.outsider = {
       wire: new Wire(this.#outside, 'eth0', checksums),
@@ -67,6 +71,13 @@ export class WireBed {
     const found = this.#places.get(pod);
     if (found === undefined) throw new Error(`${pod.name} is of another bed`);
     return found;
+  }
+
+  /** The node's end of a pod's veth, below everything that the node does itself. */
+  hostSide(pod: BedPod): Place {
+    const host = `h${this.bed.pods.indexOf(pod) + 1}`;
+    const mac = macOf(this.router, host);
+    return { wire: new Wire(this.#home, host, this.#checksums), mac, next: pod.link.mac };
   }
 
   /** Runs a command in the node's namespace. */
@@ -90,6 +101,7 @@ export class WireBed {
   destroy(): void {
     for (const { wire } of [this.outsider, ...this.#places.values()]) wire.close();
     closeSocket(this.#outside);
+    closeSocket(this.#home);
     this.bed.destroy();
     ip(`netns del ${this.#namespace}`);
   }

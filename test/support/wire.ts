@@ -21,6 +21,8 @@ const PACKET_VNET_HDR = 15;
 const PACKET_OUTGOING = 4;
 /** struct virtio_net_hdr; with its flag 1, the checksum that starts and stands so far in is left for later: valid. */
 const VNET_HEADER = 10;
+/** Where the least of IP headers ends: the kernel takes no checksum to start before that. */
+const CHECKSUM_START = 34;
 
 /** What `checksums` says of a frame: as they are, or taken for right by every kernel on the way. */
 export type Checksums = 'as-is' | 'taken-for-right';
@@ -79,7 +81,8 @@ export class Wire {
 
 function vnetHeader(length: number): Buffer {
   const header = Buffer.alloc(VNET_HEADER);
+  if (length < CHECKSUM_START + 2) return header;
   header.writeUInt8(1, 0);
-  header.writeUInt16LE(Math.min(length, 14), 6);
+  header.writeUInt16LE(CHECKSUM_START, 6);
   return header;
 }
