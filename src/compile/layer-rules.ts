@@ -1,5 +1,6 @@
 // The rules of one layer, and what its tables have to know of them. They change by whole blocks.
 import type { AtomNumber } from '#identity/atoms.ts';
+import { push } from '#identity/collect.ts';
 import type { Block } from './active-policy.ts';
 import { isBase, type Part } from './parts.ts';
 import type { RuleEntry } from './rules.ts';
@@ -23,12 +24,14 @@ export type RulesChange = {
   readonly base: boolean;
 };
 
+const NO_PARTS: readonly Part[] = [];
+
 export class LayerRules {
   #specs: readonly TierSpec[] = [];
   #blocks: readonly Block[] = [];
   /** Made when asked for. */
   #tiers: readonly Tier[] | null = null;
-  readonly #byAtom = new Map<AtomNumber, Set<Part>>();
+  readonly #byAtom = new Map<AtomNumber, Part[]>();
   /** Named ports, with the number of parts that have each. */
   readonly #ports = new Map<AtomNumber, number>();
   /** Parts that make the layer guarded. */
@@ -77,8 +80,8 @@ export class LayerRules {
   }
 
   /** Class parts that ask for an atom. */
-  asking(atom: AtomNumber): Iterable<Part> {
-    return this.#byAtom.get(atom) ?? [];
+  asking(atom: AtomNumber): readonly Part[] {
+    return this.#byAtom.get(atom) ?? NO_PARTS;
   }
 
   /** True where classes depend on an atom: parts ask for it, or it is a named port beside other peer conditions. */
@@ -112,20 +115,16 @@ export class LayerRules {
   #add(part: Part): void {
     if (isGuard(part)) this.#guards++;
     if (part.port !== null) this.#ports.set(part.port.atom, (this.#ports.get(part.port.atom) ?? 0) + 1);
-    for (const atom of askedBy(part)) {
-      const parts = this.#byAtom.get(atom);
-      if (parts === undefined) this.#byAtom.set(atom, new Set([part]));
-      else parts.add(part);
-    }
+    for (const atom of new Set(askedBy(part))) push(this.#byAtom, atom, part);
   }
 
   #remove(part: Part): void {
     if (isGuard(part)) this.#guards--;
     if (part.port !== null) this.#dropPort(part.port.atom);
-    for (const atom of askedBy(part)) {
-      const parts = this.#byAtom.get(atom);
-      parts?.delete(part);
-      if (parts?.size === 0) this.#byAtom.delete(atom);
+    for (const atom of new Set(askedBy(part))) {
+      const parts = this.#byAtom.get(atom) ?? [];
+      parts.splice(parts.indexOf(part), 1);
+      if (parts.length === 0) this.#byAtom.delete(atom);
     }
   }
 

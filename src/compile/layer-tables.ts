@@ -52,11 +52,13 @@ export class LayerTables {
 
   /** The class parts that could match an identity, in order. */
   #partsFor(rules: LayerRules, identity: IdentityEntry): Part[] {
-    const parts = new Set<Part>();
+    const parts: Part[] = [];
     for (const atom of identity.atoms) {
-      for (const part of rules.asking(this.#identifier.atomOf(atom))) parts.add(part);
+      for (const part of rules.asking(this.#identifier.atomOf(atom))) parts.push(part);
     }
-    return [...parts].sort((a, b) => a.key - b.key || a.serial - b.serial);
+    if (parts.length < 2) return parts;
+    parts.sort((a, b) => a.key - b.key || a.serial - b.serial);
+    return parts.filter((part, index) => part !== parts[index - 1]);
   }
 
   /** What a part says to an identity: nothing or one entry. */

@@ -41,6 +41,8 @@ type Update = {
   readonly classes: ReadonlyMap<IdentityEntry, TableEntry | null>;
 };
 
+type Origin = { readonly number: IdentityNumber; readonly between: readonly AtomNumber[] };
+
 const NO_TABLE: PortTable = [];
 
 export class Layers {
@@ -94,7 +96,10 @@ export class Layers {
       const before = successions.get(layer);
       if (before !== undefined && this.#follow(layer, before, newcomers)) this.#fresh.delete(layer);
     }
-    for (const identity of created) for (const body of this.#bodiesOf(identity)) this.#addClass(body, identity);
+    for (const identity of created) {
+      const origin = this.#originOf(identity, newcomers);
+      for (const body of this.#bodiesOf(identity)) this.#addClass(body, identity, origin);
+    }
     for (const layer of this.#fresh) this.#publish(layer);
     this.#fresh.clear();
   }
@@ -259,9 +264,21 @@ export class Layers {
     if (bodies?.size === 0) this.#byAtom.delete(atom);
   }
 
-  #addClass(body: Body, identity: IdentityEntry): void {
-    const table = this.#contents.class(body.rules, identity);
+  #addClass(body: Body, identity: IdentityEntry, origin: Origin | null): void {
+    const isAlike = origin?.between.every((atom) => !body.rules.dependsOn(atom)) ?? false;
+    const known = isAlike ? body.classes.get(origin?.number ?? 0) : undefined;
+    const table = known === undefined ? this.#contents.class(body.rules, identity) : this.#tables.again(known);
     if (table !== null) this.#setClass(body, identity, table);
+  }
+
+  /** The identity that one was split off, and what is true of one of the two alone: nothing else tells them apart. */
+  #originOf({ origin: number, atoms, unknown }: IdentityEntry, newcomers: ReadonlySet<IdentityEntry>): Origin | null {
+    const origin = number === null ? undefined : this.#identifier.find(number);
+    // Classes of what nobody is any more are not kept up to date.
+    if (origin === undefined || origin.members === 0 || newcomers.has(origin) || origin.unknown !== unknown)
+      return null;
+    const between = [...outside(atoms, origin.atoms), ...outside(origin.atoms, atoms)];
+    return { number: origin.number, between: between.map((atom) => this.#identifier.atomOf(atom)) };
   }
 
   #setClass(body: Body, identity: IdentityEntry, table: TableEntry): void {
@@ -320,4 +337,10 @@ export class Layers {
     if (alsoUnknown) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
     return found;
   }
+}
+
+/** What of the first list is not in the second. */
+function outside(list: readonly AtomNumber[], other: readonly AtomNumber[]): AtomNumber[] {
+  const known = new Set(other);
+  return list.filter((atom) => !known.has(atom));
 }

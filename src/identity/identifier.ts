@@ -67,6 +67,11 @@ export class Identifier {
     return this.#identities.values();
   }
 
+  /** The identity with a number, while there is one. */
+  find(number: number): IdentityEntry | undefined {
+    return this.#identities.find(number);
+  }
+
   withAtom(atom: AtomNumber): readonly IdentityEntry[] {
     return this.#identities.withAtom(atom);
   }
@@ -222,11 +227,11 @@ export class Identifier {
       const size = part.rows.length + part.blocks.length;
       const gained = sortedSet([...atoms, atom]);
       if (size * 2 <= total) {
-        this.#move(part, this.#identities.of(gained, unknown));
+        this.#move(part, this.#identities.of(gained, unknown, number));
         continue;
       }
       this.#identities.gain(identity, gained);
-      if (size < total) rests.set(number, this.#identities.of(atoms, unknown));
+      if (size < total) rests.set(number, this.#identities.of(atoms, unknown, number));
     }
     if (rests.size > 0) this.#moveRests(rests, members);
   }
@@ -268,7 +273,7 @@ export class Identifier {
     for (const block of blocks.values()) if (block.identity !== null) parts.count(block.identity, ofBlock(block));
     const moves = parts.settle((number, list) => this.#identities.gain(this.#identities.at(number), truth.list(list)));
     const targets = moves.map(({ from, list }) => {
-      return this.#identities.of(truth.list(list), this.#identities.at(from).unknown);
+      return this.#identities.of(truth.list(list), this.#identities.at(from).unknown, from);
     });
     for (let row = 0; row < lists.length; row++) {
       const to = targets[parts.moveOf(addresses.identity.at(row), lists[row] ?? NONE)];
@@ -392,7 +397,5 @@ export class Identifier {
 }
 
 function partOf(parts: Map<number, Members>, identity: number): Members {
-  const found = parts.get(identity) ?? { rows: [], blocks: [] };
-  parts.set(identity, found);
-  return found;
+  return remember(parts, identity, () => ({ rows: [], blocks: [] }));
 }

@@ -8,6 +8,8 @@ export type IdentityEntry = {
   readonly unknown: boolean;
   /** How many addresses and blocks have it. */
   members: number;
+  /** The identity that its first members had before, where it was split off one; that may be another one by now. */
+  readonly origin: number | null;
 };
 
 export class Identities {
@@ -54,15 +56,19 @@ export class Identities {
     return entry;
   }
 
+  find(number: number): IdentityEntry | undefined {
+    return this.#byNumber.get(number);
+  }
+
   withAtom(atom: AtomNumber): readonly IdentityEntry[] {
     return this.#byAtom.get(atom) ?? [];
   }
 
-  /** The identity of these atoms (ascending), made where there is none. */
-  of(atoms: readonly AtomNumber[], unknown: boolean): IdentityEntry {
+  /** The identity of these atoms (ascending), made where there is none: split off `origin`, if that is given. */
+  of(atoms: readonly AtomNumber[], unknown: boolean, origin: number | null = null): IdentityEntry {
     const found = this.#byContent.get(contentKey(atoms, unknown))?.[0];
     if (found !== undefined) return found;
-    const entry: IdentityEntry = { number: this.#next++, atoms, unknown, members: 0 };
+    const entry: IdentityEntry = { number: this.#next++, atoms, unknown, members: 0, origin };
     this.#byNumber.set(entry.number, entry);
     this.#empty.add(entry);
     for (const atom of atoms) this.#atomList(atom).push(entry);

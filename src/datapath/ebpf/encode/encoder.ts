@@ -3,7 +3,7 @@ import type { IdentityNumber, LayerNumber, Step } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
 import { formatAddress } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
-import { addressBytes, prefixBytes, taggedWord, u64Bytes } from './bytes.ts';
+import { addressBytes, prefixBytes, taggedBytes } from './bytes.ts';
 import { Endpoints, type Inherited, type Link } from './endpoints.ts';
 import { type HashName, type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { Limbo } from './space.ts';
@@ -186,7 +186,7 @@ export class Encoder {
     const unknown = this.#unknown.get(identity);
     if (unknown === undefined) throw new StepOrderError(`identity ${identity} is used before it is published`);
     const number = identity + this.#start.base + (unknown ? IDENTITY_UNKNOWN : 0);
-    return u64Bytes(taggedWord(number, tag));
+    return taggedBytes(number, tag);
   }
 
   #put(table: HashName, key: Uint8Array, value: Uint8Array | null): void {
@@ -203,7 +203,7 @@ export class Encoder {
     if (name !== this.#start.node) return;
     const keys = new Set(addresses.map(formatAddress));
     for (const address of addresses) {
-      this.#sink.put('node_map', addressBytes(address), u64Bytes(taggedWord(1, addressTag(address))));
+      this.#sink.put('node_map', addressBytes(address), taggedBytes(1, addressTag(address)));
     }
     for (const old of this.#nodeAddresses) {
       if (!keys.has(formatAddress(old))) this.#sink.remove('node_map', addressBytes(old));

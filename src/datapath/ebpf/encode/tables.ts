@@ -1,7 +1,7 @@
 // Port tables, layers, classes and policy sets: from the Plan's numbers to places in the kernel's arrays.
 import type { IdentityNumber, LayerNumber, PolicySet, PortTable, SetNumber, TableNumber } from '#compile/plan.ts';
 import { Arena } from './arena.ts';
-import { classBytes, MAX_LAYERS, setBytes, taggedWord, u64Bytes } from './bytes.ts';
+import { classBytes, MAX_LAYERS, setBytes, taggedBytes, taggedWord } from './bytes.ts';
 import { type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { bankExtent, type Limbo, Space } from './space.ts';
 import { classTag } from './tag.ts';
@@ -106,7 +106,7 @@ export class PolicyTables {
   #putClass(layer: LayerNumber, identity: IdentityNumber, table: TableNumber): void {
     const { base, sink } = this.#ground;
     const offset = this.#arena.offsetOf(table);
-    const value = u64Bytes(taggedWord(offset, classTag(layer + base, identity + base)));
+    const value = taggedBytes(offset, classTag(layer + base, identity + base));
     sink.put('class_map', this.#classKey(layer, identity), value);
   }
 
