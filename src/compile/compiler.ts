@@ -1,6 +1,7 @@
 // World events in, steps of a Plan out. Cost follows what changed; nothing here knows of kernels or dialects.
 import { AddressView } from '#identity/address-view.ts';
-import { Identifier, type IdentityChanges } from '#identity/identifier.ts';
+import type { IdentityChanges } from '#identity/changes.ts';
+import { Identifier } from '#identity/identifier.ts';
 import { Population } from '#identity/population.ts';
 import type { Address } from '#net/address.ts';
 import { comparePolicies, type PolicyKey } from '#policy/model.ts';

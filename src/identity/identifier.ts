@@ -1,31 +1,16 @@
 // Address → identity, kept up to date while pods, namespaces, nodes and atoms come, change and go. One `settle` turns
 // everything noted since the last one into as few moves as it can.
 import type { Address } from '#net/address.ts';
-import type { Cidr } from '#net/cidr.ts';
 import { NONE } from './addresses.ts';
 import { AtomTable } from './atom-table.ts';
 import type { AddressAtom, Atom, AtomNumber, AtomSpec } from './atoms.ts';
 import type { Block } from './blocks.ts';
+import type { IdentityChanges, IdentitySink } from './changes.ts';
 import { push, remember, sortedSet } from './collect.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
 import { Parts } from './parts.ts';
 import type { Population } from './population.ts';
 import { Truth } from './truth.ts';
-
-/** Where moves are written. */
-export type IdentitySink = {
-  readonly address: (address: Address, identity: number | null) => void;
-  readonly prefix: (cidr: Cidr, identity: number | null) => void;
-};
-
-/** What a `settle` did to identities, apart from the moves. */
-export type IdentityChanges = {
-  readonly created: readonly IdentityEntry[];
-  /** Addresses that are not who they were: appeared, left, or are matched by other rules than before. */
-  readonly peers: readonly Address[];
-  /** True where a pod block came or went: what addresses without a pod are has changed. */
-  readonly podBlocks: boolean;
-};
 
 /** Members of identities: address rows and blocks. */
 type Members = { readonly rows: number[]; readonly blocks: Block[] };

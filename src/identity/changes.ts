@@ -1,0 +1,19 @@
+// What identities tell of their changes: moves of addresses and prefixes, and what came of them.
+import type { Address } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
+import type { IdentityEntry } from './identities.ts';
+
+/** Where moves are written. */
+export type IdentitySink = {
+  readonly address: (address: Address, identity: number | null) => void;
+  readonly prefix: (cidr: Cidr, identity: number | null) => void;
+};
+
+/** What a `settle` did to identities, apart from the moves. */
+export type IdentityChanges = {
+  readonly created: readonly IdentityEntry[];
+  /** Addresses that are not who they were: appeared, left, or are matched by other rules than before. */
+  readonly peers: readonly Address[];
+  /** True where a pod block came or went: what addresses without a pod are has changed. */
+  readonly podBlocks: boolean;
+};
