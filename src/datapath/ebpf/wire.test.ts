@@ -2,14 +2,15 @@
 // on their way to the hooks. The victim is listened to below IP and must see nothing but the control. Needs root.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { concat, ip, udp } from '#datapath/packets.ts';
+import { arp, BROADCAST_MAC, concat, icmpError, ip, neighbour, type PortSpec, tcp, udp } from '#datapath/packets.ts';
+import type { DropReason } from '#datapath/port.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
-import type { Address } from '#net/address.ts';
-import { UDP } from '#net/protocol.ts';
+import { type Address, formatAddress } from '#net/address.ts';
+import { TCP, UDP } from '#net/protocol.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsFirewall, needsRoot } from '#test/support/needs.ts';
-import { waitFor } from '#test/support/pod-bed.ts';
+import { address, waitFor } from '#test/support/pod-bed.ts';
 import { by, controlPayload, marked, NODE, OUTSIDER, type Place, WireBed } from '#test/support/wire-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
@@ -77,6 +78,238 @@ describe('attacks over real veths (root)', needsRoot, () => {
   function reasons(): readonly string[] {
     return [...new Set(datapath.poll().events.flatMap(({ kind, reason }) => (kind === 'drop' ? [reason] : [])))].sort();
   }
+
+  /** What a pod sends that must not arrive, and the reason that is told. */
+  type Attack = {
+    readonly name: string;
+    readonly reason: DropReason;
+    readonly frames: () => readonly Uint8Array[];
+    /** The kernel alone refuses it, too. */
+    readonly kernelRefuses?: true;
+  };
+
+  const both = (make: (family: 4 | 6) => readonly Uint8Array[]): readonly Uint8Array[] =>
+    [4, 6].flatMap((family) => make(family === 4 ? 4 : 6));
+
+  /** A datagram of the attacker to the victim's open port: allowed, but for what is changed in it. */
+  function allowed(family: 4 | 6, change: Partial<PortSpec> = {}): Uint8Array {
+    const attacker = net.pod(0);
+    const from = family === 4 ? attacker.v4 : attacker.v6;
+    return udp({
+      ...by(net.at(attacker)),
+      from,
+      to: victim(family),
+      ...ports(OPEN_PORT),
+      payload: marked(40),
+      ...change,
+    });
+  }
+
+  /** The frame with tags between its MACs and its type. */
+  function tagged(frame: Uint8Array, ...tags: readonly number[]): Uint8Array {
+    return concat(frame.subarray(0, 12), tags, frame.subarray(12));
+  }
+
+  const TAGS = [
+    [0x81, 0, 0, 5],
+    [0x81, 0, 0, 0],
+    [0x81, 0, 0xe0, 0],
+    [0x88, 0xa8, 0, 5],
+    [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6],
+    [0x81, 0, 0, 5, 0x81, 0, 0, 6],
+  ];
+
+  const other = (family: 4 | 6): Address => (family === 4 ? net.pod(2).v4 : net.pod(2).v6);
+
+  const attacks: readonly Attack[] = [
+    {
+      name: 'with VLAN tags, which the kernel takes out of the frame before the hook, and forgets where they say 0',
+      reason: 'ethertype',
+      frames: () => both((family) => TAGS.map((tags) => tagged(allowed(family), ...tags))),
+    },
+    {
+      name: 'with another pod’s, the node’s or an outsider’s address',
+      reason: 'spoofed-source',
+      frames: () => [
+        ...both((family) => [allowed(family, { from: other(family) })]),
+        ...[...NODE, OUTSIDER.v4, OUTSIDER.v6].map((from) => allowed(from.family, { from })),
+      ],
+    },
+    {
+      name: 'with another pod’s MAC',
+      reason: 'spoofed-source',
+      frames: () => both((family) => [allowed(family, { sourceMac: net.pod(2).link.mac })]),
+    },
+    {
+      name: 'to everybody’s MAC',
+      kernelRefuses: true,
+      reason: 'multicast',
+      frames: () => both((family) => [allowed(family, { destinationMac: BROADCAST_MAC })]),
+    },
+    {
+      name: 'cut off anywhere, shorter than any IP header too',
+      kernelRefuses: true,
+      reason: 'malformed',
+      frames: () =>
+        both((family) => {
+          const frame = allowed(family);
+          return Array.from({ length: frame.length - 14 }, (_, index) => frame.subarray(0, 14 + index));
+        }),
+    },
+    {
+      name: 'by a source route',
+      kernelRefuses: true,
+      reason: 'malformed',
+      frames: () => [131, 137].map((route) => allowed(4, { options: Uint8Array.of(route, 7, 4, 10, 9, 0, 3, 0) })),
+    },
+    {
+      name: 'in fragments that overlap the ports of the first',
+      reason: 'policy',
+      frames: () =>
+        both((family) => {
+          const piece = (dport: number, more: boolean): Uint8Array =>
+            allowed(family, { dport, payload: marked(32), fragment: { id: fragmentId, offset: 0, more } });
+          fragmentId++;
+          return [piece(CLOSED_PORT, true), piece(CLOSED_PORT, false)];
+        }),
+    },
+    {
+      name: 'in a TCP fragment that rewrites the flags of the first',
+      reason: 'fragment-tiny',
+      frames: () =>
+        both((family) => {
+          const { from, to } = endsOf(family);
+          return [
+            ip({ ...by(net.at(net.pod(0))), from, to, fragment: { id: 77, offset: 1, more: false } }, TCP, marked(40)),
+          ];
+        }),
+    },
+    {
+      name: 'in tunnels that policy does not name',
+      reason: 'policy',
+      frames: () =>
+        both((family) =>
+          [4, 41, 47, 50, 51].map((protocol) =>
+            ip({ ...by(net.at(net.pod(0))), ...endsOf(family) }, protocol, allowed(family).subarray(14)),
+          ),
+        ),
+    },
+    {
+      name: 'as a segment that nobody waits for',
+      reason: 'mid-flow',
+      frames: () =>
+        both((family) =>
+          ['A', 'SA', 'R', 'RA', 'FA', 'PA', 'FPU', ''].map((flags) =>
+            tcp({ ...by(net.at(net.pod(0))), ...endsOf(family), ...ports(OPEN_PORT), flags, payload: marked(30) }),
+          ),
+        ),
+    },
+    {
+      name: 'as a segment that opens and ends',
+      reason: 'malformed',
+      frames: () =>
+        both((family) =>
+          ['SF', 'SR', 'SFA', 'SFRPAU'].map((flags) =>
+            tcp({ ...by(net.at(net.pod(0))), ...endsOf(family), ...ports(OPEN_PORT), flags, payload: marked(30) }),
+          ),
+        ),
+    },
+    {
+      name: 'as an ICMP error about somebody else’s datagram',
+      reason: 'icmp-unrelated',
+      frames: () =>
+        both((family) => {
+          const { from, to } = endsOf(family);
+          const inner = udp({ from: to, to: other(family), ...ports(OPEN_PORT), payload: marked(30) });
+          return [icmpError({ ...by(net.at(net.pod(0))), from, to, inner })];
+        }),
+    },
+    {
+      name: 'from an IPv6 address that is an IPv4 one',
+      reason: 'v4-mapped',
+      frames: () => [allowed(6, { from: '::ffff:10.9.0.1' })],
+    },
+    {
+      name: 'to a loopback address',
+      kernelRefuses: true,
+      reason: 'malformed',
+      frames: () => [allowed(4, { to: '127.0.0.1' }), allowed(6, { to: '::1' }), allowed(4, { to: '0.0.0.0' })],
+    },
+  ];
+
+  function endsOf(family: 4 | 6): { readonly from: Address; readonly to: Address } {
+    return { from: family === 4 ? net.pod(0).v4 : net.pod(0).v6, to: victim(family) };
+  }
+
+  for (const { name, reason, frames } of attacks) {
+    it(`from a pod, ${name}: nothing arrives`, () => {
+      assert.equal(arrived(net.at(net.pod(0)), net.pod(0), frames()), 0);
+      assert.ok(reasons().includes(reason));
+    });
+  }
+
+  it('without the hooks, what the kernel alone does not refuse arrives', () => {
+    const ends = [net.pod(0), net.pod(1)];
+    for (const { link } of ends) datapath.detach(link.interfaceIndex);
+    try {
+      const wrong = attacks.filter(({ frames, kernelRefuses }) => {
+        const got = arrived(net.at(net.pod(0)), net.pod(0), frames());
+        return (got === 0) !== (kernelRefuses === true);
+      });
+      assert.deepEqual(
+        wrong.map(({ name }) => name),
+        [],
+      );
+    } finally {
+      for (const { link } of ends) datapath.attach(link);
+    }
+  });
+
+  it('a pod’s datagram of the same kind arrives, with padding behind it too', () => {
+    const frames = both((family) => [allowed(family), concat(allowed(family), new Uint8Array(20))]);
+    assert.equal(arrived(net.at(net.pod(0)), net.pod(0), frames), frames.length);
+    assert.deepEqual(reasons(), []);
+  });
+
+  it('an outsider with the address of a pod of this node, or of nobody, reaches nobody', () => {
+    const from = [...net.pod(2).link.addresses, ...['224.0.0.1', '127.0.0.1', 'ff02::1'].map(address)];
+    const frames = from.map((each) =>
+      udp({ ...by(net.outsider), from: each, to: victim(each.family), ...ports(OPEN_PORT), payload: marked(40) }),
+    );
+    assert.equal(arrived(net.outsider, OUTSIDER, frames), 0);
+    assert.deepEqual(
+      reasons().filter((reason) => reason !== 'malformed'),
+      ['spoofed-source'],
+    );
+    const honest = [OUTSIDER.v4, OUTSIDER.v6].map((each) =>
+      udp({ ...by(net.outsider), from: each, to: victim(each.family), ...ports(OPEN_PORT), payload: marked(40) }),
+    );
+    assert.equal(arrived(net.outsider, OUTSIDER, honest), 2);
+  });
+
+  it('nobody is believed to be another’s neighbour', () => {
+    const [attacker, third] = [net.pod(0), net.pod(2)];
+    const place = net.at(attacker);
+    const neighbours = (): string => net.onNode('ip', 'neigh', 'show');
+    const claims = [third.v4, victim(4)].flatMap((sender) =>
+      [1, 2].map((operation) =>
+        arp({ operation, senderMac: attacker.link.mac, sender, target: address('169.254.1.1') }),
+      ),
+    );
+    const advertised = [third.v6, victim(6), address('fe80::1')].map((target) =>
+      neighbour({ ...by(place), type: 'advertisement', from: attacker.v6, to: 'fd00::1', target, option: place.mac }),
+    );
+    assert.equal(arrived(place, attacker, [...claims, ...advertised]), 0);
+    assert.deepEqual(reasons(), ['spoofed-neighbour']);
+    const own = Buffer.from(attacker.link.mac).toString('hex').match(/../g)?.join(':') ?? '';
+    const lines = neighbours()
+      .split('\n')
+      .filter((line) => line.includes(own));
+    assert.ok(lines.length > 0 && lines.every((line) => line.includes(' dev h1 ')), lines.join('; '));
+    for (const { v4, v6 } of [third, net.pod(1)]) {
+      assert.ok(!lines.some((line) => [v4, v6].some((each) => line.startsWith(`${formatAddress(each)} `))));
+    }
+  });
 
   describe('a node that puts datagrams together, as conntrack does', needsFirewall, () => {
     before(() => {
