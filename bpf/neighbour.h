@@ -148,6 +148,9 @@ __attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct cont
 	mac = c->mac;
 	type = p->destination_port >> 8;
 	mld = type < NDP_SOLICIT_ROUTER || type == 143;
+	options = p->transport + (type == NDP_SOLICIT || type == NDP_ADVERTISE ? 24 : 8);
+	if (!mld && options > p->end)
+		return REASON_MALFORMED;
 	if (p->ttl != (mld ? 1 : 255) || (p->flags & (PACKET_FRAGMENT_FIRST | PACKET_FRAGMENT_LATER)))
 		return REASON_SPOOFED_NEIGHBOUR;
 	/* A hop limit of 1 may be what routers left of a larger one; they pass on none of these sources (RFC
@@ -167,9 +170,6 @@ __attribute__((noinline)) int judge_neighbour(struct __sk_buff *skb, struct cont
 		return REASON_SPOOFED_NEIGHBOUR;
 	if (mld)
 		return REASON_NONE;
-	options = p->transport + (type == NDP_SOLICIT_ROUTER ? 8 : 24);
-	if (options > p->end)
-		return REASON_MALFORMED;
 	/* Nobody asks for an address that it is about to take (RFC 4862, section 5.4): whoever else is, would
 	 * give it up. */
 	if (type == NDP_ADVERTISE || (type == NDP_SOLICIT && is_zero(&p->source))) {

@@ -193,6 +193,10 @@ export const SPOOF_CASES: readonly Case[] = [
       rig.drop('from a', neighbour({ ...ask, fragment: { id: 1, offset: 0, more: true } }), 'spoofed-neighbour');
       rig.drop('from a', discovery(135, 19, { from: at.a, to: ALL_NODES }), 'malformed');
       rig.drop('from a', discovery(136, 19, { from: at.a, to: ALL_NODES }), 'malformed');
+      rig.drop('from a', discovery(136, 19, { from: at.b, to: ALL_NODES, hopLimit: 1 }), 'malformed');
+      // RFC 4861 §7.1: a receiver discards it, too; it is not left to that.
+      for (const type of [135, 136]) rig.drop('to a', discovery(type, 19, { from: at.node, to: at.a }), 'malformed');
+      rig.pass('to a', discovery(135, 20, { from: at.node, to: at.a }));
       // An option of length 0 never ends; one of length 8 ends after the packet.
       rig.drop('from a', discovery(135, 20 + 8, { from: at.a, to: ALL_NODES }), 'malformed');
       const option = neighbour({ ...ask, option: macOfPod('a') });
