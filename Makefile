@@ -28,7 +28,8 @@ kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the new
 	@sh tools/setup.sh kernels
 	@$(NODE) tools/kernels/run.ts
 
-bench: setup ## packets with policy against the plain kernel, the kernel programs alone, and the core at scale, as JSON lines (needs root)
+bench: ## packets with policy against the plain kernel, the kernel programs alone, and the core at scale, as JSON lines (needs root)
+	@sh tools/setup.sh bench
 	@$(NODE) bench/datapath.ts
 	@$(NODE) bench/change.ts
 	@$(NODE) bench/bpf.ts

@@ -1,34 +1,35 @@
 // The parts of the packet bench: which sides stand against which.
 import type { Figures } from './figure.ts';
-import { FULL, type LoadSize, MILLION } from './load.ts';
+import { FULL, MILLION } from './load.ts';
 import { measureSuite, type Row } from './measures.ts';
-import { moatSide, plainSide, Sides } from './sides.ts';
-import { type BenchWorld, calicoWorld, loadWorld, openWorld } from './worlds.ts';
+import { calicoRules } from './peers/calico.ts';
+import { enforceNftables, iptablesEnforcer } from './peers/enforce.ts';
+import { kubeRouterRules } from './peers/kube-router.ts';
+import { moatSide, plainSide, type Side, Sides } from './sides.ts';
+import { type BenchWorld, calicoWorld, loadWorld, openWorld, selectingWorld } from './worlds.ts';
 
 export type Section = (figures: Figures) => Promise<void>;
-
-/** So many policies select the measured pods; the one that lets them speak to each other comes last. */
-function selecting(policies: number, rules = 2): LoadSize {
-  return { pods: 5000, policies: 0, selecting: policies - 1, rules };
-}
 
 /** The sections by name, in the order they run. */
 export const SECTIONS: Readonly<Record<string, Section>> = {
   policies: async (figures) => {
-    const few = moat('moat-2', loadWorld(selecting(2)));
-    await againstPlain([few, moat('moat-1000', loadWorld(selecting(1000)))], figures);
+    const few = moat('moat-2', selectingWorld(2));
+    await againstPlain([few, moat('moat-1000', selectingWorld(1000))], figures);
   },
   none: async (figures) => {
-    const many = moat('moat-10000', loadWorld(selecting(10_000)));
+    const many = moat('moat-10000', selectingWorld(10_000));
     await againstPlain([moat('moat-none', openWorld()), many], figures, { cpu: { most: 1.03 } });
   },
   rules: async (figures) => {
-    const many = moat('moat-100000-rules', loadWorld(selecting(1001, 100)));
-    await againstPlain([moat('moat-10-rules', loadWorld(selecting(6))), many], figures, { crr: { least: 0.97 } });
+    const many = moat('moat-100000-rules', selectingWorld(1001, 100));
+    await againstPlain([moat('moat-10-rules', selectingWorld(6)), many], figures, { crr: { least: 0.97 } });
   },
   load: async (figures) => await againstPlain([moat('moat-load', loadWorld(FULL))], figures),
   calico: async (figures) => await againstPlain([moat('moat-calico-shape', calicoWorld())], figures),
   million: async (figures) => await againstPlain([moat('moat-1000000-rules', loadWorld(MILLION))], figures),
+  peers10: async (figures) => await againstPeers(10, figures),
+  peers1000: async (figures) => await againstPeers(1000, figures),
+  peers10000: async (figures) => await againstPeers(10_000, figures),
 };
 
 type Entry = { readonly name: string; readonly world: BenchWorld };
@@ -61,6 +62,42 @@ async function againstPlain(entries: readonly Entry[], figures: Figures, bars?: 
       );
     }
     await printMemory(sides, entries, figures);
+  } finally {
+    await sides.down();
+  }
+}
+
+/** iptables comes in two makes; the older one was the faster here in every cell, so it stands for both. */
+const KUBE_ROUTER = iptablesEnforcer(kubeRouterRules, 'legacy');
+const CALICO = iptablesEnforcer(calicoRules, 'legacy');
+
+/** Moat against other engines' rules for the same policies, and everybody against plain routing; on one node. */
+async function againstPeers(policies: number, figures: Figures): Promise<void> {
+  const world = selectingWorld(policies);
+  const peers: readonly Side[] = [
+    { name: 'kube-router-chains', world, enforcer: KUBE_ROUTER },
+    { name: 'calico-chains', world, enforcer: CALICO },
+    { name: 'calico-chains-middle', world: selectingWorld(policies, 2, 'middle'), enforcer: CALICO },
+    { name: 'nftables-sets', world, enforcer: enforceNftables },
+  ];
+  const own = moatSide('moat', world);
+  const sides = await Sides.start([plainSide('plain', world), plainSide('plain-twin', world), own, ...peers]);
+  try {
+    const [baseline, pair] = [sides.pair('plain', 'near'), sides.pair('moat', 'near')];
+    const suffix = `${policies} policies`;
+    const rows = peers.flatMap(({ name }): Row[] => {
+      const peer = sides.pair(name, 'near');
+      return [
+        { name: `moat against ${name}, ${suffix}`, pair, against: peer, bars: 'ahead' },
+        { name: `${name}, ${suffix}`, pair: peer, against: baseline, bars: {} },
+      ];
+    });
+    const moatRow: Row = { name: `moat, ${suffix}`, pair, against: baseline, bars: {} };
+    const control = sides.pair('plain-twin', 'near');
+    await measureSuite(
+      { end: 'near', baseline, control, rows: [moatRow, ...rows], kinds: ['rtt', 'udp', 'crr'] },
+      figures,
+    );
   } finally {
     await sides.down();
   }

@@ -1,5 +1,6 @@
 // What stands side by side in one run: networks of the same shape, each under somebody's policy or nobody's.
 
+import { checkMatrix } from './matrix.ts';
 import { startMoat } from './moat.ts';
 import { BenchNetwork, type End, type Pair } from './network.ts';
 import type { BenchWorld } from './worlds.ts';
@@ -70,6 +71,7 @@ export class Sides {
     const running = (await side.enforcer?.(instance, net, side.world)) ?? null;
     this.#up.set(side.name, { side, net, running });
     await net.raise();
+    if (side.enforcer !== null) await checkMatrix(side.name, net, side.world);
     process.stderr.write(`bench: ${side.name} is up after ${((performance.now() - startedMs) / 1000).toFixed(1)} s\n`);
   }
 

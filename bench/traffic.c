@@ -16,38 +16,11 @@
 // of the samples of all slots. Exits 1 with a message on any failure: a pair that can't talk is no
 // measurement.
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
+#include "pair.h"
 
 enum { MAX_PAIRS = 64, UDP_BYTES = 64 - 42, UDP_BURST = 32, BULK_BYTES = 1 << 16 };
 enum { PIECE_NS = 2000000, WARM_NS = 150000, PRIORITY = 50 };
-
-struct pair {
-	const char *name;
-	int client_ns, server_ns;
-	struct sockaddr_storage server;
-	socklen_t length;
-	int listener, client, peer;
-	uint64_t amount, ns; /* of this slot */
-	uint32_t *samples;   /* of all slots, in ns; this slot's begin at `first` */
-	size_t count, first, room;
-};
-
-static void die(const char *what)
-{
-	fprintf(stderr, "traffic: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -59,86 +32,6 @@ static uint64_t clock_ns(clockid_t clock)
 static uint64_t now_ns(void)
 {
 	return clock_ns(CLOCK_MONOTONIC);
-}
-
-static int socket_in(int ns, int family, int type)
-{
-	if (setns(ns, CLONE_NEWNET))
-		die("setns");
-	int fd = socket(family, type, 0);
-	if (fd < 0)
-		die("socket");
-	return fd;
-}
-
-static void parse_pair(struct pair *pair, char *text)
-{
-	char *field[4];
-	for (int i = 0; i < 4; i++)
-		if (!(field[i] = strsep(&text, ","))) {
-			errno = EINVAL;
-			die("a pair is name,client-netns,server-netns,server-address");
-		}
-	pair->name = field[0];
-	pair->client_ns = open(field[1], O_RDONLY | O_CLOEXEC);
-	pair->server_ns = open(field[2], O_RDONLY | O_CLOEXEC);
-	if (pair->client_ns < 0 || pair->server_ns < 0)
-		die("open netns");
-	struct sockaddr_in *v4 = (struct sockaddr_in *)&pair->server;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&pair->server;
-	if (inet_pton(AF_INET, field[3], &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		pair->length = sizeof(*v4);
-	} else if (inet_pton(AF_INET6, field[3], &v6->sin6_addr) == 1) {
-		v6->sin6_family = AF_INET6;
-		pair->length = sizeof(*v6);
-	} else {
-		errno = EINVAL;
-		die(field[3]);
-	}
-	pair->listener = pair->client = pair->peer = -1;
-}
-
-static void listen_on(struct pair *pair, int type)
-{
-	pair->listener = socket_in(pair->server_ns, pair->server.ss_family, type);
-	if (bind(pair->listener, (struct sockaddr *)&pair->server, pair->length))
-		die("bind");
-	if (getsockname(pair->listener, (struct sockaddr *)&pair->server, &pair->length))
-		die("getsockname");
-	if (type == SOCK_STREAM && listen(pair->listener, 1024))
-		die("listen");
-}
-
-/* Waiting for what never comes is a failure, not a slow slot. */
-static void be_impatient(int fd)
-{
-	struct timeval patience = {.tv_sec = 2};
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-}
-
-static void dial(struct pair *pair)
-{
-	int one = 1;
-	pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_STREAM);
-	be_impatient(pair->client);
-	if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
-		die(pair->name);
-	pair->peer = accept(pair->listener, NULL, NULL);
-	if (pair->peer < 0)
-		die("accept");
-	be_impatient(pair->peer);
-	setsockopt(pair->client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(pair->peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-}
-
-static void hang_up(struct pair *pair)
-{
-	struct linger reset = {.l_onoff = 1};
-	setsockopt(pair->client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	close(pair->client);
-	close(pair->peer);
 }
 
 /* One step of a kind of traffic; gives what it moved: round trips, packets, connections or bytes. */
@@ -227,8 +120,10 @@ static void open_pair(struct pair *pair, const struct kind *kind)
 	if (kind->type == SOCK_DGRAM) {
 		be_impatient(pair->listener);
 		pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_DGRAM);
+		be_impatient(pair->client);
 		if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
 			die("connect");
+		answer_once(pair);
 	}
 }
 
@@ -245,7 +140,8 @@ static void keep_sample(struct pair *pair, uint64_t ns)
 
 static void run_piece(struct pair *pair, const struct kind *kind, uint64_t length_ns)
 {
-	for (uint64_t warm = now_ns() + WARM_NS; now_ns() < warm;)
+	uint64_t entered = now_ns();
+	while (now_ns() < entered + WARM_NS)
 		kind->step(pair);
 	uint64_t begun = now_ns(), before = clock_ns(kind->clock), last = begun, done = begun;
 	for (; done < begun + length_ns; last = done) {
@@ -255,6 +151,7 @@ static void run_piece(struct pair *pair, const struct kind *kind, uint64_t lengt
 			keep_sample(pair, done - last);
 	}
 	pair->ns += clock_ns(kind->clock) - before;
+	pair->taken += done - entered;
 }
 
 static uint32_t drawn(uint32_t below)
@@ -264,8 +161,11 @@ static uint32_t drawn(uint32_t below)
 	return (uint32_t)(state >> 32) % below;
 }
 
-/* One piece of every pair, in random order; then a rest, for what else the kernel has to do on this CPU. */
-static void deal(struct pair *pair, int pairs, const struct kind *kind)
+/*
+ * One piece of every pair, in random order; then a rest, for what else the kernel has to do on this CPU. A
+ * pair so slow that one step outlasts a piece sits out until the others have had as much time.
+ */
+static void deal(struct pair *pair, int pairs, int turn, const struct kind *kind)
 {
 	int order[MAX_PAIRS];
 	for (int i = 0; i < pairs; i++) {
@@ -275,7 +175,8 @@ static void deal(struct pair *pair, int pairs, const struct kind *kind)
 	}
 	uint64_t begun = now_ns();
 	for (int i = 0; i < pairs; i++)
-		run_piece(&pair[order[i]], kind, PIECE_NS * 3 / 4 + drawn(PIECE_NS / 2));
+		if (pair[order[i]].taken <= (uint64_t)turn * 2 * PIECE_NS)
+			run_piece(&pair[order[i]], kind, PIECE_NS * 3 / 4 + drawn(PIECE_NS / 2));
 	struct timespec rest = {.tv_nsec = (long)((now_ns() - begun) / 12)};
 	nanosleep(&rest, NULL);
 }
@@ -307,7 +208,7 @@ static void print_slot(int slot, struct pair *pair, const struct kind *kind)
 		print_samples(number, pair, pair->first);
 	else
 		printf("%d %s %.1f\n", slot, pair->name, kind->step == step_cpu ? per_unit : 1e9 / per_unit);
-	pair->amount = pair->ns = 0;
+	pair->amount = pair->ns = pair->taken = 0;
 	pair->first = pair->count;
 }
 
@@ -340,7 +241,7 @@ int main(int argc, char **argv)
 	}
 	for (int slot = 0; slot < slots; slot++) {
 		for (int piece = 0; piece < pieces; piece++)
-			deal(pair, pairs, kind);
+			deal(pair, pairs, piece, kind);
 		for (int i = 0; i < pairs; i++)
 			print_slot(slot, &pair[i], kind);
 	}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings up what Moat needs on this machine, and only what is missing: Debian packages, Node, npm packages, the kernel
 # programs. `setup.sh` does all of it, `setup.sh node` only what simulation needs, `setup.sh kernels` what trying other
-# kernels takes besides. Speaks on stderr alone.
+# kernels takes besides, `setup.sh bench` what the bench compares with. Speaks on stderr alone.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -56,11 +56,18 @@ missing_packages() {
 	have_library libbpf.so.1 || echo libbpf1
 	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
 	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev
-	[ "$part" = kernels ] || return 0
-	command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
-	command -v busybox >/dev/null || echo busybox-static
-	command -v cpio >/dev/null || echo cpio
-	command -v xz >/dev/null || echo xz-utils
+	case "$part" in
+	bench)
+		command -v ipset >/dev/null || echo ipset
+		command -v nft >/dev/null || echo nftables
+		;;
+	kernels)
+		command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
+		command -v busybox >/dev/null || echo busybox-static
+		command -v cpio >/dev/null || echo cpio
+		command -v xz >/dev/null || echo xz-utils
+		;;
+	esac
 }
 
 install_packages() {
