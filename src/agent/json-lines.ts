@@ -1,8 +1,11 @@
 // JSON lines over a stream socket: one value a line, both ways.
 import type { Socket } from 'node:net';
 
-/** A line that is longer is an attack or a bug: the connection is closed. */
+/** A line that is longer, in characters, is an attack or a bug: the connection is closed. */
 const LINE_LIMIT = 64 * 1024 * 1024;
+
+/** A request, as far as it must be known to be answered. */
+export type Request = { readonly id: number; readonly method: string };
 
 /** Writes one value. Returns how many bytes wait in this process because the reader is slow. */
 export function writeLine(socket: Socket, value: unknown): number {
@@ -10,8 +13,14 @@ export function writeLine(socket: Socket, value: unknown): number {
   return socket.writableLength;
 }
 
+/** Whether a value can be answered at all; anything else is no request of ours. */
+export function isRequest(value: unknown): value is Request {
+  if (typeof value !== 'object' || value === null) return false;
+  return 'id' in value && typeof value.id === 'number' && 'method' in value && typeof value.method === 'string';
+}
+
 /** Calls `handle` for each value that arrives. A line that is not JSON, or too long, ends the connection with an error. */
-export function readLines(socket: Socket, handle: (value: unknown) => void): void {
+export function readLines(socket: Socket, handle: (value: unknown) => void, limit: number = LINE_LIMIT): void {
   let parts: string[] = [];
   let size = 0;
   socket.setEncoding('utf8');
@@ -20,7 +29,7 @@ export function readLines(socket: Socket, handle: (value: unknown) => void): voi
     for (const [index, line] of lines.entries()) {
       parts.push(line);
       size += line.length;
-      if (size > LINE_LIMIT) return void socket.destroy(new Error('a line is too long'));
+      if (size > limit) return void socket.destroy(new Error('a line is too long'));
       if (index === lines.length - 1) break;
       const whole = parts.join('');
       parts = [];

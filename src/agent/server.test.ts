@@ -71,3 +71,75 @@ test('a subscriber that reads too slowly learns exactly how many events it did n
   assert.equal(told + lost, published);
   assert.ok(lost > batches, `${lost} lost`);
 });
+
+/** Writes raw bytes and waits until the server has closed the connection. */
+async function cutOff(path: string, ...texts: readonly string[]): Promise<void> {
+  const socket = connect(path);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.on('error', () => undefined);
+  socket.on('close', () => resolve());
+  socket.resume();
+  for (const text of texts) socket.write(text);
+  await promise;
+}
+
+async function isServed(path: string, result: unknown = {}): Promise<void> {
+  const socket = connect(path);
+  writeLine(socket, { id: 1, method: 'status' });
+  assert.deepEqual(await heard(socket, () => true), { kind: 'answer', id: 1, result });
+  socket.destroy();
+}
+
+test('who writes what is no request is cut off; others are served', { timeout: 30_000 }, async (t) => {
+  const { path } = await serve(t, async () => ({}));
+  for (const line of ['null', '5', '[]', '{}', '{"id":"1","method":"status"}', '{"id":1}', 'not JSON', '\0\0\0']) {
+    await cutOff(path, `${line}\n`);
+    await isServed(path);
+  }
+  const long = '['.repeat(200_000);
+  await cutOff(path, ...Array<string>(6).fill(long));
+  await isServed(path);
+});
+
+test('a request of a wrong shape is refused, and no more than that', async (t) => {
+  const asked: string[] = [];
+  const { path } = await serve(t, async (request) => void asked.push(request.method));
+  const socket = connect(path);
+  t.after(() => socket.destroy());
+  writeLine(socket, { id: 3, method: 'detach', interfaces: ['x'] });
+  const message = await heard(socket, () => true);
+  assert.equal(message.kind, 'refusal');
+  assert.deepEqual(asked, []);
+});
+
+test('who asks and never reads the answers is cut off', { timeout: 60_000 }, async (t) => {
+  const big = 'x'.repeat(1 << 20);
+  const { path } = await serve(t, async () => big);
+  const socket = connect(path);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.on('error', () => undefined);
+  socket.on('close', () => resolve());
+  socket.pause();
+  t.after(() => socket.destroy());
+  for (let id = 0; id < 200; id++) writeLine(socket, { id, method: 'status' });
+  // A paused socket tells of its end only once what came before it is read.
+  setTimeout(() => socket.resume(), 1000);
+  let bytes = 0;
+  socket.on('data', (data) => {
+    bytes += data.length;
+  });
+  await promise;
+  assert.ok(bytes < 100 * big.length, `${bytes} bytes were sent to a reader that did not read`);
+  await isServed(path, big);
+});
+
+test('only so many connections at once; room comes back', { timeout: 30_000 }, async (t) => {
+  const { path } = await serve(t, async () => ({}));
+  const sockets = Array.from({ length: 64 }, () => connect(path));
+  t.after(() => sockets.forEach((socket) => void socket.destroy()));
+  await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+  await cutOff(path);
+  sockets[0]?.destroy();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await isServed(path);
+});

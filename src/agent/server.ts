@@ -1,15 +1,21 @@
 // The agent's socket: requests and answers as JSON lines, and flows to everybody who subscribed.
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { readLines, writeLine } from './json-lines.ts';
+import { isRequest, type Request, readLines, writeLine } from './json-lines.ts';
 import { listenPrivately } from './listen.ts';
 import type { AgentMessage, AgentRequest, FlowEvent } from './protocol.ts';
+import { readRequest } from './request.ts';
 
 /** Answers one request; what it throws becomes a refusal. */
 export type Answer = (request: AgentRequest) => Promise<unknown>;
 
 /** A subscriber that lets this much wait loses events, and is told how many. */
 const BACKLOG_LIMIT = 16 * 1024 * 1024;
+/** One that lets this much wait does not read at all: it is cut off. */
+const CUT_LIMIT = 2 * BACKLOG_LIMIT;
+/** The longest request attaches a node's pods: some hundred bytes each. */
+const REQUEST_LIMIT = 1024 * 1024;
+const CONNECTION_LIMIT = 64;
 
 /** Listens on a socket file that its owner alone can use. */
 export class AgentServer {
@@ -24,6 +30,7 @@ export class AgentServer {
     this.#path = path;
     this.#answer = answer;
     this.#server = createServer((socket) => this.#serve(socket));
+    this.#server.maxConnections = CONNECTION_LIMIT;
   }
 
   async listen(): Promise<void> {
@@ -64,16 +71,22 @@ export class AgentServer {
       this.#sockets.delete(socket);
       this.#subscribers.delete(socket);
     });
-    readLines(socket, (value) => void this.#handle(socket, value as AgentRequest));
+    const take = (value: unknown): void => {
+      if (isRequest(value)) void this.#handle(socket, value);
+      else socket.destroy(new Error('a line is no request'));
+    };
+    readLines(socket, take, REQUEST_LIMIT);
   }
 
-  async #handle(socket: Socket, request: AgentRequest): Promise<void> {
-    if (request.method === 'subscribe') this.#subscribers.set(socket, 0);
+  async #handle(socket: Socket, asked: Request): Promise<void> {
+    const { id } = asked;
     try {
-      this.#send(socket, { kind: 'answer', id: request.id, result: await this.#answer(request) });
+      const request = readRequest(asked);
+      if (request.method === 'subscribe') this.#subscribers.set(socket, 0);
+      this.#send(socket, { kind: 'answer', id, result: await this.#answer(request) });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      this.#send(socket, { kind: 'refusal', id: request.id, message });
+      this.#send(socket, { kind: 'refusal', id, message });
     }
   }
 
@@ -85,7 +98,7 @@ export class AgentServer {
   }
 
   #send(socket: Socket, message: AgentMessage): void {
-    writeLine(socket, message);
+    if (writeLine(socket, message) > CUT_LIMIT) socket.destroy(new Error('answers are not read'));
   }
 }
 

@@ -1,5 +1,6 @@
 // Memory shared with the kernel: mapped arrays, whose words are written in one store, and the ring of events.
 import koffi from 'koffi';
+import { RingReader } from './ring.ts';
 import { SystemCallError } from './sockets.ts';
 
 const libc = koffi.load('libc.so.6');
@@ -37,44 +38,24 @@ export function mapArray(fd: number, valueSize: number, entries: number): Shared
   return map(fd, size, 0, PROT_READ | PROT_WRITE);
 }
 
-const BUSY = 0x8000_0000;
-const DISCARD = 0x4000_0000;
-const HEADER = 8;
-
 /** A BPF ring buffer, read without system calls. One reader only. */
 export class Ring {
   readonly #consumer: SharedMemory;
   readonly #producer: SharedMemory;
-  readonly #consumed: BigUint64Array;
-  readonly #produced: BigUint64Array;
-  readonly #data: Uint8Array;
-  readonly #headers: Int32Array;
-  readonly #mask: number;
+  readonly #reader: RingReader;
 
   /** `size` is the map's max_entries: a power of two. */
   constructor(fd: number, size: number) {
     this.#consumer = map(fd, PAGE, 0, PROT_READ | PROT_WRITE);
     // The data pages stand twice in a row, so that no record is split.
     this.#producer = map(fd, PAGE + 2 * size, PAGE, PROT_READ);
-    this.#consumed = new BigUint64Array(this.#consumer.bytes, 0, 1);
-    this.#produced = new BigUint64Array(this.#producer.bytes, 0, 1);
-    this.#data = new Uint8Array(this.#producer.bytes, PAGE);
-    this.#headers = new Int32Array(this.#producer.bytes, PAGE);
-    this.#mask = size - 1;
+    const { bytes } = this.#producer;
+    this.#reader = new RingReader(this.#consumer.bytes, bytes, new Uint8Array(bytes, PAGE), size);
   }
 
-  /** Gives each record to `take`, oldest first, until the ring is empty. The bytes are valid during the call only. */
+  /** As RingReader.drain(). */
   drain(take: (record: Uint8Array) => void): void {
-    let at = Atomics.load(this.#consumed, 0);
-    while (at < Atomics.load(this.#produced, 0)) {
-      const offset = Number(at & BigInt(this.#mask));
-      const header = Atomics.load(this.#headers, offset / 4) >>> 0;
-      if (header & BUSY) return;
-      const length = header & ~(BUSY | DISCARD);
-      if (!(header & DISCARD)) take(this.#data.subarray(offset + HEADER, offset + HEADER + length));
-      at += BigInt(Math.ceil((length + HEADER) / 8) * 8);
-      Atomics.store(this.#consumed, 0, at);
-    }
+    this.#reader.drain(take);
   }
 
   close(): void {

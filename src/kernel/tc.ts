@@ -1,5 +1,6 @@
 // Filters of an interface's clsact queue: where programs hang on kernels without tcx. libbpf changes them, rtnetlink lists them.
 import koffi from 'koffi';
+import { decodeFilterDump, encodeFilterDump, type Filter } from './netlink.ts';
 import { SystemCallError } from './sockets.ts';
 
 const lib = koffi.load('libbpf.so.1');
@@ -17,15 +18,6 @@ const call = {
 
 /** Which packets of an interface: those that come in there, or those that go out. */
 export type FilterPlace = 'ingress' | 'egress';
-
-/** One filter, as the kernel lists it: the order of the list is the order in which packets meet them. */
-export type Filter = {
-  readonly priority: number;
-  readonly handle: number;
-  readonly kind: string;
-  /** The program's id; 0 where the filter is none of BPF. */
-  readonly program: number;
-};
 
 /** Where a filter stands: lower priorities first; of one priority, what was added last comes first. */
 export type FilterKey = { readonly priority: number; readonly handle: number };
@@ -89,16 +81,6 @@ function check(name: string, result: unknown, ...expected: readonly string[]): s
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-const RTM_NEWTFILTER = 44;
-const RTM_GETTFILTER = 46;
-const NLM_F_REQUEST_DUMP = 0x301;
-const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
-const NLMSG_HEADER = 16;
-const TCMSG = 20;
-const TCA_KIND = 1;
-const TCA_OPTIONS = 2;
-const TCA_BPF_ID = 11;
 /** TC_H_CLSACT and the minor numbers of its two sides. */
 const PARENT = { ingress: 0xffff_fff2, egress: 0xffff_fff3 } as const;
 
@@ -107,22 +89,12 @@ export function listFilters(interfaceIndex: number, place: FilterPlace): readonl
   const fd = Number(call.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0));
   if (fd < 0) throw new SystemCallError('socket', koffi.errno());
   try {
-    const request = dumpRequest(interfaceIndex, place);
+    const request = encodeFilterDump(interfaceIndex, PARENT[place]);
     if (Number(call.send(fd, request, request.length, 0)) < 0) throw new SystemCallError('send', koffi.errno());
     return receiveFilters(fd);
   } finally {
     call.close(fd);
   }
-}
-
-function dumpRequest(interfaceIndex: number, place: FilterPlace): Buffer {
-  const request = Buffer.alloc(NLMSG_HEADER + TCMSG);
-  request.writeUInt32LE(request.length, 0);
-  request.writeUInt16LE(RTM_GETTFILTER, 4);
-  request.writeUInt16LE(NLM_F_REQUEST_DUMP, 6);
-  request.writeInt32LE(interfaceIndex, NLMSG_HEADER + 4);
-  request.writeUInt32LE(PARENT[place], NLMSG_HEADER + 12);
-  return request;
 }
 
 function receiveFilters(fd: number): readonly Filter[] {
@@ -131,37 +103,9 @@ function receiveFilters(fd: number): readonly Filter[] {
   for (;;) {
     const size = Number(call.receive(fd, buffer, buffer.length, 0));
     if (size < 0) throw new SystemCallError('recv', koffi.errno());
-    for (let at = 0; at + NLMSG_HEADER <= size; ) {
-      const length = Math.max(buffer.readUInt32LE(at), NLMSG_HEADER);
-      const kind = buffer.readUInt16LE(at + 4);
-      if (kind === NLMSG_DONE) return filters;
-      if (kind === NLMSG_ERROR) throw new SystemCallError('RTM_GETTFILTER', -buffer.readInt32LE(at + NLMSG_HEADER));
-      const filter = kind === RTM_NEWTFILTER ? readFilter(buffer.subarray(at + NLMSG_HEADER, at + length)) : null;
-      // Handle 0 stands for a whole priority, ahead of the filters in it.
-      if (filter !== null && filter.handle !== 0) filters.push(filter);
-      at += (length + 3) & ~3;
-    }
+    const part = decodeFilterDump(buffer.subarray(0, size));
+    if (part.errno !== 0) throw new SystemCallError('RTM_GETTFILTER', part.errno);
+    filters.push(...part.filters);
+    if (part.last) return filters;
   }
-}
-
-function readFilter(message: Buffer): Filter {
-  const attributes = readAttributes(message.subarray(TCMSG));
-  const id = readAttributes(attributes.get(TCA_OPTIONS) ?? Buffer.alloc(0)).get(TCA_BPF_ID);
-  const kind = (attributes.get(TCA_KIND) ?? Buffer.alloc(0)).toString().replace(/\0.*$/s, '');
-  return {
-    priority: message.readUInt32LE(16) >>> 16,
-    handle: message.readUInt32LE(8),
-    kind,
-    program: kind === 'bpf' && id !== undefined ? id.readUInt32LE(0) : 0,
-  };
-}
-
-function readAttributes(bytes: Buffer): ReadonlyMap<number, Buffer> {
-  const found = new Map<number, Buffer>();
-  for (let at = 0; at + 4 <= bytes.length; ) {
-    const length = Math.max(bytes.readUInt16LE(at), 4);
-    found.set(bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length));
-    at += (length + 3) & ~3;
-  }
-  return found;
 }

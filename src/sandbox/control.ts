@@ -1,7 +1,7 @@
 // A sandbox's own socket: what other processes ask of it, as JSON lines.
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { readLines, writeLine } from '#agent/json-lines.ts';
+import { isRequest, readLines, writeLine } from '#agent/json-lines.ts';
 import { listenPrivately } from '#agent/listen.ts';
 import type { ProbePort } from '#datapath/reference/simulate.ts';
 import { type Address, parseAddress } from '#net/address.ts';
@@ -36,6 +36,7 @@ export type Refusal = {
 
 /** Bytes that may wait for a slow reader. */
 const BACKLOG_LIMIT = 16 * 1024 * 1024;
+const CONNECTION_LIMIT = 64;
 
 /** Serves one sandbox until closed. */
 export class ControlServer {
@@ -50,6 +51,7 @@ export class ControlServer {
     this.#path = path;
     this.#sandbox = sandbox;
     this.#server = createServer((socket) => this.#serve(socket));
+    this.#server.maxConnections = CONNECTION_LIMIT;
   }
 
   async listen(): Promise<void> {
@@ -68,7 +70,10 @@ export class ControlServer {
     this.#sockets.set(socket, 0);
     socket.on('error', () => undefined);
     socket.on('close', () => this.#sockets.delete(socket));
-    readLines(socket, (value) => void this.#handle(socket, value as ControlRequest));
+    readLines(socket, (value) => {
+      if (isRequest(value)) void this.#handle(socket, value as ControlRequest);
+      else socket.destroy(new Error('a line is no request'));
+    });
   }
 
   async #handle(socket: Socket, request: ControlRequest): Promise<void> {

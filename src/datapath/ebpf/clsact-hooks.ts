@@ -1,15 +1,8 @@
 // Hooks on kernels before tcx: filters of clsact at the lowest priority. A filter holds its program, so it outlives the process.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { closeObject, getPinned, pinObject, programId } from '#kernel/bpf.ts';
-import {
-  attachFilter,
-  createClsact,
-  destroyClsact,
-  detachFilter,
-  type Filter,
-  type FilterPlace,
-  listFilters,
-} from '#kernel/tc.ts';
+import type { Filter } from '#kernel/netlink.ts';
+import { attachFilter, createClsact, destroyClsact, detachFilter, type FilterPlace, listFilters } from '#kernel/tc.ts';
 import {
   type HookHealth,
   type HookPrograms,

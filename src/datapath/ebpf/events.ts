@@ -4,11 +4,15 @@ import { EVENT, EVENT_KIND, HOOK, LEG_INDEX } from '#datapath/ebpf/encode/abi.ge
 import { readAddress } from '#datapath/ebpf/encode/bytes.ts';
 import type { DatapathEvent } from '#datapath/port.ts';
 import { DROP_REASONS } from '#datapath/port.ts';
+import { DatapathError } from './error.ts';
 
 const NOWHERE = { family: 4, words: [0] } as const;
 
-/** Decodes one struct event. `ruleOf` turns the kernel's rule number into the Plan's. */
+/** Decodes one struct event. `ruleOf` turns the kernel's rule number into the Plan's. Throws DatapathError on another size. */
 export function decodeEvent(record: Uint8Array, ruleOf: (kernelRule: number) => number | null): DatapathEvent {
+  if (record.byteLength !== EVENT.size) {
+    throw new DatapathError(`an event of ${record.byteLength} bytes, and ${EVENT.size} are expected`, null);
+  }
   const from = new DataView(record.buffer, record.byteOffset, record.byteLength);
   const u8 = (field: number): number => from.getUint8(field);
   const u32 = (field: number): number => from.getUint32(field, true);
