@@ -34,6 +34,8 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 	@$(NODE) bench/change.ts
 	@$(NODE) bench/bpf.ts
 	@$(NODE) bench/core.ts
+	@$(NODE) bench/build.ts
+	@$(NODE) bench/memory.ts
 
 soak: setup ## half an hour of churn, load and kills of the agent: make soak MINUTES=30, or KILLS=1000 (needs root)
 	@MINUTES=$(MINUTES) KILLS=$(KILLS) $(NODE) test/soak.ts

@@ -1,125 +1,142 @@
-// How long a changed policy takes to reach packets, from handing over the object to the first packet judged by it: part of
-// `make bench`. Needs root. One JSON line a figure on standard output.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+// How long a change takes to reach packets: from the write of its event to the agent's socket to the first packet judged
+// by it, at the load of the bars. Part of `make bench`; needs root. One JSON line a figure on standard output.
+// CHANGES=N turns of each kind; LOAD=usual or full.
 import { UDP } from '#net/protocol.ts';
-import type { SourceObject } from '#policy/object.ts';
-import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
-import { Figures } from './figure.ts';
+import type { Flow } from '#policy/verdict.ts';
+import type { WorldEvent } from '#policy/world.ts';
+import { SharedSockets } from '#sandbox/shared-sockets.ts';
+import { PacketStream } from '#sandbox/stream.ts';
+import { type Bar, Figures } from './figure.ts';
+import { FULL, Load, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
+import { BenchNode } from './node.ts';
 import { quantile } from './slots.ts';
 
-/** Milliseconds of each change; a packet goes out every millisecond, so each figure has that much too much at most. */
-type ChangeTimes = { readonly cut: readonly number[]; readonly opened: readonly number[] };
-
+const TURNS = Number(process.env.CHANGES ?? 50);
+const LOADS = { usual: USUAL, full: FULL } as const;
 const LIMIT_MS = 3000;
-const CHANGES = 50;
-const POLICIES = [2, 1000] as const;
-const PODS = ['client', 'near'] as const;
+const PORT = 5000;
+/** The stream sends a packet every millisecond: what it sees is late by that much at most. */
+const STREAM_MS = 1;
 
-/**
- * Takes the one rule away that lets the client speak to the near server, and gives it back, `times` times. Throws where
- * a change does not show within three seconds.
- */
-async function measureChanges(sandbox: Sandbox, times: number): Promise<ChangeTimes> {
-  const own = sandbox.objects.find((object) => object.kind === 'NetworkPolicy' && object.name === 'own');
-  if (own === undefined) throw new Error('the bench world has no policy named own');
-  const port = { protocol: UDP, port: 5000 };
-  const stream = await sandbox.openStream({ from: 'bench/client', to: 'bench/near', port });
-  const cut: number[] = [];
-  const opened: number[] = [];
-  const change = async (object: SourceObject, next: 'firstSilent' | 'firstAnswered'): Promise<number> => {
-    const startMs = performance.now();
-    const applied = sandbox.applyObjects([object]);
-    const seenMs = await stream[next](startMs, LIMIT_MS);
-    await applied;
-    if (seenMs === null) throw new Error(`the changed policy did not meet a packet within ${LIMIT_MS} ms`);
-    return seenMs - startMs;
-  };
-  try {
-    for (let turn = 0; turn < times; turn++) {
-      cut.push(await change(closed(own), 'firstSilent'));
-      opened.push(await change(own, 'firstAnswered'));
+type Kind = { readonly name: string; readonly p50?: number; readonly p99: number };
+
+const POLICY = { p50: 3 + STREAM_MS, p99: 10 + STREAM_MS } as const;
+const POD = { p99: 5 + STREAM_MS } as const;
+/** Told by the agent: what such a change does to packets is the same as what others do. */
+const TOLD = { p99: 20 } as const;
+
+class Bench {
+  readonly #load: Load;
+  readonly #node: BenchNode;
+  readonly #stream: PacketStream;
+  readonly #times = new Map<Kind, number[]>();
+
+  constructor(load: Load, node: BenchNode, stream: PacketStream) {
+    this.#load = load;
+    this.#node = node;
+    this.#stream = stream;
+  }
+
+  async turn(turn: number, kinds: Kinds): Promise<void> {
+    const load = this.#load;
+    const { key } = load.probePolicy(PORT);
+    await this.#seen(kinds.changed, [policyEvent(load.probePolicy(PORT + 1))], 'firstSilent');
+    await this.#seen(kinds.changed, [policyEvent(load.probePolicy(PORT))], 'firstAnswered');
+    await this.#seen(kinds.removed, [{ kind: 'policy', key, value: null }], 'firstSilent');
+    await this.#seen(kinds.added, [policyEvent(load.probePolicy(PORT))], 'firstAnswered');
+    const pod = load.localPod(0);
+    const other = { ...pod, labels: { ...pod.labels, group: 'other' } };
+    await this.#seen(kinds.relabelled, [podEvent(other)], 'firstSilent');
+    await this.#seen(kinds.relabelled, [podEvent(pod)], 'firstAnswered');
+    await this.#node.change([{ kind: 'pod', key: pod.key, value: null }]);
+    await this.#seen(kinds.podAdded, [podEvent(pod)], 'firstAnswered');
+    await this.#told(kinds.wide, [policyEvent(load.selectingPolicy((turn * 13) % load.size.selecting, turn + 1))]);
+    await this.#told(kinds.remote, [podEvent(load.remotePod((turn * 977) % load.size.pods, turn % 10))]);
+    await this.#told(kinds.namespace, [namespaceEvent(load.namespace(turn % 500, (turn + 7) % 20))]);
+  }
+
+  figures(figures: Figures, name: string): void {
+    for (const [kind, times] of this.#times) {
+      for (const [label, share, most] of [
+        ['p50', 0.5, kind.p50],
+        ['p99', 0.99, kind.p99],
+      ] as const) {
+        const value = Number(quantile(times, share).toFixed(2));
+        const bar: { bar?: Bar } = most === undefined ? {} : { bar: { most } };
+        figures.print({
+          name: `${kind.name}, ${name}, ${label}`,
+          value,
+          unit: 'ms',
+          baseline: null,
+          ratio: null,
+          ...bar,
+        });
+      }
     }
-  } finally {
-    await stream.close();
   }
-  return { cut, opened };
+
+  async #seen(kind: Kind, events: readonly WorldEvent[], next: 'firstSilent' | 'firstAnswered'): Promise<void> {
+    const startMs = performance.now();
+    const applied = this.#node.change(events);
+    const seenMs = await this.#stream[next](startMs, LIMIT_MS);
+    await applied;
+    if (seenMs === null) throw new Error(`${kind.name}: the change did not meet a packet within ${LIMIT_MS} ms`);
+    this.#note(kind, seenMs - startMs);
+  }
+
+  async #told(kind: Kind, events: readonly WorldEvent[]): Promise<void> {
+    const startMs = performance.now();
+    await this.#node.change(events);
+    this.#note(kind, performance.now() - startMs);
+  }
+
+  #note(kind: Kind, ms: number): void {
+    const times = this.#times.get(kind) ?? [];
+    times.push(ms);
+    this.#times.set(kind, times);
+  }
 }
 
-function closed(policy: SourceObject): SourceObject {
-  const spec = { podSelector: {}, policyTypes: ['Ingress', 'Egress'] };
-  const content = policy.content as Record<string, unknown>;
-  return { ...policy, content: { ...content, spec } };
-}
+const KINDS = {
+  changed: { name: 'a policy of all 110 pods changed to first packet', ...POLICY },
+  removed: { name: 'a policy of all 110 pods removed to first packet', ...POLICY },
+  added: { name: 'a policy of all 110 pods added to first packet', ...POLICY },
+  relabelled: { name: 'a local pod relabelled to first packet', ...POD },
+  podAdded: { name: 'a local pod added to first packet', ...POD },
+  remote: { name: 'a pod of another node relabelled, in force', ...POD },
+  wide: { name: 'all rules of a policy of all 110 pods changed, in force', p99: 10 },
+  namespace: { name: 'a namespace relabelled, in force', ...TOLD },
+} as const;
 
-/** A sandbox where `policies` NetworkPolicies select the measured pods, the one that allows them the last by name. */
-async function startPolicyWorld(policies: number): Promise<Sandbox> {
-  const folder = mkdtempSync(join(tmpdir(), 'moat-bench-'));
+type Kinds = Readonly<Record<keyof typeof KINDS, Kind>>;
+
+async function measure(figures: Figures, name: keyof typeof LOADS): Promise<void> {
+  process.stderr.write(`bench: changes at the ${name} load\n`);
+  const load = new Load(LOADS[name]);
+  const node = await BenchNode.start(`c${name}${process.pid}`, load);
   try {
-    writeFileSync(join(folder, 'bench.json'), JSON.stringify(manifests(policies)));
-    return await startSandbox({ name: `b${policies}x${process.pid}`, paths: [folder], nodes: 1, watch: false });
+    const [client, , , , , server] = node.pods;
+    const [from, to] = [client?.addresses[0], server?.addresses[0]];
+    if (client === undefined || server === undefined || from === undefined || to === undefined)
+      throw new Error('no pods');
+    await node.change([policyEvent(load.probePolicy(PORT))]);
+    const flow: Flow = { from, to, protocol: UDP, port: PORT };
+    const ends = { fromNetns: client.netns, toNetns: server.netns, sourcePort: 40_000, intervalMs: STREAM_MS };
+    const stream = new PacketStream({ ...ends, flow }, new SharedSockets());
+    stream.start();
+    await stream.opened();
+    const bench = new Bench(load, node, stream);
+    for (let turn = 0; turn < TURNS; turn++) await bench.turn(turn, KINDS);
+    await stream.close();
+    bench.figures(figures, `${name} load`);
   } finally {
-    rmSync(folder, { recursive: true });
+    await node.down();
   }
-}
-
-type Manifest = Record<string, unknown>;
-
-function manifests(policies: number): Manifest {
-  const pods = PODS.map((name) => ({
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, namespace: 'bench', labels: { app: name, group: 'bench' } },
-    spec: { containers: [{ name: 'main' }] },
-  }));
-  const others = Array.from({ length: Math.max(0, policies - 2) }, (_, i) => decoy(i));
-  return {
-    apiVersion: 'v1',
-    kind: 'List',
-    items: [...pods, ...others, ...own()],
-  };
-}
-
-/** A policy of the measured pods that never matches their traffic. */
-function decoy(index: number): Manifest {
-  const block = `10.${200 + Math.floor(index / 65536)}.${Math.floor(index / 256) % 256}.${index % 256}/32`;
-  const peers = [{ ipBlock: { cidr: block } }, { podSelector: { matchLabels: { app: `decoy-${index}` } } }];
-  const ports = [{ port: 1000 + (index % 100) }, { port: 20_000, endPort: 20_100, protocol: 'UDP' }];
-  return policy(`decoy-${String(index).padStart(6, '0')}`, [{ from: peers, ports }], [{ to: peers, ports }]);
-}
-
-function own(): readonly Manifest[] {
-  const peers = [{ podSelector: { matchLabels: { group: 'bench' } } }];
-  const ports = [
-    { port: 1024, endPort: 65_535 },
-    { port: 1024, endPort: 65_535, protocol: 'UDP' },
-  ];
-  return [policy('deny-all', [], []), policy('own', [{ from: peers, ports }], [{ to: peers, ports }])];
-}
-
-function policy(name: string, ingress: readonly unknown[], egress: readonly unknown[]): Manifest {
-  return {
-    apiVersion: 'networking.k8s.io/v1',
-    kind: 'NetworkPolicy',
-    metadata: { name, namespace: 'bench' },
-    spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'], ingress, egress },
-  };
 }
 
 const figures = new Figures();
-for (const policies of POLICIES) {
-  process.stderr.write(`bench: a changed policy among ${policies}\n`);
-  const sandbox = await startPolicyWorld(policies);
-  try {
-    for (const [kind, values] of Object.entries(await measureChanges(sandbox, CHANGES))) {
-      for (const share of [0.5, 0.99]) {
-        const name = `policy change to first packet ${kind}, ${policies} policies, p${share * 100}`;
-        const value = Number(quantile(values, share).toFixed(2));
-        figures.print({ name, value, unit: 'ms', baseline: null, ratio: null });
-      }
-    }
-  } finally {
-    await sandbox.down();
-  }
-}
+const chosen = process.env.LOAD;
+for (const name of ['usual', 'full'] as const)
+  if (chosen === undefined || chosen === name) await measure(figures, name);
+figures.close();
+process.exit(0);

@@ -1,6 +1,6 @@
 // One line of the bench contract, and the list of bars that were missed.
 
-/** `most`: the ratio is at most this; `least`: at least. */
+/** `most`: the ratio, or the value where nothing is compared, is at most this; `least`: at least. */
 export type Bar = { readonly most: number } | { readonly least: number };
 
 /** `ratio` is against `baseline`; both null where nothing is compared. */
@@ -31,7 +31,7 @@ export class Figures {
 
   print(figure: Omit<Figure, 'ok'>): void {
     const { name, value, unit, baseline, ratio, bar, invalid, ...rest } = figure;
-    const judged = bar !== undefined && ratio !== null ? { bar, ok: meets(ratio, bar) && invalid === undefined } : {};
+    const judged = bar === undefined ? {} : { bar, ok: meets(ratio ?? value, bar) && invalid === undefined };
     const doubt = invalid === undefined ? {} : { invalid };
     const line: Figure = { name, value, unit, baseline, ratio, ...rest, ...judged, ...doubt };
     process.stdout.write(`${JSON.stringify(line)}\n`);
@@ -45,7 +45,7 @@ export class Figures {
   }
 }
 
-function sayMissed({ name, ratio, bar, invalid }: Omit<Figure, 'ok'>): string {
+function sayMissed({ name, value, ratio, bar, invalid }: Omit<Figure, 'ok'>): string {
   if (invalid !== undefined) return `not valid: ${name}: ${ratio} (${invalid})`;
-  return `missed: ${name}: ${ratio}, the bar is ${JSON.stringify(bar)}`;
+  return `missed: ${name}: ${ratio ?? value}, the bar is ${JSON.stringify(bar)}`;
 }
