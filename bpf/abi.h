@@ -13,7 +13,7 @@
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 3,
+	ABI_VERSION_CURRENT = 4,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -47,7 +47,7 @@ enum leg_index { LEG_EGRESS, LEG_INGRESS, LEG_COUNT };
 
 enum leg_verdict { VERDICT_NONE, VERDICT_DENY, VERDICT_ALLOW };
 
-enum hook { HOOK_FROM_POD, HOOK_TO_POD, HOOK_COUNT };
+enum hook { HOOK_FROM_POD, HOOK_TO_POD, HOOK_COUNT, HOOK_FROM_NODE = HOOK_COUNT };
 
 enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP };
 
@@ -60,6 +60,8 @@ enum entry_flag {
 	ENTRY_FIN_INITIATOR = 8, /* its FIN was received: the other end said so */
 	ENTRY_FIN_RESPONDER = 16,
 	ENTRY_REPLIED = 32,
+	ENTRY_DIRECT =
+	    64, /* its first packet was seen as it is on the way past the stack: nobody translates it */
 };
 
 enum endpoint_flag {
@@ -69,6 +71,12 @@ enum endpoint_flag {
 	ENDPOINT_ADOPT = 4, /* flows older than Moat are adopted until adopt_until */
 	ENDPOINT_BANK = 8,  /* which of the two banks of address maps its policy sets speak of */
 };
+
+/* Families that the node forwards at an uplink, and that may go past its stack there. */
+enum uplink_flag { UPLINK_IPV4 = 1, UPLINK_IPV6 = 2 };
+
+/* Whose an address in node_map is. */
+enum node_owner { NODE_OWN = 1, NODE_OTHER = 2 };
 
 /* IPv4 stands in w[0]. Words are as on the wire. */
 struct addr {
@@ -256,8 +264,10 @@ struct event {
 struct counters {
 	__u64 drops[REASON_COUNT];
 	__u64 passed[HOOK_COUNT];
-	__u64 redirected;
-	__u64 lost; /* events that found no room, exactly */
+	__u64 redirected; /* past the stack: from pod to pod, */
+	__u64 routed;     /* from a pod to an uplink, */
+	__u64 delivered;  /* and from an uplink to a pod */
+	__u64 lost;       /* events that found no room, exactly */
 	__u64 expired;
 };
 

@@ -45,6 +45,7 @@ struct glance {
 	struct ct_key key;
 	__u32 side; /* of the source in the key */
 	__u32 transport;
+	__u32 header; /* length of the transport header */
 	__u32 end;
 	struct segment segment; /* TCP */
 	__u8 ttl;
@@ -67,6 +68,12 @@ struct context {
 	struct endpoint source;
 	struct endpoint destination;
 	__u32 own_node;
+	__u32 uplink; /* at an uplink's hook, its interface; 0 at a pod's */
+	/* Past the stack */
+	__u32 direct; /* the packet's flow may */
+	__u32 routed; /* the interface that `next_hop` is on, once it was looked up */
+	struct bpf_redir_neigh next_hop;
+	struct bpf_fib_lookup route;
 	/* Conntrack */
 	struct ct_key key;
 	struct ct_value entry;
@@ -77,6 +84,7 @@ struct context {
 	/* The judgement, in the initiator's direction */
 	__u32 position;
 	__u32 identity; /* of the peer of the leg being judged */
+	__u32 exact;    /* the peer's own address has it, not a block's */
 	__u32 rule[LEG_COUNT];
 	__u32 reason[LEG_COUNT];
 	__u32 owned[LEG_COUNT];

@@ -1,24 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* How an allowed packet goes on: straight into the neighbour pod, or by the stack. Skipping the stack must
- * look like routing to the receiver: MACs are rewritten and the TTL is lowered; a TTL that would run out
- * takes the stack, which answers for it, and so does a packet larger than the neighbour's MTU. */
+/* How an allowed packet goes on: past the stack into a pod or out by an uplink, or by the stack. Skipping the
+ * stack must look like routing to the receiver: MACs are rewritten and the TTL is lowered. */
 #ifndef MOAT_DELIVER_H
 #define MOAT_DELIVER_H
 
-#include "parse.h"
+#include "route.h"
 
 #define TCX_NEXT (-1)
 #define TCX_DROP 2
 
-/* Between these two pods, whatever the packet. */
-static __always_inline int may_redirect(struct __sk_buff *skb, const struct endpoint *from,
-					const struct endpoint *to, __u8 ttl)
+/* The pod's interface may be entered from behind the stack, by a packet of this length. */
+static __always_inline int may_enter(const struct endpoint *to, __u32 length)
 {
-	if (!(to->flags & ENDPOINT_REDIRECT) || !(from->flags & ENDPOINT_REDIRECT))
-		return 0;
-	if (ttl <= 1)
-		return 0;
-	return skb->gso_size || skb->len <= to->mtu + ETH_HLEN;
+	return (to->flags & ENDPOINT_REDIRECT) && length <= to->mtu;
 }
 
 /* RFC 1624: the sum grows by what the word lost; TTL is the word's high byte. */
@@ -37,20 +31,19 @@ static __always_inline void lower_ttl(__u8 *ip, __u32 family)
 	ip[11] = sum;
 }
 
-static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
+/* A sum that the uplink's hardware made of an IPv6 packet must follow its hop limit; that of an IPv4 packet
+ * stays as it is, since the header's own sum makes good for the TTL. */
+static __always_inline void mend_sum(struct __sk_buff *skb, __u32 family)
 {
-	struct counters *counters = node_counters();
+	if (family == 6)
+		bpf_csum_update(skb, (__u16)~bpf_htons(1));
+}
+
+/* Into the pod's end of its link. */
+static __always_inline int enter_pod(struct __sk_buff *skb, struct context *c)
+{
 	__u8 *frame = c->bytes;
 
-	if (counters)
-		counters->passed[c->hook & 1]++;
-	if (c->hook != HOOK_FROM_POD || !c->destination.ifindex || c->destination.ifindex == c->ifindex)
-		return TCX_NEXT;
-	/* Not judged by policy: routed, its hop limit shows the neighbour's hook that it crossed a link. */
-	if (c->packet.flags & PACKET_NEIGHBOUR)
-		return TCX_NEXT;
-	if (!may_redirect(skb, &c->source, &c->destination, c->packet.ttl))
-		return TCX_NEXT;
 	if (bpf_skb_load_bytes(skb, 0, frame, ETH_HLEN + 12))
 		return TCX_NEXT;
 	__builtin_memcpy(frame, c->destination.pod_mac, 6);
@@ -58,11 +51,55 @@ static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 	lower_ttl(frame + ETH_HLEN, c->packet.source.family);
 	if (bpf_skb_store_bytes(skb, 0, frame, ETH_HLEN + 12, 0))
 		return TCX_NEXT;
+	if (c->uplink)
+		mend_sum(skb, c->packet.source.family);
 	/* The mark would reach the pod. */
 	skb->mark = 0;
-	if (counters)
-		counters->redirected++;
 	return bpf_redirect_peer(c->destination.ifindex, 0);
+}
+
+/* By an uplink: the kernel's neighbour table has the MACs, or asks for them. */
+static __always_inline int leave_node(struct __sk_buff *skb, struct context *c)
+{
+	__u8 *ip = c->bytes;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, ip, 12))
+		return TCX_NEXT;
+	lower_ttl(ip, c->packet.source.family);
+	if (bpf_skb_store_bytes(skb, ETH_HLEN, ip, 12, 0))
+		return TCX_NEXT;
+	return bpf_redirect_neigh(c->routed, &c->next_hop, sizeof(c->next_hop), 0);
+}
+
+static __always_inline void count_passed(const struct context *c)
+{
+	struct counters *counters = node_counters();
+
+	if (counters)
+		counters->passed[c->hook & 1]++;
+}
+
+/* At a pod's hook. */
+static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
+{
+	struct counters *counters = node_counters();
+
+	count_passed(c);
+	if (c->hook != HOOK_FROM_POD || !c->direct || !may_skip_stack(&c->packet) ||
+	    !(c->source.flags & ENDPOINT_REDIRECT))
+		return TCX_NEXT;
+	if (c->destination.ifindex) {
+		if (!may_enter(&c->destination, packet_length(skb, &c->packet)))
+			return TCX_NEXT;
+		if (counters)
+			counters->redirected++;
+		return enter_pod(skb, c);
+	}
+	if (!c->has_key || (!c->routed && !find_route(skb, c)))
+		return TCX_NEXT;
+	if (counters)
+		counters->routed++;
+	return leave_node(skb, c);
 }
 
 #endif

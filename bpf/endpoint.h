@@ -45,12 +45,21 @@ static __always_inline int is_ready(const struct endpoint *endpoint)
 	return endpoint->ifindex && (endpoint->flags & ENDPOINT_READY);
 }
 
+/* Whose node an address is: enum node_owner, 0 = no node's. */
+static __always_inline __u32 node_owner(const struct addr *address)
+{
+	struct tagged *word = bpf_map_lookup_elem(&node_map, address), found;
+
+	if (!word)
+		return 0;
+	found = read_tagged(word);
+	return found.tag == addr_tag(address) ? found.value : 0;
+}
+
 /* An address of this node. */
 static __always_inline int is_node_address(const struct addr *address)
 {
-	struct tagged *word = bpf_map_lookup_elem(&node_map, address);
-
-	return word && read_tagged(word).tag == addr_tag(address);
+	return node_owner(address) == NODE_OWN;
 }
 
 /* The MAC of the pod behind an interface. Returns 0 where the interface is not known. */

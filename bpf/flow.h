@@ -4,6 +4,7 @@
 #define MOAT_FLOW_H
 
 #include "conntrack.h"
+#include "route.h"
 #include "tcp.h"
 
 /* One leg in the initiator's direction. */
@@ -156,7 +157,8 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	clear_entry(c);
 	fill_legs(c, 1);
 	c->entry.initiator = c->side;
-	c->entry.flags = c->own_node ? ENTRY_HOST : 0;
+	c->direct = opens_direct(skb, c);
+	c->entry.flags = (c->own_node ? ENTRY_HOST : 0) | (c->direct ? ENTRY_DIRECT : 0);
 	if (p->protocol == IPPROTO_TCP) {
 		c->entry.tcp = TCP_SYN_SENT;
 		begin_numbers(c, 1);
@@ -263,13 +265,20 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	if (!(c->entry.flags & ENTRY_HOST) && !legs_are_current(c, from_initiator)) {
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
-			bury(c, from_initiator);
+			/* What an uplink's hook hands on is judged again at the pod's, and buried there. */
+			if (!c->uplink)
+				bury(c, from_initiator);
 			return reason;
 		}
 		fill_legs(c, from_initiator);
 		c->entry.flags &= ~ENTRY_TOMBSTONE;
 		changed = 1;
 	}
+	if (left_direct(c)) {
+		c->entry.flags &= ~ENTRY_DIRECT;
+		changed = 1;
+	}
+	c->direct = c->entry.flags & ENTRY_DIRECT;
 	if (c->key.protocol == IPPROTO_TCP)
 		changed |= advance_tcp(c, from_initiator);
 	if (!changed) {

@@ -27,6 +27,7 @@ static __always_inline int glance_ports(struct glance *g, const __u8 *at, const 
 	g->key.port[0] = be16(at);
 	g->key.port[1] = be16(at + 2);
 	if (g->key.protocol == IPPROTO_UDP) {
+		g->header = 8;
 		length = be16(at + 4);
 		return length == 0 || length >= 8;
 	}
@@ -37,6 +38,7 @@ static __always_inline int glance_ports(struct glance *g, const __u8 *at, const 
 		return 0;
 	if ((at[12] >> 4) < 5 || (at[12] >> 4) * 4 > room)
 		return 0;
+	g->header = (at[12] >> 4) * 4;
 	g->segment.sequence = be32(at + 4);
 	g->segment.acknowledged = be32(at + 8);
 	g->segment.end = g->segment.sequence + 1;

@@ -55,12 +55,15 @@ static __always_inline struct end follow_leg(const struct ct_value *entry, __u32
 	return end;
 }
 
-/* As check_ends(): a pod's own packet, or one for it that did not come by somebody else's interface. */
-static __always_inline int comes_rightly(struct __sk_buff *skb, __u32 hook, const struct endpoint *source,
-					 const struct endpoint *destination)
+/* As check_ends(): a pod's own packet, or one for it that did not come by somebody else's interface. By an
+ * uplink, from nobody who is here. */
+static __always_inline int comes_rightly(struct __sk_buff *skb, __u32 hook, __u32 family,
+					 const struct endpoint *source, const struct endpoint *destination)
 {
 	const __u8 *eth = packet_data(skb);
 
+	if (hook == HOOK_FROM_NODE)
+		return destination && !source && is_uplink(skb->ifindex, family);
 	if (hook == HOOK_FROM_POD)
 		return source && source->ifindex == skb->ifindex &&
 		       (void *)(eth + ETH_HLEN) <= packet_end(skb) && mac_equal(eth + 6, source->pod_mac);
@@ -83,6 +86,68 @@ static __always_inline int hand_over(struct __sk_buff *skb, const struct glance 
 	return bpf_redirect_peer(to->ifindex, 0);
 }
 
+/* As find_route() and leave_node(). A function of its own, for room on the stack. */
+__attribute__((noinline)) int send_off(struct __sk_buff *skb, __u32 family, __u32 length)
+{
+	__u8 *ip = (__u8 *)packet_data(skb) + ETH_HLEN;
+	struct counters *counters = node_counters();
+	struct bpf_fib_lookup route;
+	struct bpf_redir_neigh hop = {};
+	const __u16 *ports;
+	__u32 uplink;
+
+	if (length > 0xffff || (void *)(ip + 24) > packet_end(skb))
+		return TCX_NEXT;
+	if (family == 4) {
+		ask_route(&route, 4, (__u32 *)(ip + 12), (__u32 *)(ip + 16));
+		route.l4_protocol = ip[9];
+		ports = (__u16 *)(ip + 20);
+	} else {
+		if ((void *)(ip + 44) > packet_end(skb))
+			return TCX_NEXT;
+		ask_route(&route, 6, (__u32 *)(ip + 8), (__u32 *)(ip + 24));
+		route.l4_protocol = ip[6];
+		ports = (__u16 *)(ip + 40);
+	}
+	route.sport = ports[0];
+	route.dport = ports[1];
+	route.tot_len = length;
+	route.ifindex = skb->ifindex;
+	uplink = take_route(skb, &route, family, &hop);
+	if (!uplink)
+		return TCX_NEXT;
+	if (counters)
+		counters->routed++;
+	lower_ttl(ip, family);
+	return bpf_redirect_neigh(uplink, &hop, sizeof(hop), 0);
+}
+
+/* How the packet of an open flow goes on: past the stack, where its flow does, or by it. */
+static __always_inline int move_on(struct __sk_buff *skb, const struct glance *g, __u32 hook,
+				   const struct end *source, const struct end *destination, __u32 direct)
+{
+	struct counters *counters = node_counters();
+	__u32 length = glance_length(skb, g);
+
+	if (counters)
+		counters->passed[hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD]++;
+	if (hook == HOOK_FROM_NODE) {
+		if (counters)
+			counters->delivered++;
+		mend_sum(skb, g->key.family);
+		return hand_over(skb, g, destination->record);
+	}
+	if (hook == HOOK_TO_POD || !direct || g->ttl <= 1 || !(source->record->flags & ENDPOINT_REDIRECT))
+		return TCX_NEXT;
+	if (!destination->record)
+		return send_off(skb, g->key.family, length);
+	if (!may_enter(destination->record, length))
+		return TCX_NEXT;
+	if (counters)
+		counters->redirected++;
+	return hand_over(skb, g, destination->record);
+}
+
 static __always_inline struct ct_value *find_open(const struct ct_key *key)
 {
 	if (key->protocol == IPPROTO_TCP)
@@ -94,11 +159,10 @@ static __always_inline struct ct_value *find_open(const struct ct_key *key)
 static __always_inline int follow(struct __sk_buff *skb, const struct glance *g, __u32 hook)
 {
 	struct state *state = node_state();
-	struct counters *counters;
 	struct end source, destination;
 	struct ct_value *entry;
 	__u64 head, now;
-	__u32 place, from, to;
+	__u32 place, from, to, direct;
 	struct step step = {.segment = &g->segment, .flags = g->tcp_flags};
 
 	if (!state || (g->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)))
@@ -112,6 +176,10 @@ static __always_inline int follow(struct __sk_buff *skb, const struct glance *g,
 	if ((entry->flags & (ENTRY_TOMBSTONE | ENTRY_HOST)) ||
 	    (g->key.protocol == IPPROTO_TCP && entry->tcp != TCP_OPEN))
 		return NOT_FOLLOWED;
+	/* By the stack to a pod, or by the wire for the stack: the long way knows what that means. */
+	direct = entry->flags & ENTRY_DIRECT;
+	if ((hook == HOOK_TO_POD && direct) || (hook == HOOK_FROM_NODE && !direct))
+		return NOT_FOLLOWED;
 	now = bpf_ktime_get_coarse_ns() + state->skew;
 	if (is_stale(entry, g->key.protocol, now))
 		return NOT_FOLLOWED;
@@ -121,7 +189,9 @@ static __always_inline int follow(struct __sk_buff *skb, const struct glance *g,
 	source = follow_leg(entry, place ? LEG_INGRESS : LEG_EGRESS, to);
 	destination = follow_leg(entry, place ? LEG_EGRESS : LEG_INGRESS, from);
 	if (!source.follows || !destination.follows ||
-	    !comes_rightly(skb, hook, source.record, destination.record))
+	    !comes_rightly(skb, hook, g->key.family, source.record, destination.record))
+		return NOT_FOLLOWED;
+	if (hook == HOOK_FROM_NODE && (g->ttl <= 1 || !may_enter(destination.record, glance_length(skb, g))))
 		return NOT_FOLLOWED;
 	/* All that was read is one entry's, of this flow: nobody took it for another one meanwhile. */
 	asm volatile("" ::: "memory");
@@ -142,15 +212,7 @@ static __always_inline int follow(struct __sk_buff *skb, const struct glance *g,
 		entry->packets[place]++;
 		entry->bytes[place] += skb->len;
 	}
-	counters = node_counters();
-	if (counters)
-		counters->passed[hook]++;
-	if (hook != HOOK_FROM_POD || !destination.record ||
-	    !may_redirect(skb, source.record, destination.record, g->ttl))
-		return TCX_NEXT;
-	if (counters)
-		counters->redirected++;
-	return hand_over(skb, g, destination.record);
+	return move_on(skb, g, hook, &source, &destination, direct);
 }
 
 #endif

@@ -26,8 +26,10 @@ MAP(BPF_MAP_TYPE_HASH, endpoint_map, struct addr, struct tagged, 4096, BPF_F_NO_
 MAP(BPF_MAP_TYPE_ARRAY, endpoint_slots, __u32, struct endpoint, 16384, BPF_F_MMAPABLE);
 /* Interface → the pod's MAC (6 bytes) and the low 16 bits of the interface as a tag. */
 MAP(BPF_MAP_TYPE_HASH, iface_map, __u32, __u64, 4096, BPF_F_NO_PREALLOC);
-/* Addresses of this node. */
-MAP(BPF_MAP_TYPE_HASH, node_map, struct addr, struct tagged, 256, BPF_F_NO_PREALLOC);
+/* Addresses of nodes → enum node_owner. */
+MAP(BPF_MAP_TYPE_HASH, node_map, struct addr, struct tagged, 16384, BPF_F_NO_PREALLOC);
+/* Uplinks where packets may go past the stack → enum uplink_flag; the tag is the interface. */
+MAP(BPF_MAP_TYPE_HASH, uplink_map, __u32, struct tagged, 64, BPF_F_NO_PREALLOC);
 /* Exact addresses → identity. Two banks: a new agent fills the other one before any endpoint turns to it. */
 MAP(BPF_MAP_TYPE_HASH, address_map_a, struct addr, struct tagged, 262144, BPF_F_NO_PREALLOC);
 MAP(BPF_MAP_TYPE_HASH, address_map_b, struct addr, struct tagged, 262144, BPF_F_NO_PREALLOC);
@@ -58,6 +60,8 @@ MAP(BPF_MAP_TYPE_LRU_HASH, ct_lru, struct ct_key, struct ct_value, 131072, 0);
 MAP(BPF_MAP_TYPE_LRU_HASH, share_map, __u32, __s64, 4096, 0);
 /* Datagrams in fragments → what the first one said. */
 MAP(BPF_MAP_TYPE_LRU_HASH, fragment_map, struct fragment_key, struct fragment_value, 8192, 0);
+/* Flows as they came from the wire, handed to the stack → when (ns >> 20) << 32 | tag of the key. */
+MAP(BPF_MAP_TYPE_LRU_HASH, wire_map, struct ct_key, __u64, 8192, 0);
 /* Drops of one tuple within a short window are one event; the sweep takes old ones away. */
 MAP(BPF_MAP_TYPE_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
 /* Interface → tokens for its events, so that one pod cannot flood the ring; drops and connections apart. */

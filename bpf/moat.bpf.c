@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; and the sweep that user
- * space runs. No policy logic here: these programs look up what TypeScript compiled. Every exit has a verdict
- * and a reason. */
+/* The two hooks of a pod's host-side veth: what the pod sends, and what it is sent; that of the node's
+ * uplinks; and the sweep that user space runs. No policy logic here: these programs look up what TypeScript
+ * compiled. Every exit has a verdict and a reason. */
 #include "carry.h"
 #include "hit.h"
 #include "neighbour.h"
 #include "sweep.h"
+#include "uplink.h"
 
 char license_text[] SEC("license") = "Dual BSD/GPL";
 
@@ -23,6 +24,8 @@ struct {
 	enum tcp_stage stage;
 	enum entry_flag entry;
 	enum endpoint_flag endpoint;
+	enum uplink_flag uplink;
+	enum node_owner node;
 } abi_anchor;
 
 static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32 hook)
@@ -41,6 +44,8 @@ static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32
 	c->denied_leg = 0;
 	c->own_node = 0;
 	c->has_key = 0;
+	c->uplink = 0;
+	c->direct = c->routed = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return 1;
@@ -191,6 +196,33 @@ SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	return run(skb, HOOK_TO_POD);
+}
+
+/* Counted and reported as at the pod's own hook, in whose place it stands. */
+SEC("tc")
+int from_node(struct __sk_buff *skb)
+{
+	struct counters *counters = node_counters();
+	struct context *c = the_context();
+	int verdict;
+
+	if (!c || !counters || skb->pkt_type != PACKET_FOR_US || skb->mark ||
+	    !glance(skb, &c->glance, HOOK_FROM_NODE))
+		return TCX_NEXT;
+	verdict = follow(skb, &c->glance, HOOK_FROM_NODE);
+	if (verdict != NOT_FOLLOWED)
+		return verdict;
+	if (!start(skb, c, HOOK_TO_POD) || take_glance(skb, c))
+		return TCX_NEXT;
+	c->uplink = skb->ifindex;
+	if (!find_ends(skb, c))
+		return TCX_NEXT;
+	c->ifindex = c->destination.ifindex;
+	if (!judge_arrival(skb, c) || is_closed())
+		return TCX_NEXT;
+	count_passed(c);
+	counters->delivered++;
+	return enter_pod(skb, c);
 }
 
 /* Run by user space. Returns how many connections were taken away. */

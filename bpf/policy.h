@@ -251,10 +251,12 @@ __attribute__((noinline)) int find_identity(struct context *c, const struct addr
 		}
 		found = read_tagged(word);
 		c->identity = found.value;
+		c->exact = 1;
 		if (found.tag == tag)
 			return REASON_NONE;
 		missed = 0;
 	}
+	c->exact = 0;
 	if (!missed)
 		return REASON_TABLE_ERROR;
 	if (!read_prefix(c, address, bank, &found))

@@ -52,6 +52,8 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	if (!find_entry(c) || (c->entry.flags & ENTRY_TOMBSTONE))
 		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
 	from_initiator = c->side != c->entry.initiator;
+	/* What quotes a translated packet is translated as well. */
+	c->direct = c->entry.flags & ENTRY_DIRECT;
 	return inner_flow_stands(c, from_initiator) ? REASON_NONE : REASON_ICMP_UNRELATED;
 }
 

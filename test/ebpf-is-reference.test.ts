@@ -107,7 +107,7 @@ function said(judged: Judged): object {
 let bed: TestRunBed | null = null;
 
 before(() => {
-  bed = needsRoot.skip === false ? new TestRunBed('twins') : null;
+  bed = needsRoot.skip === false ? new TestRunBed('twins', { uplink: true }) : null;
 });
 
 after(() => bed?.destroy());

@@ -50,6 +50,8 @@ const ENUMS: readonly (readonly [string, string])[] = [
   ['tcp_stage', 'TCP_'],
   ['entry_flag', 'ENTRY_'],
   ['endpoint_flag', 'ENDPOINT_'],
+  ['uplink_flag', 'UPLINK_'],
+  ['node_owner', 'NODE_'],
 ];
 
 /** The text of src/datapath/ebpf/encode/abi.gen.ts for a built object. */

@@ -116,7 +116,7 @@ class AgentLoop {
   /** Somebody with the same rights can take hooks away, or put a program ahead of them. */
   #checkHooks(state: NodeState, now: number): void {
     this.#checkedMs = now;
-    const nameOf = (index: number): string => this.#attached.get(index)?.pod ?? 'a pod';
+    const nameOf = (index: number): string => this.#attached.get(index)?.pod ?? 'an uplink';
     for (const message of this.#watch.note(state.repairHooks(), nameOf, now)) {
       this.#server.publish({ kind: 'problem', message });
     }

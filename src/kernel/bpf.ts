@@ -113,6 +113,7 @@ export function getPinned(path: string): number | null {
 const BPF_PROG_TYPE_SCHED_CLS = 3;
 const MOVE_TO_R0 = 0xb7;
 const EXIT = 0x95;
+const LOAD_ATTEMPTS = 5;
 
 /** Loads a tc program of two instructions that gives every packet the same verdict (TC_ACT_...). */
 export function loadConstant(verdict: number): number {
@@ -121,7 +122,13 @@ export function loadConstant(verdict: number): number {
   instructions.writeInt32LE(verdict, 4);
   instructions.writeUInt8(EXIT, 8);
   const attributes = new Attributes().u32(0, BPF_PROG_TYPE_SCHED_CLS).u32(4, 2).pointer(8, instructions);
-  return Number(bpf('BPF_PROG_LOAD', attributes.pointer(16, cString('Dual BSD/GPL'))));
+  attributes.pointer(16, cString('Dual BSD/GPL'));
+  // The verifier gives up where a signal waits, as for libbpf, which tries as often.
+  for (let attempt = 1; attempt < LOAD_ATTEMPTS; attempt++) {
+    const fd = bpf('BPF_PROG_LOAD', attributes, 'EAGAIN');
+    if (typeof fd === 'number') return fd;
+  }
+  return Number(bpf('BPF_PROG_LOAD', attributes));
 }
 
 /** Where a program stands on an interface. */
@@ -202,6 +209,8 @@ export type TestRun = {
   /** 0: made by the node itself. */
   readonly ingressIndex: number;
   readonly mark?: number;
+  /** Bytes of payload in each packet that an aggregated one stands for. */
+  readonly gsoSize?: number;
   readonly repeat?: number;
 };
 
@@ -217,6 +226,7 @@ export function testRun(program: number, run: TestRun): TestResult {
   skb.writeUInt32LE(run.mark ?? 0, 8);
   skb.writeUInt32LE(run.ingressIndex, 36);
   skb.writeUInt32LE(run.interfaceIndex, 40);
+  skb.writeUInt32LE(run.gsoSize ?? 0, 176);
   const attributes = new Attributes()
     .u32(0, program)
     .u32(8, run.frame.length)

@@ -1,16 +1,18 @@
 // Interfaces and datapaths for frames that go through the kernel programs by BPF_PROG_TEST_RUN, with no wire.
 import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
 import type { RuleNumber, Step } from '#compile/plan.ts';
 import type { Harness, HarnessOptions, Judged, TestPacket } from '#datapath/conformance/harness.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
-import { inject } from '#datapath/ebpf/test-run.ts';
+import { type Injected, inject } from '#datapath/ebpf/test-run.ts';
+import { concat } from '#datapath/packets.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
 import { allKeys, closeObject, deleteElement, getPinned } from '#kernel/bpf.ts';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
-import { parseAddress } from '#net/address.ts';
+import { type Address, parseAddress } from '#net/address.ts';
 import { numbersEnd, shiftStep } from './shift-steps.ts';
 
 const INTERFACES = 16;
@@ -27,33 +29,45 @@ const TRACES: ReadonlyMap<string, number> = new Map([
   ['share_map', 4],
 ]);
 
+/** The node's own addresses, on its uplink. */
+const NODE_ADDRESSES = ['198.18.0.1', '2001:db8:18::1'];
+
+export type BedOptions = {
+  /** How many interfaces always belong to the same pods, so that their hooks may stay from case to case. */
+  readonly kept?: number;
+  /** What comes from elsewhere comes by an uplink, and meets the hook there before the pod's. */
+  readonly uplink?: boolean;
+};
+
 /** A namespace of its own, which this process enters, with a few veths in it. */
 export class TestRunBed {
   readonly #name: string;
   readonly #interfaces: readonly number[];
   readonly #kept: number;
+  readonly #uplink: Uplink | null;
   readonly #nodes = new Map<number, TestNode>();
 
-  /** `kept`: how many interfaces always belong to the same pods, so that their hooks may stay from case to case. */
-  constructor(name: string, kept = 0) {
+  constructor(name: string, { kept = 0, uplink = false }: BedOptions = {}) {
     this.#kept = kept;
     mountBpffs();
     this.#name = `moattest-${name}-${process.pid}`;
     execFileSync('ip', ['netns', 'add', this.#name]);
     enterNetns(`/run/netns/${this.#name}`);
+    if (uplink) for (const path of FORWARDING) writeFileSync(path, '1');
     const pairs = Array.from(
       { length: INTERFACES },
       (_, index) => `link add pod${index} type veth peer name peer${index}`,
     );
-    execFileSync('ip', ['-batch', '-'], { input: pairs.join('\n') });
+    execFileSync('ip', ['-batch', '-'], { input: [...pairs, ...(uplink ? UPLINK_LINES : [])].join('\n') });
     const links = JSON.parse(execFileSync('ip', ['-j', 'link', 'show'], { encoding: 'utf8' })) as readonly IpLink[];
+    this.#uplink = uplinkOf(links);
     this.#interfaces = links.filter(({ ifname }) => ifname.startsWith('pod')).map(({ ifindex }) => ifindex);
   }
 
   /** A datapath on which nothing has happened yet. Loading takes long: the programs stay, what they knew goes. */
   harness(options: HarnessOptions): Harness {
     const limit = options.establishedLimit ?? USUAL_ESTABLISHED;
-    const node = this.#nodes.get(limit) ?? new TestNode(`${this.#name}-${limit}`, limit);
+    const node = this.#nodes.get(limit) ?? new TestNode(`${this.#name}-${limit}`, limit, this.#uplink);
     this.#nodes.set(limit, node);
     const free = [...this.#interfaces];
     return {
@@ -70,30 +84,63 @@ export class TestRunBed {
     };
   }
 
+  /** How many packets from elsewhere went straight into a pod. */
+  get delivered(): bigint {
+    return [...this.#nodes.values()].reduce((sum, node) => sum + node.delivered, 0n);
+  }
+
   destroy(): void {
     for (const node of this.#nodes.values()) node.close();
     execFileSync('ip', ['netns', 'del', this.#name]);
   }
 }
 
-type IpLink = { readonly ifname: string; readonly ifindex: number };
+const FORWARDING = ['/proc/sys/net/ipv4/ip_forward', '/proc/sys/net/ipv6/conf/all/forwarding'];
+const UPLINK_LINES = [
+  'link add up0 type veth peer name up1',
+  'link set up0 up',
+  'link set up1 up',
+  ...NODE_ADDRESSES.map((text) => `addr add ${text}/${text.includes(':') ? '128 dev up0 nodad' : '32 dev up0'}`),
+  'route add default dev up0',
+  'route add ::/0 dev up0',
+];
+
+type IpLink = { readonly ifname: string; readonly ifindex: number; readonly address: string };
+type Uplink = { readonly index: number; readonly mac: Uint8Array };
+
+function uplinkOf(links: readonly IpLink[]): Uplink | null {
+  const link = links.find(({ ifname }) => ifname === 'up0');
+  if (link === undefined) return null;
+  return { index: link.ifindex, mac: Uint8Array.from(link.address.split(':'), (octet) => Number.parseInt(octet, 16)) };
+}
 
 /** One node's kernel programs, and what was told to them, so that it can be taken back. */
 class TestNode implements Datapath {
   readonly #datapath: EbpfDatapath;
   readonly #instance: string;
+  readonly #uplink: Uplink | null;
   readonly #links = new Map<number, EndpointLink>();
   #plan: MutablePlan = emptyPlan();
   /** Added to the numbers of this case: those below it were used before. */
   #base = 0;
   #end = 0;
 
-  constructor(instance: string, established: number) {
+  constructor(instance: string, established: number, uplink: Uplink | null) {
     this.#instance = instance;
+    this.#uplink = uplink;
     const sizes = { ...SIZES, ct_tcp: established };
     // Every drop is an event of its own, so that each frame's reason can be read.
     const knobs = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
     this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs });
+    if (uplink === null) return;
+    const value = NODE_ADDRESSES.flatMap((text) => parseAddress(text) ?? []);
+    this.#datapath.apply([{ kind: 'node', node: NODE, value }]);
+    this.#datapath.refresh();
+    this.#datapath.apply([{ kind: 'node', node: NODE, value: null }]);
+  }
+
+  get delivered(): bigint {
+    return this.#datapath.counters().delivered;
   }
 
   apply(steps: readonly Step[]): void {
@@ -127,12 +174,37 @@ class TestNode implements Datapath {
   inject(packet: TestPacket): Judged | 'refused' {
     const { frame } = packet;
     if (frame.length < shortest(frame)) return 'refused';
-    const { verdict, events } = inject(this.#datapath, packet);
+    const { verdict, events } = this.#meet(packet);
     const said = events.find(({ kind }) => kind === (verdict === 'drop' ? 'drop' : 'new'));
     if (verdict === 'drop' && said === undefined) throw new Error('a drop without an event');
     const { reason = 'none', leg = null, egressRule = null, ingressRule = null } = said ?? {};
     const rules = { egressRule: this.#shiftedBack(egressRule), ingressRule: this.#shiftedBack(ingressRule) };
     return { verdict: verdict === 'drop' ? 'drop' : 'pass', reason, leg, ...rules };
+  }
+
+  /** What comes from elsewhere meets the uplink's hook first, which delivers it or leaves it as it is, and says nothing. */
+  #meet(packet: TestPacket): Injected {
+    const uplink = this.#uplink;
+    const isFromAfar = packet.hook === 'to-pod' && packet.sender === 'elsewhere';
+    if (uplink === null || !isFromAfar || this.#ownerOf(packet.frame) !== packet.interfaceIndex) {
+      return inject(this.#datapath, packet);
+    }
+    const frame = concat(uplink.mac, packet.frame.subarray(6));
+    const arrived = inject(this.#datapath, { frame, hook: 'from-node', interfaceIndex: uplink.index });
+    if (arrived.verdict === 'redirect') return arrived;
+    const isUntouched = Buffer.from(arrived.frame).equals(Buffer.from(frame));
+    if (arrived.verdict === 'drop' || !isUntouched || arrived.events.length > 0) {
+      throw new Error(`the uplink's hook did something to ${Buffer.from(frame).toString('hex')}`);
+    }
+    return inject(this.#datapath, { ...packet, uplink: uplink.index });
+  }
+
+  /** The interface that the frame's destination belongs to: whatever comes by an uplink goes there. */
+  #ownerOf(frame: Uint8Array): number | null {
+    const [at, size] = frame[12] === 0x86 ? [38, 16] : [30, 4];
+    const to = Buffer.from(frame.subarray(at, at + size));
+    const owners = [...this.#links.values()].filter((link) => link.addresses.some((own) => to.equals(bytesOf(own))));
+    return owners.at(-1)?.interfaceIndex ?? null;
   }
 
   #shiftedBack(rule: RuleNumber | null): RuleNumber | null {
@@ -187,6 +259,11 @@ function removalOf(plan: MutablePlan): readonly Step[] {
     ...[...plan.rules.keys()].map((rule): Step => ({ kind: 'rule', rule, value: null })),
     ...[...plan.nodes.keys()].map((node): Step => ({ kind: 'node', node, value: null })),
   ];
+}
+
+/** As on the wire. */
+function bytesOf({ words }: Address): Buffer {
+  return Buffer.concat(words.map((word) => Buffer.from(Uint32Array.of(word).buffer).reverse()));
 }
 
 function sameLink(a: EndpointLink, b: EndpointLink): boolean {

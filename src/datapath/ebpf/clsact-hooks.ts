@@ -6,71 +6,78 @@ import { attachFilter, createClsact, destroyClsact, detachFilter, type FilterPla
 import {
   type HookHealth,
   type HookPrograms,
+  type HookSetup,
   type Hooks,
   type HookView,
   hasTcx,
-  PLACES,
+  type Places,
+  POD_PLACES,
   programsAt,
   type Side,
+  UPLINK_PLACES,
   withShut,
   worst,
 } from './hooks.ts';
 
 /** No priority comes before the first. The handles are Moat's own ("moat"), so that nobody else's filter is replaced. */
 const HOOK = { priority: 1, handle: 0x6d6f6174 } as const;
+const BOTH = ['ingress', 'egress'] as const;
 const SHUT = { priority: 1, handle: 0x6d6f6175 } as const;
+const ALL_PLACES: Places = [...POD_PLACES, ...UPLINK_PLACES];
 
 export class ClsactHooks implements Hooks {
+  readonly #places: Places;
   readonly #programs: HookPrograms;
   readonly #directory: string;
-  readonly #ids: Readonly<Record<Side, number>>;
+  readonly #ids: ReadonlyMap<Side, number>;
   readonly #tcx: boolean = hasTcx();
   readonly #attached = new Set<number>();
   /** Interfaces whose queue this process made: it goes when nothing is left on it. */
   readonly #queues = new Set<number>();
 
-  constructor(programs: HookPrograms, directory: string) {
+  constructor({ places, programs, directory }: HookSetup) {
+    this.#places = places;
     this.#programs = programs;
     this.#directory = directory;
-    this.#ids = { from: programId(programs.from), to: programId(programs.to) };
+    this.#ids = new Map(places.map(([side]) => [side, programId(programs[side])]));
   }
 
   attach(interfaceIndex: number): void {
     if (this.#attached.has(interfaceIndex)) return;
     if (createClsact(interfaceIndex)) this.#queues.add(interfaceIndex);
-    for (const [side, place] of PLACES) this.#put(interfaceIndex, side, place);
+    for (const [side, place] of this.#places) this.#put(interfaceIndex, side, place);
     this.#attached.add(interfaceIndex);
   }
 
   stands(interfaceIndex: number): boolean {
-    return PLACES.every(([side, place]) =>
+    return this.#places.every(([side, place]) =>
       isMarked(markPath(this.#directory, interfaceIndex, side), interfaceIndex, place),
     );
   }
 
   detach(interfaceIndex: number): void {
     this.#attached.delete(interfaceIndex);
-    for (const [side, place] of PLACES) {
+    for (const [side, place] of this.#places) {
       detachFilter(interfaceIndex, place, HOOK);
       rmSync(markPath(this.#directory, interfaceIndex, side), { force: true });
     }
-    const empty = PLACES.every(([, place]) => listFilters(interfaceIndex, place).length === 0);
+    const empty = BOTH.every((place) => listFilters(interfaceIndex, place).length === 0);
     if (this.#queues.delete(interfaceIndex) && empty) destroyClsact(interfaceIndex);
   }
 
   forgetGone(): void {
     for (const name of readdirSync(this.#directory)) {
       const mark = readMark(name);
-      if (mark === null || this.#attached.has(mark.interfaceIndex)) continue;
+      const place = this.#places.find(([side]) => side === mark?.side)?.[1];
+      if (mark === null || place === undefined || this.#attached.has(mark.interfaceIndex)) continue;
       const path = `${this.#directory}/${name}`;
-      const place = mark.side === 'from' ? 'ingress' : 'egress';
       if (isMarked(path, mark.interfaceIndex, place)) this.#put(mark.interfaceIndex, mark.side, place);
       else rmSync(path, { force: true });
     }
   }
 
   look(interfaceIndex: number): HookView {
-    const found = PLACES.map(([side, place]) => {
+    const found = this.#places.map(([side, place]) => {
       const filters = listFilters(interfaceIndex, place);
       // tcx runs before any filter.
       const ahead = this.#tcx ? programsAt(interfaceIndex, place).length : 0;
@@ -80,13 +87,13 @@ export class ClsactHooks implements Hooks {
     return {
       health: worst(found.map((each) => each.health)),
       alone: found.every((each) => each.count === 1),
-      pinned: PLACES.every(([side]) => existsSync(markPath(this.#directory, interfaceIndex, side))),
+      pinned: this.#places.every(([side]) => existsSync(markPath(this.#directory, interfaceIndex, side))),
     };
   }
 
   repair(interfaceIndex: number): void {
     if (createClsact(interfaceIndex)) this.#queues.add(interfaceIndex);
-    for (const [side, place] of PLACES) {
+    for (const [side, place] of this.#places) {
       const health = this.#health(side, listFilters(interfaceIndex, place));
       if (health === 'behind') this.#moveFirst(interfaceIndex, side, place);
       else if (health === 'absent') this.#put(interfaceIndex, side, place);
@@ -101,7 +108,7 @@ export class ClsactHooks implements Hooks {
   }
 
   #health(side: Side, filters: readonly Filter[]): HookHealth {
-    const at = filters.findIndex((each) => isHook(each) && each.program === this.#ids[side]);
+    const at = filters.findIndex((each) => isHook(each) && each.program === this.#ids.get(side));
     return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
@@ -132,12 +139,15 @@ export function dropAllFilters(directory: string): void {
   if (!existsSync(directory)) return;
   const marks = readdirSync(directory).map(readMark);
   const interfaces = new Set(marks.flatMap((mark) => (mark === null ? [] : [mark.interfaceIndex])));
-  for (const interfaceIndex of interfaces) dropFilters(directory, interfaceIndex);
+  for (const interfaceIndex of interfaces) dropFilters({ places: ALL_PLACES, directory }, interfaceIndex);
 }
 
 /** Takes an interface's filters away, if they are those that were marked, and the marks. */
-export function dropFilters(directory: string, interfaceIndex: number): void {
-  for (const [side, place] of PLACES) {
+export function dropFilters(
+  { places, directory }: Pick<HookSetup, 'places' | 'directory'>,
+  interfaceIndex: number,
+): void {
+  for (const [side, place] of places) {
     const path = markPath(directory, interfaceIndex, side);
     if (isMarked(path, interfaceIndex, place)) detachFilter(interfaceIndex, place, HOOK);
     rmSync(path, { force: true });
@@ -158,10 +168,11 @@ function isHook(filter: Filter): boolean {
 }
 
 function markPath(directory: string, interfaceIndex: number, side: Side): string {
-  return `${directory}/filter_${interfaceIndex}_${side}_pod`;
+  return `${directory}/filter_${interfaceIndex}_${side}`;
 }
 
 function readMark(name: string): { readonly interfaceIndex: number; readonly side: Side } | null {
-  const found = /^filter_(\d+)_(from|to)_pod$/.exec(name);
-  return found === null ? null : { interfaceIndex: Number(found[1]), side: found[2] === 'from' ? 'from' : 'to' };
+  const side = ALL_PLACES.find((place) => name.endsWith(`_${place[0]}`))?.[0];
+  const found = /^filter_(\d+)_/.exec(name);
+  return found === null || side === undefined ? null : { interfaceIndex: Number(found[1]), side };
 }

@@ -9,7 +9,7 @@ import { TestRunBed } from '#test/support/test-run-bed.ts';
 let bed: TestRunBed | null = null;
 
 before(() => {
-  bed = needsRoot.skip === false ? new TestRunBed('conformance', PODS.length) : null;
+  bed = needsRoot.skip === false ? new TestRunBed('conformance', { kept: PODS.length }) : null;
 });
 
 after(() => bed?.destroy());

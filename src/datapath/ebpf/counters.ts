@@ -10,8 +10,12 @@ export type Counters = {
   readonly drops: ReadonlyMap<DropReason, bigint>;
   readonly fromPod: bigint;
   readonly toPod: bigint;
-  /** Of those from pods: straight into the neighbour's interface. */
+  /** Past the host's stack: straight into the neighbour's interface, */
   readonly redirected: bigint;
+  /** from a pod to an uplink, */
+  readonly routed: bigint;
+  /** and from an uplink into a pod. */
+  readonly delivered: bigint;
   /** Events that found no room. */
   readonly lost: bigint;
 };
@@ -25,6 +29,8 @@ export function readCounters(map: CounterMap): Counters {
     fromPod: sum(COUNTERS.passed),
     toPod: sum(COUNTERS.passed + 8),
     redirected: sum(COUNTERS.redirected),
+    routed: sum(COUNTERS.routed),
+    delivered: sum(COUNTERS.delivered),
     lost: sum(COUNTERS.lost),
   };
 }

@@ -1,11 +1,27 @@
-// Hooks on a pod's interface: what both ways of attaching them share.
+// Hooks on pods' interfaces and on uplinks: what both ways of attaching them share.
 import { release } from 'node:os';
 import { closeObject, loadConstant, queryTcx, type TcxPlace } from '#kernel/bpf.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
 import { createClsact, destroyClsact } from '#kernel/tc.ts';
 
-/** The two programs: for what a pod sends (ingress of the host's side), and what it is sent. */
-export type HookPrograms = { readonly from: number; readonly to: number };
+/** The kernel programs at hooks: for what a pod sends (ingress of the host's side), what it is sent, what comes by an uplink. */
+export type Side = 'from_pod' | 'to_pod' | 'from_node';
+
+export type HookPrograms = Readonly<Record<Side, number>>;
+
+/** Which hooks an interface has, in the order in which they are put there. */
+export type Places = readonly (readonly [Side, TcxPlace])[];
+
+/** The side towards the pod first: it is what a new pod is not reached through. */
+export const POD_PLACES: Places = [
+  ['to_pod', 'egress'],
+  ['from_pod', 'ingress'],
+];
+
+export const UPLINK_PLACES: Places = [['from_node', 'ingress']];
+
+/** What hooks are made of: one kind of interface, the programs, and where they are pinned. */
+export type HookSetup = { readonly places: Places; readonly programs: HookPrograms; readonly directory: string };
 
 /** Whether a hook still stands, and first. */
 export type HookHealth = 'first' | 'behind' | 'absent';
@@ -24,7 +40,7 @@ export type AttachMode = 'tcx' | 'clsact';
 
 /** The hooks of one process. An interface that is gone has none, which is no error. */
 export type Hooks = {
-  /** Puts both hooks on an interface, or gives those that an earlier process left there this one's programs. */
+  /** Puts the hooks on an interface, or gives those that an earlier process left there this one's programs. */
   attach(interfaceIndex: number): void;
   /** Whether an earlier process's hooks stand on both sides of this very interface. */
   stands(interfaceIndex: number): boolean;
@@ -36,14 +52,6 @@ export type Hooks = {
   forgetGone(): void;
   close(): void;
 };
-
-export type Side = 'from' | 'to';
-
-/** The side towards the pod first: it is what a new pod is not reached through. */
-export const PLACES: readonly (readonly [Side, TcxPlace])[] = [
-  ['to', 'egress'],
-  ['from', 'ingress'],
-];
 
 const TC_ACT_SHOT = 2;
 

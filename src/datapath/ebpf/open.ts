@@ -16,14 +16,24 @@ import { withEarlier } from './earlier.ts';
 import { DatapathError } from './error.ts';
 import { decodeEvent } from './events.ts';
 import { findGenerations, makeGeneration } from './generations.ts';
-import type { AttachMode, HookHealth, HookPrograms, Hooks, HookView } from './hooks.ts';
+import {
+  type AttachMode,
+  type HookHealth,
+  type HookPrograms,
+  type Hooks,
+  type Places,
+  POD_PLACES,
+  UPLINK_PLACES,
+} from './hooks.ts';
 import { checkKernel } from './kernel-check.ts';
-import { InterfaceError, type InterfaceFacts, interfaceReader } from './links.ts';
+import { type InterfaceReader, interfaceReader } from './links.ts';
 import { isShared, type Knobs, loadPrograms, type Program, sharedShapes } from './load.ts';
 import { keepPins, listPins, type PinPlaces } from './pins.ts';
-import { type Repair, repairHooks } from './repair.ts';
+import { PodLinks } from './pod-links.ts';
+import type { Repair } from './repair.ts';
 import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
 import { Upgrade } from './upgrade.ts';
+import { Uplinks } from './uplinks.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
@@ -42,8 +52,6 @@ export type OpenOptions = {
   readonly object?: string;
   /** How hooks are attached; by default what the kernel has. */
   readonly attach?: AttachMode;
-  /** Where facts of interfaces come from; by default iproute2. */
-  readonly readInterface?: (index: number) => InterfaceFacts;
 };
 
 /**
@@ -93,26 +101,19 @@ export function openDatapath(options: OpenOptions): EbpfDatapath {
 /** Where pins are, the descriptor that makes this process their only writer, how hooks are attached, what is left over. */
 type Pins = PinPlaces & { readonly lock: number; readonly mode: AttachMode; readonly upgrade: Upgrade | null };
 
-type AttachedLink = EndpointLink & {
-  readonly adoptUntil: bigint;
-  readonly facts: InterfaceFacts;
-  readonly redirect: boolean;
-};
-
 export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
   readonly #places: PinPlaces;
   readonly #upgrade: Upgrade | null;
-  readonly #mode: AttachMode;
-  readonly #readInterface: (index: number) => InterfaceFacts;
+  readonly #interfaces: InterfaceReader = interfaceReader(INTERFACES_KEPT_MS);
   readonly #tables: KernelTables;
   readonly #encoder: Encoder;
-  readonly #hooks: Hooks;
+  readonly #pods: PodLinks;
+  readonly #uplinks: Uplinks;
   readonly #ring: Ring;
   readonly #bank: 0 | 1;
   /** Numbers of earlier processes end here. */
   readonly #base: number;
-  readonly #links = new Map<number, AttachedLink>();
   #lock: number;
   #lost: bigint;
   #swept = 0;
@@ -125,8 +126,6 @@ export class EbpfDatapath implements Datapath {
     this.#lock = pins.lock;
     this.#places = pins;
     this.#upgrade = pins.upgrade;
-    this.#mode = pins.mode;
-    this.#readInterface = options.readInterface ?? interfaceReader(INTERFACES_KEPT_MS);
     const leftovers = readLeftovers(object.maps);
     const { bank } = leftovers;
     const { endpoints: inherited, numbers } = withEarlier(leftovers.inherited, pins.upgrade?.tables ?? []);
@@ -151,12 +150,34 @@ export class EbpfDatapath implements Datapath {
         gracePeriodNow();
       },
     });
-    const make = (programs: HookPrograms): Hooks => makeHooks(pins.mode, programs, pins.directory);
-    const hooks = make({ from: this.program('from_pod'), to: this.program('to_pod') });
-    this.#hooks = pins.upgrade === null ? hooks : pins.upgrade.wrap(hooks, make);
+    const areFilters = pins.mode === 'clsact';
+    this.#pods = new PodLinks({
+      hooks: this.#makeHooks(POD_PLACES, pins),
+      areFilters,
+      interfaces: this.#interfaces,
+      encoder: this.#encoder,
+      change: (work) => this.#change(work),
+      isUpgrading: () => this.#upgrade?.pending === true,
+    });
+    this.#uplinks = new Uplinks({
+      hooks: this.#makeHooks(UPLINK_PLACES, pins),
+      areFilters,
+      publish: (index, flags) => this.#change(() => this.#encoder.uplink(index, flags)),
+    });
     const ring = this.#map('event_ring');
     this.#ring = new Ring(ring.fd, ring.maxEntries);
     this.#lost = this.counters().lost;
+  }
+
+  /** Where an earlier version's hooks stand, these wait. */
+  #makeHooks(places: Places, { mode, directory, upgrade }: Pins): Hooks {
+    const make = (programs: HookPrograms): Hooks => makeHooks(mode, { places, programs, directory });
+    const hooks = make({
+      from_pod: this.program('from_pod'),
+      to_pod: this.program('to_pod'),
+      from_node: this.program('from_node'),
+    });
+    return upgrade === null ? hooks : upgrade.wrap(hooks, make);
   }
 
   apply(steps: readonly Step[]): void {
@@ -165,38 +186,21 @@ export class EbpfDatapath implements Datapath {
 
   /** `adoptForMs`: how long connections that are older than the hooks are let in, if policy allows them. */
   attach(link: EndpointLink, adoptForMs = 0): void {
-    const facts = this.#readInterface(link.interfaceIndex);
-    const adoptUntil = adoptForMs === 0 ? 0n : process.hrtime.bigint() + BigInt(adoptForMs) * 1_000_000n;
-    const attached = { ...link, adoptUntil, facts, redirect: false };
-    this.#change(() => this.#encoder.attach({ ...attached, hostMac: facts.mac, mtu: facts.mtu, redirect: false }));
-    this.#hook(link.interfaceIndex);
-    this.#links.set(link.interfaceIndex, attached);
-    this.#refreshLink(attached, facts, this.#hooks.look(link.interfaceIndex));
+    this.#pods.attach(link, adoptForMs);
   }
 
-  /** The tables are whole where this fails, so only this interface is closed: it may have gone meanwhile. */
-  #hook(interfaceIndex: number): void {
-    try {
-      this.#hooks.attach(interfaceIndex);
-    } catch (cause) {
-      this.#change(() => this.#encoder.detach(interfaceIndex));
-      throw new DatapathError(`interface ${interfaceIndex} can't be given its hooks; its pod stays closed`, cause);
-    }
+  detach(interfaceIndex: number): void {
+    this.#pods.detach(interfaceIndex);
   }
 
   /**
    * Looks again at every attached interface: whether its hooks stand, and first; and whether packets may skip its host
-   * side, which they may not once a queue, a bridge or somebody's program is on it. Every few seconds.
+   * side, which they may not once a queue, a bridge or somebody's program is on it. Uplinks that came get their hook.
+   * Every few seconds.
    */
   refresh(): ReadonlyMap<number, HookHealth> {
-    const found = new Map<number, HookHealth>();
-    for (const link of [...this.#links.values()]) {
-      const view = this.#hooks.look(link.interfaceIndex);
-      found.set(link.interfaceIndex, view.health);
-      const facts = view.health === 'absent' ? null : this.#factsOf(link.interfaceIndex);
-      if (facts !== null) this.#refreshLink(link, facts, view);
-    }
-    return found;
+    this.#refreshUplinks();
+    return this.#pods.refresh();
   }
 
   /**
@@ -204,8 +208,7 @@ export class EbpfDatapath implements Datapath {
    * went, packets stop or start skipping that interface.
    */
   health(interfaceIndex: number): HookHealth {
-    const known = this.#links.get(interfaceIndex);
-    return known === undefined ? this.#hooks.look(interfaceIndex).health : this.#look(known).health;
+    return this.#pods.health(interfaceIndex);
   }
 
   /**
@@ -214,11 +217,7 @@ export class EbpfDatapath implements Datapath {
    */
   repair(): readonly Repair[] {
     this.#lock = keepPins(this.#places, this.#lock, this.#sharedMaps());
-    return [...this.#links.values()].flatMap((link) => {
-      const repair = repairHooks(this.#hooks, link.interfaceIndex, this.#look(link));
-      if (repair !== null) this.#look(link);
-      return repair ?? [];
-    });
+    return [...this.#pods.repair(), ...this.#uplinks.repair()];
   }
 
   /** Why everything is denied, until another process or another `openDatapath` takes over; null while it serves. */
@@ -226,44 +225,10 @@ export class EbpfDatapath implements Datapath {
     return this.#failure;
   }
 
-  #look(known: AttachedLink): HookView {
-    const view = this.#hooks.look(known.interfaceIndex);
-    const link = this.#links.get(known.interfaceIndex) ?? known;
-    const stale = link.redirect !== this.#mayRedirect(link.facts, view);
-    if (view.health !== 'absent' && stale) this.#refreshLink(link, link.facts, view);
-    return view;
-  }
-
-  /** Null where the interface is gone. */
-  #factsOf(interfaceIndex: number): InterfaceFacts | null {
-    try {
-      return this.#readInterface(interfaceIndex);
-    } catch (error) {
-      if (error instanceof InterfaceError && error.gone) return null;
-      throw error;
-    }
-  }
-
-  #refreshLink(link: AttachedLink, facts: InterfaceFacts, view: HookView): void {
-    const fresh = { ...link, facts, redirect: this.#mayRedirect(facts, view) };
-    const { redirect } = fresh;
-    this.#change(() => this.#encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu, redirect }));
-    this.#links.set(link.interfaceIndex, fresh);
-  }
-
-  #mayRedirect(facts: InterfaceFacts, view: HookView): boolean {
-    // Where hooks are filters themselves, they were counted among the filters.
-    // A hook of another version's tables would not see the packet.
-    if (this.#upgrade?.pending) return false;
-    return facts.plain && view.alone && (this.#mode === 'clsact' || !facts.clsact);
-  }
-
-  detach(interfaceIndex: number): void {
-    this.#change(() => {
-      this.#encoder.detach(interfaceIndex);
-      this.#hooks.detach(interfaceIndex);
-    });
-    this.#links.delete(interfaceIndex);
+  /** An interface that went away between two looks shows at the next. */
+  #refreshUplinks(): void {
+    const { own } = this.#encoder.nodes;
+    if (own.length > 0 || this.#uplinks.interfaces.length > 0) this.#uplinks.refresh(this.#interfaces.all(), own);
   }
 
   /**
@@ -271,14 +236,18 @@ export class EbpfDatapath implements Datapath {
    * earlier process left is in force; afterwards, what this one did not name denies. Harmless on fresh tables.
    */
   settle(): void {
+    this.#refreshUplinks();
     this.#change(() => {
       this.#encoder.settle();
       this.#tables.flush();
       this.#upgrade?.finish();
-      this.#hooks.forgetGone();
+      this.#pods.forgetGone();
+      this.#uplinks.forgetGone();
       gracePeriodNow();
-      const { nodeAddresses: nodes, interfaces } = this.#encoder;
-      const kept = { bank: this.#bank, base: this.#base, nodes, interfaces };
+      const kept = {
+        ...{ bank: this.#bank, base: this.#base, interfaces: this.#encoder.interfaces },
+        ...{ nodes: this.#encoder.nodes.all, uplinks: this.#uplinks.interfaces },
+      };
       this.#tables.changing(() => clearLeftovers(this.#object.maps, kept));
       this.#tables.state('closed', 0n);
     });
@@ -315,8 +284,9 @@ export class EbpfDatapath implements Datapath {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#hooks.close();
+    this.#pods.close();
     if (this.#upgrade?.pending) this.#upgrade.close();
+    this.#uplinks.close();
     this.#ring.close();
     this.#tables.close();
     this.#object.close();
@@ -337,7 +307,8 @@ export class EbpfDatapath implements Datapath {
 
   /** Takes the hooks off every interface of this process: for tests of what is no longer enforced then. */
   detachAll(): void {
-    for (const index of [...this.#links.keys()]) this.detach(index);
+    this.#pods.detachAll();
+    this.#uplinks.detachAll();
   }
 
   #sharedMaps(): ReadonlyMap<string, number> {

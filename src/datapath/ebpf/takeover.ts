@@ -47,6 +47,7 @@ export type Kept = {
   readonly base: number;
   readonly nodes: readonly Address[];
   readonly interfaces: readonly number[];
+  readonly uplinks: readonly number[];
 };
 
 /** Takes away the tables of the other bank, classes under numbers below `base`, and nodes and interfaces not kept. */
@@ -60,6 +61,7 @@ export function clearLeftovers(maps: Maps, kept: Kept): void {
   keepOnly(mapOf(maps, 'node_map'), kept.nodes.map(addressBytes));
   // An interface may be gone while its address is somewhere else by now.
   keepOnly(mapOf(maps, 'iface_map'), kept.interfaces.map(u32Bytes));
+  keepOnly(mapOf(maps, 'uplink_map'), kept.uplinks.map(u32Bytes));
 }
 
 function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {

@@ -14,9 +14,10 @@ import {
 import {
   type HookHealth,
   type HookPrograms,
+  type HookSetup,
   type Hooks,
   type HookView,
-  PLACES,
+  type Places,
   programsAt,
   type Side,
   withShut,
@@ -24,19 +25,21 @@ import {
 } from './hooks.ts';
 
 export class TcxHooks implements Hooks {
+  readonly #places: Places;
   readonly #programs: HookPrograms;
   readonly #directory: string;
-  readonly #ids: Readonly<Record<Side, number>>;
+  readonly #ids: ReadonlyMap<Side, number>;
   readonly #links = new Map<string, number>();
 
-  constructor(programs: HookPrograms, directory: string) {
+  constructor({ places, programs, directory }: HookSetup) {
+    this.#places = places;
     this.#programs = programs;
     this.#directory = directory;
-    this.#ids = { from: programId(programs.from), to: programId(programs.to) };
+    this.#ids = new Map(places.map(([side]) => [side, programId(programs[side])]));
   }
 
   attach(interfaceIndex: number): void {
-    for (const [side, place] of PLACES) {
+    for (const [side, place] of this.#places) {
       const path = linkPath(this.#directory, interfaceIndex, side);
       if (this.#links.has(path)) continue;
       const link = this.#takeOver(path, interfaceIndex, side) ?? this.#create(path, interfaceIndex, [side, place]);
@@ -45,7 +48,7 @@ export class TcxHooks implements Hooks {
   }
 
   stands(interfaceIndex: number): boolean {
-    return PLACES.every(([side]) => {
+    return this.#places.every(([side]) => {
       const link = getPinned(linkPath(this.#directory, interfaceIndex, side));
       if (link === null) return false;
       const target = linkTarget(link).interfaceIndex;
@@ -55,32 +58,33 @@ export class TcxHooks implements Hooks {
   }
 
   detach(interfaceIndex: number): void {
-    for (const [side] of PLACES) this.#drop(linkPath(this.#directory, interfaceIndex, side));
+    for (const [side] of this.#places) this.#drop(linkPath(this.#directory, interfaceIndex, side));
   }
 
   forgetGone(): void {
     for (const name of readdirSync(this.#directory)) {
       const path = `${this.#directory}/${name}`;
-      if (!name.startsWith('link_') || this.#links.has(path)) continue;
+      const side = this.#places.find((place) => name.startsWith('link_') && name.endsWith(place[0]))?.[0];
+      if (side === undefined || this.#links.has(path)) continue;
       const link = getPinned(path);
       if (link === null) continue;
       if (linkTarget(link).interfaceIndex === 0) rmSync(path, { force: true });
-      else updateLink(link, this.#programs[name.endsWith('from_pod') ? 'from' : 'to']);
+      else updateLink(link, this.#programs[side]);
       closeObject(link);
     }
   }
 
   look(interfaceIndex: number): HookView {
-    const found = PLACES.map(([side, place]) => ({ side, ids: programsAt(interfaceIndex, place) }));
+    const found = this.#places.map(([side, place]) => ({ side, ids: programsAt(interfaceIndex, place) }));
     return {
       health: worst(found.map(({ side, ids }) => this.#health(side, ids))),
       alone: found.every(({ ids }) => ids.length === 1),
-      pinned: PLACES.every(([side]) => existsSync(linkPath(this.#directory, interfaceIndex, side))),
+      pinned: this.#places.every(([side]) => existsSync(linkPath(this.#directory, interfaceIndex, side))),
     };
   }
 
   repair(interfaceIndex: number): void {
-    for (const [side, place] of PLACES) {
+    for (const [side, place] of this.#places) {
       const path = linkPath(this.#directory, interfaceIndex, side);
       const health = this.#health(side, programsAt(interfaceIndex, place));
       const link = this.#links.get(path);
@@ -96,7 +100,7 @@ export class TcxHooks implements Hooks {
   }
 
   #health(side: Side, ids: readonly number[]): HookHealth {
-    const at = ids.indexOf(this.#ids[side]);
+    const at = ids.indexOf(this.#ids.get(side) ?? 0);
     return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
@@ -147,8 +151,8 @@ export class TcxHooks implements Hooks {
 }
 
 /** Takes the links of an interface away that an earlier process pinned. */
-export function dropLinks(directory: string, interfaceIndex: number): void {
-  for (const [side] of PLACES) {
+export function dropLinks({ places, directory }: HookSetup, interfaceIndex: number): void {
+  for (const [side] of places) {
     const path = linkPath(directory, interfaceIndex, side);
     const link = getPinned(path);
     if (link === null) continue;
@@ -159,5 +163,5 @@ export function dropLinks(directory: string, interfaceIndex: number): void {
 }
 
 function linkPath(directory: string, interfaceIndex: number, side: Side): string {
-  return `${directory}/link_${interfaceIndex}_${side}_pod`;
+  return `${directory}/link_${interfaceIndex}_${side}`;
 }

@@ -12,11 +12,13 @@ const TCX_REDIRECT = 7;
 export type Injection = {
   /** With its Ethernet header; at least 34 bytes (IPv4) or 54 (IPv6): the kernel refuses shorter ones here. */
   readonly frame: Uint8Array;
-  readonly hook: 'from-pod' | 'to-pod';
+  readonly hook: 'from-pod' | 'to-pod' | 'from-node';
   readonly interfaceIndex: number;
-  /** Who sent what is at `to-pod`: by default another pod or machine. */
+  /** Who sent what is at `to-pod`: by default another pod or machine, by `uplink` where that is said. */
   readonly sender?: Sender;
+  readonly uplink?: number;
   readonly mark?: number;
+  readonly gsoSize?: number;
 };
 
 /** What the hook did. `events`: all that it reported for this frame. */
@@ -27,6 +29,7 @@ export type Injected = {
   readonly frame: Uint8Array;
 };
 
+const PROGRAMS = { 'from-pod': 'from_pod', 'to-pod': 'to_pod', 'from-node': 'from_node' } as const;
 /** An interface that is not the node itself: where forwarded packets seem to come from. */
 const ELSEWHERE = 0x7fff_ffff;
 
@@ -34,19 +37,20 @@ const ELSEWHERE = 0x7fff_ffff;
 export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
   const { hook, interfaceIndex } = injection;
   datapath.poll();
-  const result = testRun(datapath.program(hook === 'from-pod' ? 'from_pod' : 'to_pod'), {
+  const result = testRun(datapath.program(PROGRAMS[hook]), {
     frame: injection.frame,
     interfaceIndex,
     ingressIndex: ingressOf(injection),
     mark: injection.mark ?? 0,
+    gsoSize: injection.gsoSize ?? 0,
   });
   return { verdict: verdictOf(result.returned), events: datapath.poll().events, frame: result.frame };
 }
 
-function ingressOf({ hook, interfaceIndex, sender }: Injection): number {
-  if (hook === 'from-pod') return interfaceIndex;
+function ingressOf({ hook, interfaceIndex, sender, uplink }: Injection): number {
+  if (hook !== 'to-pod') return interfaceIndex;
   if (typeof sender === 'number') return sender;
-  return sender === 'own-node' ? 0 : ELSEWHERE;
+  return sender === 'own-node' ? 0 : (uplink ?? ELSEWHERE);
 }
 
 function verdictOf(returned: number): Injected['verdict'] {

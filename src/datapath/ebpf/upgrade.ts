@@ -47,12 +47,16 @@ export class Upgrade {
 
   /** Hooks that wait for `finish` wherever an earlier version's stand. `make` gives hooks of the programs it is given. */
   wrap(final: Hooks, make: (programs: HookPrograms) => Hooks): Hooks {
-    const between = make({ from: programOf(this.#between, 'from_pod'), to: programOf(this.#between, 'to_pod') });
+    const between = make({
+      from_pod: programOf(this.#between, 'from_pod'),
+      to_pod: programOf(this.#between, 'to_pod'),
+      from_node: programOf(this.#between, 'from_node'),
+    });
     const interfaces = new Set<number>();
     this.#waiting.push({ interfaces, between, final });
     const waits = (interfaceIndex: number): boolean => interfaces.has(interfaceIndex);
     return {
-      attach: (index) => void (final.stands(index) ? interfaces.add(index) : final.attach(index)),
+      attach: (index) => void (this.pending && final.stands(index) ? interfaces.add(index) : final.attach(index)),
       stands: (index) => final.stands(index),
       detach: (index) => {
         interfaces.delete(index);

@@ -157,17 +157,19 @@ export const EVENT = {
 
 /** struct counters */
 export const COUNTERS = {
-  size: 192,
+  size: 208,
   drops: 0,
   passed: 152,
   redirected: 168,
-  lost: 176,
-  expired: 184,
+  routed: 176,
+  delivered: 184,
+  lost: 192,
+  expired: 200,
 } as const;
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 3,
+  CURRENT: 4,
 } as const;
 
 /** enum drop_reason */
@@ -222,6 +224,7 @@ export const HOOK = {
   FROM_POD: 0,
   TO_POD: 1,
   COUNT: 2,
+  FROM_NODE: 2,
 } as const;
 
 /** enum event_kind */
@@ -248,6 +251,7 @@ export const ENTRY_FLAG = {
   FIN_INITIATOR: 8,
   FIN_RESPONDER: 16,
   REPLIED: 32,
+  DIRECT: 64,
 } as const;
 
 /** enum endpoint_flag */
@@ -256,6 +260,18 @@ export const ENDPOINT_FLAG = {
   REDIRECT: 2,
   ADOPT: 4,
   BANK: 8,
+} as const;
+
+/** enum uplink_flag */
+export const UPLINK_FLAG = {
+  IPV4: 1,
+  IPV6: 2,
+} as const;
+
+/** enum node_owner */
+export const NODE_OWNER = {
+  OWN: 1,
+  OTHER: 2,
 } as const;
 
 /** Knobs, in the object's read-only data. */

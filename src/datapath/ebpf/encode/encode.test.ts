@@ -256,7 +256,13 @@ function start(sink: StrictSink): ConstructorParameters<typeof Encoder>[1] {
 /** A kernel that checks: pointers lead to records that were written, and no reachable record is written over. */
 class StrictSink implements Sink {
   readonly hashes: Record<HashName, Map<string, bigint>> = {
-    ...{ endpoint_map: new Map(), iface_map: new Map(), node_map: new Map(), class_map: new Map() },
+    ...{
+      endpoint_map: new Map(),
+      iface_map: new Map(),
+      node_map: new Map(),
+      uplink_map: new Map(),
+      class_map: new Map(),
+    },
     ...{ address: new Map(), prefix4: new Map(), prefix6: new Map() },
   };
   readonly log: string[] = [];

@@ -1,10 +1,10 @@
 // Steps of a Plan → writes to the kernel's tables, in an order that is safe for packets under way. Pure.
 import type { IdentityNumber, LayerNumber, Step } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
-import { formatAddress } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
-import { addressBytes, prefixBytes, taggedBytes } from './bytes.ts';
+import { addressBytes, prefixBytes, taggedBytes, u32Bytes } from './bytes.ts';
 import { Endpoints, type Inherited, type Link } from './endpoints.ts';
+import { Nodes } from './nodes.ts';
 import { type HashName, type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { Limbo } from './space.ts';
 import { type Ground, PolicyTables } from './tables.ts';
@@ -38,8 +38,8 @@ export class Encoder {
   readonly #start: Start;
   readonly #tables: PolicyTables;
   readonly #endpoints: Endpoints;
+  readonly #nodes: Nodes;
   readonly #unknown = new Map<IdentityNumber, boolean>();
-  #nodeAddresses: readonly Address[] = [];
   #epoch: bigint;
   #bump = false;
   #generation: number;
@@ -57,6 +57,7 @@ export class Encoder {
     });
     this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base, bank: start.bank };
     this.#tables = new PolicyTables(this.#ground);
+    this.#nodes = new Nodes(sink, start.node);
     const clock = {
       nextEpoch: () => this.#nextEpoch(),
       nextGeneration: () => this.#nextGeneration(),
@@ -100,9 +101,16 @@ export class Encoder {
     return this.#tables.refused;
   }
 
-  /** Addresses of this node that the steps named. */
-  get nodeAddresses(): readonly Address[] {
-    return this.#nodeAddresses;
+  /** Addresses of nodes that the steps named. */
+  get nodes(): Pick<Nodes, 'own' | 'all'> {
+    return this.#nodes;
+  }
+
+  /** What may go past the stack at an uplink: UPLINK_FLAG, 0 = nothing. */
+  uplink(interfaceIndex: number, flags: number): void {
+    const key = u32Bytes(interfaceIndex);
+    if (flags === 0) this.#sink.remove('uplink_map', key);
+    else this.#sink.put('uplink_map', key, taggedBytes(flags, interfaceIndex));
   }
 
   /** Interfaces that let something through. */
@@ -155,7 +163,7 @@ export class Encoder {
         this.#endpoint(step);
         break;
       case 'node':
-        this.#node(step.node, step.value ?? []);
+        this.#nodes.set(step.node, step.value ?? []);
         break;
       case 'epoch':
         this.#judgeAgain(step);
@@ -197,18 +205,6 @@ export class Encoder {
   #endpoint(step: Extract<Step, { kind: 'endpoint' }>): void {
     const foreign = step.value !== null && step.value.node !== this.#start.node;
     this.#endpoints.plan(step.address, foreign ? null : step.value);
-  }
-
-  #node(name: string, addresses: readonly Address[]): void {
-    if (name !== this.#start.node) return;
-    const keys = new Set(addresses.map(formatAddress));
-    for (const address of addresses) {
-      this.#sink.put('node_map', addressBytes(address), taggedBytes(1, addressTag(address)));
-    }
-    for (const old of this.#nodeAddresses) {
-      if (!keys.has(formatAddress(old))) this.#sink.remove('node_map', addressBytes(old));
-    }
-    this.#nodeAddresses = addresses;
   }
 
   #judgeAgain(step: Extract<Step, { kind: 'epoch' }>): void {

@@ -1,7 +1,15 @@
 // Where encoded entries go. The edge writes them to the kernel; tests give one that checks the order.
 
 /** Hash tables and tries. `@` stands for the bank. */
-export type HashName = 'endpoint_map' | 'iface_map' | 'node_map' | 'class_map' | 'address' | 'prefix4' | 'prefix6';
+export type HashName =
+  | 'endpoint_map'
+  | 'iface_map'
+  | 'node_map'
+  | 'uplink_map'
+  | 'class_map'
+  | 'address'
+  | 'prefix4'
+  | 'prefix6';
 
 /** Arrays of immutable records. */
 export type RecordName = 'arena' | 'set_slots' | 'endpoint_slots';

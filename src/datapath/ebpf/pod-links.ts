@@ -1,0 +1,135 @@
+// Pods' interfaces: their hooks, and whether packets may skip the host's side of them.
+import type { Encoder } from '#datapath/ebpf/encode/encoder.ts';
+import type { EndpointLink } from '#datapath/port.ts';
+import { DatapathError } from './error.ts';
+import type { HookHealth, Hooks, HookView } from './hooks.ts';
+import { InterfaceError, type InterfaceFacts, type InterfaceReader } from './links.ts';
+import { type Repair, repairHooks } from './repair.ts';
+
+export type PodLinkSetup = {
+  readonly hooks: Hooks;
+  /** Hooks are filters of clsact themselves, so that those of others are seen beside them. */
+  readonly areFilters: boolean;
+  readonly interfaces: InterfaceReader;
+  readonly encoder: Pick<Encoder, 'attach' | 'detach'>;
+  /** Runs a change of the tables, and writes it. */
+  readonly change: (work: () => void) => void;
+  /** Hooks may still belong to another version's tables. */
+  readonly isUpgrading: () => boolean;
+};
+
+type AttachedLink = EndpointLink & {
+  readonly adoptUntil: bigint;
+  readonly facts: InterfaceFacts;
+  readonly redirect: boolean;
+};
+
+export class PodLinks {
+  readonly #setup: PodLinkSetup;
+  readonly #links = new Map<number, AttachedLink>();
+
+  constructor(setup: PodLinkSetup) {
+    this.#setup = setup;
+  }
+
+  attach(link: EndpointLink, adoptForMs: number): void {
+    const facts = this.#setup.interfaces.one(link.interfaceIndex);
+    const adoptUntil = adoptForMs === 0 ? 0n : process.hrtime.bigint() + BigInt(adoptForMs) * 1_000_000n;
+    const attached = { ...link, adoptUntil, facts, redirect: false };
+    this.#publish(attached);
+    this.#hook(link.interfaceIndex);
+    this.#links.set(link.interfaceIndex, attached);
+    this.#refreshLink(attached, facts, this.#setup.hooks.look(link.interfaceIndex));
+  }
+
+  detach(interfaceIndex: number): void {
+    this.#setup.change(() => {
+      this.#setup.encoder.detach(interfaceIndex);
+      this.#setup.hooks.detach(interfaceIndex);
+    });
+    this.#links.delete(interfaceIndex);
+  }
+
+  detachAll(): void {
+    for (const index of [...this.#links.keys()]) this.detach(index);
+  }
+
+  /** Looks afresh at what is on every interface. */
+  refresh(): ReadonlyMap<number, HookHealth> {
+    const found = new Map<number, HookHealth>();
+    for (const link of [...this.#links.values()]) {
+      const view = this.#setup.hooks.look(link.interfaceIndex);
+      found.set(link.interfaceIndex, view.health);
+      const facts = view.health === 'absent' ? null : this.#factsOf(link.interfaceIndex);
+      if (facts !== null) this.#refreshLink(link, facts, view);
+    }
+    return found;
+  }
+
+  health(interfaceIndex: number): HookHealth {
+    const known = this.#links.get(interfaceIndex);
+    return known === undefined ? this.#setup.hooks.look(interfaceIndex).health : this.#look(known).health;
+  }
+
+  repair(): readonly Repair[] {
+    return [...this.#links.values()].flatMap((link) => {
+      const repair = repairHooks(this.#setup.hooks, link.interfaceIndex, this.#look(link));
+      if (repair !== null) this.#look(link);
+      return repair ?? [];
+    });
+  }
+
+  forgetGone(): void {
+    this.#setup.hooks.forgetGone();
+  }
+
+  /** Leaves the hooks to the kernel. */
+  close(): void {
+    this.#setup.hooks.close();
+  }
+
+  /** The tables are whole where this fails, so only this interface is closed: it may have gone meanwhile. */
+  #hook(interfaceIndex: number): void {
+    try {
+      this.#setup.hooks.attach(interfaceIndex);
+    } catch (cause) {
+      this.#setup.change(() => this.#setup.encoder.detach(interfaceIndex));
+      throw new DatapathError(`interface ${interfaceIndex} can't be given its hooks; its pod stays closed`, cause);
+    }
+  }
+
+  #look(known: AttachedLink): HookView {
+    const view = this.#setup.hooks.look(known.interfaceIndex);
+    const link = this.#links.get(known.interfaceIndex) ?? known;
+    const stale = link.redirect !== this.#mayRedirect(link.facts, view);
+    if (view.health !== 'absent' && stale) this.#refreshLink(link, link.facts, view);
+    return view;
+  }
+
+  /** Null where the interface is gone. */
+  #factsOf(interfaceIndex: number): InterfaceFacts | null {
+    try {
+      return this.#setup.interfaces.one(interfaceIndex);
+    } catch (error) {
+      if (error instanceof InterfaceError && error.gone) return null;
+      throw error;
+    }
+  }
+
+  #refreshLink(link: AttachedLink, facts: InterfaceFacts, view: HookView): void {
+    const fresh = { ...link, facts, redirect: this.#mayRedirect(facts, view) };
+    this.#publish(fresh);
+    this.#links.set(link.interfaceIndex, fresh);
+  }
+
+  #publish(link: AttachedLink): void {
+    const { facts } = link;
+    this.#setup.change(() => this.#setup.encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu }));
+  }
+
+  #mayRedirect(facts: InterfaceFacts, view: HookView): boolean {
+    // A hook of another version's tables would not see the packet.
+    if (this.#setup.isUpgrading()) return false;
+    return facts.plain && view.alone && (this.#setup.areFilters || !facts.clsact);
+  }
+}
