@@ -2,6 +2,7 @@
 import type { Severity } from '#policy/diagnostic.ts';
 
 export type KubernetesCode =
+  | 'np-too-large'
   | 'np-unknown-field'
   | 'np-wrong-type'
   | 'np-policy-types'
@@ -26,6 +27,7 @@ export type KubernetesCode =
 export const KUBERNETES_CODES: Readonly<
   Record<KubernetesCode, { readonly severity: Severity; readonly meaning: string }>
 > = {
+  'np-too-large': { severity: 'error', meaning: 'The policy has more rules or text than Moat takes.' },
   'np-unknown-field': { severity: 'error', meaning: 'NetworkPolicy has no such field.' },
   'np-wrong-type': { severity: 'error', meaning: 'A field has a value of the wrong type.' },
   'np-policy-types': { severity: 'error', meaning: 'policyTypes holds something other than Ingress and Egress.' },

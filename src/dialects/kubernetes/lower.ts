@@ -27,6 +27,13 @@ const OBJECT_FIELDS = ['apiVersion', 'kind', 'metadata', 'spec', 'status'];
 const SPEC_FIELDS = ['podSelector', 'policyTypes', 'ingress', 'egress'];
 const NOBODY: Peers = { kind: 'these', peers: [] };
 const NOTHING: Ports = { kind: 'these', ports: [] };
+/**
+ * Characters of a spec as JSON. The API server reads 3 MiB of a request, and etcd stores 1.5 MiB of an object, which for
+ * rules are about as much as this.
+ */
+const LARGEST_SPEC = 4 << 20;
+/** Rules of a direction. Each may be a case of its own for every peer, so that they are compiled in half a second. */
+const MOST_RULES = 5000;
 
 /** Reads one NetworkPolicy. Offline, any error among the diagnostics makes the object invalid. */
 export function lowerNetworkPolicy(object: SourceObject): Lowered {
@@ -48,7 +55,9 @@ function lowerSpec(reader: Reader, at: Located): Policy {
   const selector = fieldAt(spec, 'podSelector');
   const subject = readSubject(reader, selector, understood);
   const isolates = readIsolation(reader, spec, understood);
+  const fits = isOfSize(reader, spec);
   const rules = (direction: Direction): readonly Rule[] => {
+    if (!fits) return [];
     const read = readRules(reader, fieldAt(spec, direction), direction);
     if (!isolates[direction]) return [];
     return subject === null ? read.map(closed) : read;
@@ -63,6 +72,29 @@ function lowerSpec(reader: Reader, at: Located): Policy {
     ingress: rules('ingress'),
     source: sourceOf(object, 'spec'),
   };
+}
+
+/** Rules of a policy larger than that are not even read: they match nothing. */
+function isOfSize(reader: Reader, { value, path }: Spec): boolean {
+  const size = JSON.stringify(value).length;
+  if (size > LARGEST_SPEC) {
+    return complainSize(reader, path, `the spec has ${size} characters as JSON, and may have ${LARGEST_SPEC}`);
+  }
+  for (const direction of ['egress', 'ingress'] as const) {
+    const rules = fieldAt({ value, path }, direction);
+    if (!Array.isArray(rules.value) || rules.value.length <= MOST_RULES) continue;
+    return complainSize(reader, rules.path, `there are ${rules.value.length} rules, and may be ${MOST_RULES}`);
+  }
+  return true;
+}
+
+function complainSize(reader: Reader, path: FieldPath, message: string): false {
+  complain(reader, path, {
+    code: 'np-too-large',
+    message: `${message}; all rules of the policy match nothing`,
+    hint: 'Write several policies, wider blocks, or labels in place of addresses.',
+  });
+  return false;
 }
 
 /** Absent means every pod; but where a field of the spec is not known, it may be the misspelt podSelector. */

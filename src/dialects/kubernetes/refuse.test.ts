@@ -412,3 +412,35 @@ test('NetworkPolicy suggests the field that was meant', () => {
   const hints = lowerSpec('spec: {ingres: []}').diagnostics.map(({ hint }) => hint);
   assert.deepEqual(hints, ['Did you mean "ingress"?']);
 });
+
+/** A policy for the egress of app=db to 100 times so many blocks. */
+function blocks(hundreds: number): string {
+  const peers = Array.from({ length: hundreds }, (_, index) => ({
+    ipBlock: { cidr: `10.${index >> 8}.${index & 255}.0/24` },
+  }));
+  const to = Array.from({ length: 100 }, () => peers).flat();
+  return JSON.stringify({ podSelector: { matchLabels: { app: 'db' } }, policyTypes: ['Egress'], egress: [{ to }] });
+}
+
+function rules(count: number): string {
+  const egress = Array.from({ length: count }, () => ({ ports: [{ port: 80 }] }));
+  return JSON.stringify({ podSelector: { matchLabels: { app: 'db' } }, policyTypes: ['Egress'], egress });
+}
+
+const LARGE: readonly (readonly [string, string, string, string, RegExp])[] = [
+  ['of 4 MiB', blocks(1000), blocks(1200), 'spec', new RegExp(`${blocks(1200).length} characters .* 4194304`)],
+  ['of 5 000 rules', rules(5000), rules(5001), 'spec.egress', /5001 rules, and may be 5000/],
+];
+for (const [what, fits, tooLarge, path, message] of LARGE) {
+  test(`NetworkPolicy ${what} is read; a larger one isolates its subject in the directions that it declares`, () => {
+    const { value, diagnostics } = lowerSpec(`spec: ${tooLarge}`);
+    assert.ok(value);
+    assert.deepEqual(
+      diagnostics.map((one) => [one.code, one.severity, one.path, one.file, one.line]),
+      [['np-too-large', 'error', path, 'web.yaml', 4]],
+    );
+    assert.match(diagnostics[0]?.message ?? '', message);
+    assert.equal(sayPolicy(value), 'pods app In(db), ingress open [], egress isolates []');
+    assert.deepEqual(lowerSpec(`spec: ${fits}`).diagnostics, []);
+  });
+}
