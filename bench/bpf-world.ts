@@ -60,7 +60,7 @@ export class BpfWorld {
     mountBpffs();
     this.#name = `moatbench-${mode.name}-${process.pid}`;
     this.#interfaceIndex = makeInterface(this.#name);
-    const sizes = { ct_tcp: mode.open, ct_lru: mode.unconfirmed };
+    const sizes = { ct_assured: mode.open, ct_unassured: mode.unconfirmed };
     const knobs = { flowRate: 1_000_000_000n };
     this.#datapath = openDatapath({ instance: this.#name, node: NODE, sizes, knobs });
     const path = buildObject(mode.flows);

@@ -12,7 +12,7 @@ const SLOTS = Number(process.env.MOAT_BENCH_SLOTS ?? 100);
 
 const MODES: readonly Mode[] = [
   { name: 'hot', flows: 16, open: 1024, unconfirmed: 1024 },
-  { name: 'spread', flows: 100_000, open: 262_144, unconfirmed: 131_072 },
+  { name: 'spread', flows: 100_000, open: 262_144, unconfirmed: 262_144 },
 ];
 
 /** A program of a slot. `drawing`: the one that only draws the same kind of packet. */

@@ -9,11 +9,13 @@
 #define MAX_LAYERS 4
 #define ARENA_STEPS 24 /* a table has at most 2^24 intervals: one for each position of the axis */
 #define IDENTITY_UNKNOWN 0x80000000u
+#define CREATED_SHIFT 20 /* about a millisecond */
+#define QUEUE_SHIFT 4
 
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 4,
+	ABI_VERSION_CURRENT = 5,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -52,6 +54,9 @@ enum hook { HOOK_FROM_POD, HOOK_TO_POD, HOOK_COUNT, HOOK_FROM_NODE = HOOK_COUNT 
 enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP };
 
 enum tcp_stage { TCP_STAGE_NONE, TCP_SYN_SENT, TCP_SYN_ACKED, TCP_OPEN, TCP_CLOSING };
+
+/* Drops and connections have events of their own, so that neither keeps the other's back. */
+enum budget_kind { BUDGET_DROPS, BUDGET_FLOWS, BUDGET_COUNT };
 
 enum entry_flag {
 	ENTRY_HOST = 1,          /* opened by the pod's own node: the ingress leg was not judged */
@@ -156,12 +161,17 @@ struct state {
 	__u64 skew;    /* tests move the clock by it, in nanoseconds */
 };
 
+enum key_flag {
+	KEY_ONE_WAY = 0x80,  /* ICMP that is no echo */
+	KEY_FRAGMENT = 0x40, /* no flow, but what the first fragment of a datagram said */
+};
+
 /* Both directions of a flow have one key: the lower (address, port) first. */
 struct ct_key {
-	__u8 family; /* 0x80 is set for ICMP that is no echo */
+	__u8 family; /* of the addresses, and enum key_flag */
 	__u8 protocol;
-	__u16 sub; /* ICMP echo: 1 + the requester's side; other ICMP: type << 8 | code */
-	__u16 port[2];
+	__u16 sub;     /* ICMP echo: 1 + the requester's side; other ICMP: type << 8 | code */
+	__u16 port[2]; /* of a datagram in fragments: its id */
 	__u32 address[2][4];
 } __attribute__((aligned(8)));
 
@@ -187,10 +197,11 @@ struct ct_value {
 	__u8 pad;
 	__u16 original_port;
 	__u32 position;        /* on the axis, of the initiator's direction */
-	__u32 charged;         /* whose share of the established ones it takes: an interface; 0 = nobody's */
+	__u32 holder;          /* the interface whose pod it takes room of; 0 = not decided yet */
+	__u32 place;           /* in its holder's queue, where it is in ct_unassured */
+	__u32 created;         /* ktime >> CREATED_SHIFT */
 	__u32 original[4];     /* place kept for service translation: the address the initiator meant */
 	__u32 slot[LEG_COUNT]; /* where the record of the leg's endpoint may be: no more than a hint */
-	__u64 created;
 	__u64 tail;
 };
 
@@ -203,17 +214,32 @@ struct move {
 	__u16 length; /* 0 = no move */
 };
 
-struct fragment_key {
-	struct addr source;
-	struct addr destination;
-	__u32 id;
-	__u32 protocol;
+enum queue { QUEUE_PART = 1 << QUEUE_SHIFT };
+
+/* A part of a pod's queue: QUEUE_PART places. */
+struct queue_key {
+	__u32 ifindex;
+	__u32 number;
 };
 
-/* What the first fragment said; `tagged` in spirit: tag covers the key. */
-struct fragment_value {
-	__u64 ports; /* tag << 32 | source port << 16 | destination port */
+struct queue_part {
+	struct ct_key keys[QUEUE_PART];
+};
+
+/* Tokens for events. */
+struct budget {
 	__u64 time;
+	__u64 tokens;
+};
+
+/* What a pod takes of the room that all share, or what all of them take. Signed: more than one CPU counts. */
+struct share {
+	__s64 assured;
+	/* Places ever given and given back: those between are its queue. */
+	__s64 head;
+	__s64 tail;
+	__s64 evicted; /* unassured flows that gave way to newer ones of the same pod */
+	struct budget budgets[BUDGET_COUNT];
 };
 
 struct drop_key {
@@ -233,12 +259,6 @@ struct drop_value {
 	__u32 egress_rule;
 	__u32 ingress_rule;
 	__u32 ifindex;
-};
-
-/* Tokens of an interface for drop events. */
-struct budget {
-	__u64 time;
-	__u64 tokens;
 };
 
 struct event {
@@ -268,7 +288,7 @@ struct counters {
 	__u64 routed;     /* from a pod to an uplink, */
 	__u64 delivered;  /* and from an uplink to a pod */
 	__u64 lost;       /* events that found no room, exactly */
-	__u64 expired;
+	__u64 evicted;    /* unassured flows that gave way to newer ones of the same pod */
 };
 
 _Static_assert(sizeof(struct addr) == 20, "addr is a map key");
@@ -279,7 +299,7 @@ _Static_assert(sizeof(struct arena_record) == 16, "records are addressed by inde
 _Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte steps");
 _Static_assert(sizeof(struct endpoint) == 80, "endpoint has no hidden padding");
 _Static_assert(sizeof(struct ct_value) == 152, "ct_value has no hidden padding");
-_Static_assert(sizeof(struct fragment_key) == 48, "fragment_key is a map key");
+_Static_assert(sizeof(struct queue_key) == 8, "queue_key is a map key");
 _Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
 _Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");
 

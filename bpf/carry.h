@@ -11,17 +11,31 @@ struct carry {
 	__u64 refused;
 };
 
-/* A place for an entry that no packet brought. Returns 0 where there is one. */
-static __always_inline long place_entry(const struct ct_key *key, const struct ct_value *entry)
+/* The interface of a local address; 0 where it is not local. */
+static __always_inline __u32 interface_at(const struct ct_key *key, __u32 side)
 {
-	if (entry->tcp != TCP_OPEN || (entry->flags & ENTRY_TOMBSTONE))
-		return bpf_map_update_elem(&ct_lru, key, entry, BPF_NOEXIST);
-	if (!take_share(entry->charged))
+	struct addr address = {.family = key->family & ~KEY_ONE_WAY};
+	struct endpoint *record;
+	struct tagged *word;
+
+	for (int i = 0; i < 4; i++)
+		address.w[i] = side ? key->address[1][i] : key->address[0][i];
+	word = bpf_map_lookup_elem(&endpoint_map, &address);
+	record = word ? bpf_map_lookup_elem(&endpoint_slots, &word->value) : 0;
+	return record ? record->ifindex : 0;
+}
+
+/* A place for an entry that no packet brought. Returns 0 where there is one. */
+static __always_inline long place_entry(const struct ct_key *key, struct ct_value *entry, __u64 now)
+{
+	if (entry->tcp == TCP_OPEN && take_share(entry->holder, GREED)) {
+		if (!bpf_map_update_elem(&ct_assured, key, entry, BPF_NOEXIST))
+			return 0;
+		give_share(entry->holder);
+	}
+	if (entry->tcp == TCP_OPEN && !(entry->flags & ENTRY_TOMBSTONE))
 		return 1;
-	if (!bpf_map_update_elem(&ct_tcp, key, entry, BPF_NOEXIST))
-		return 0;
-	give_share(entry->charged);
-	return 1;
+	return queue_flow(key, entry, now, BPF_NOEXIST);
 }
 
 static long carry_connection(void *map, const void *raw_key, void *raw_entry, void *raw_carry)
@@ -34,12 +48,17 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	move_bytes(earlier_key_back, &key, raw_key);
 	move_bytes(earlier_value, &entry, raw_entry);
 	/* Its own packets were faster, or it is over. */
-	if (bpf_map_lookup_elem(&ct_tcp, &key) || bpf_map_lookup_elem(&ct_lru, &key) ||
-	    is_stale(&entry, key.protocol, carry->now))
+	if (bpf_map_lookup_elem(&ct_assured, &key) || bpf_map_lookup_elem(&ct_unassured, &key) ||
+	    is_stale(&entry, &key, carry->now) || (key.family & KEY_FRAGMENT))
+		return 0;
+	entry.holder = interface_at(&key, entry.initiator);
+	if (!entry.holder)
+		entry.holder = interface_at(&key, !entry.initiator);
+	if (!entry.holder)
 		return 0;
 	make_unjudged(&entry);
 	entry.head = entry.tail = (__u64)bpf_get_prandom_u32() << 32 | ct_tag(&key);
-	if (place_entry(&key, &entry))
+	if (place_entry(&key, &entry, carry->now))
 		carry->refused++;
 	return 0;
 }

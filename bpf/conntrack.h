@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Connections. One key for both directions; established TCP in a hash that never evicts, the rest in an LRU.
+/* Connections. One key for both directions. Flows are assured or not, as in Linux's own conntrack: an assured
+ * one nobody takes away before its time, the others give way to newer ones of the same pod (queue.h).
  * Verdicts and epochs change only by writing a whole element; through a pointer only counters and last_seen
  * are written. */
 #ifndef MOAT_CONNTRACK_H
@@ -7,10 +8,10 @@
 
 #include "policy.h"
 #include "parse.h"
-#include "share.h"
+#include "queue.h"
 #include "earlier.h"
 
-enum found { FOUND_NONE, FOUND_TCP, FOUND_LRU, FOUND_EARLIER, FOUND_TORN };
+enum found { FOUND_NONE, FOUND_ASSURED, FOUND_UNASSURED, FOUND_EARLIER, FOUND_TORN };
 
 static __always_inline int is_syn(const struct packet *p)
 {
@@ -30,7 +31,7 @@ static __always_inline __u32 side_of(const struct addr *a, __u16 a_port, const s
 /* An ICMP message that is no echo has no replies: the same message from the other side is another flow. */
 static __always_inline void make_one_way(struct context *c, const struct packet *p)
 {
-	c->key.family |= 0x80;
+	c->key.family |= KEY_ONE_WAY;
 	c->key.sub = p->destination_port;
 	c->key.port[0] = c->key.port[1] = c->side;
 }
@@ -88,11 +89,11 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 
 	c->found = FOUND_NONE;
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-		c->found = FOUND_TCP;
-		live = c->key.protocol == IPPROTO_TCP ? bpf_map_lookup_elem(&ct_tcp, &c->key) : 0;
+		c->found = FOUND_ASSURED;
+		live = bpf_map_lookup_elem(&ct_assured, &c->key);
 		if (!live) {
-			c->found = FOUND_LRU;
-			live = bpf_map_lookup_elem(&ct_lru, &c->key);
+			c->found = FOUND_UNASSURED;
+			live = bpf_map_lookup_elem(&ct_unassured, &c->key);
 		}
 		if (!live) {
 			int there = earlier ? find_earlier(c) : 0;
@@ -103,6 +104,7 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 			if (!there && missed++)
 				return 0;
 		} else if (copy_entry(c, live)) {
+			c->held = c->entry.holder;
 			return live;
 		} else {
 			c->found = FOUND_TORN;
@@ -111,28 +113,9 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 	return 0;
 }
 
-static __always_inline __u64 entry_timeout(const struct ct_value *entry, __u8 protocol)
-{
-	if (entry->flags & ENTRY_TOMBSTONE)
-		return timeout_tombstone;
-	if (protocol == IPPROTO_UDP)
-		return timeout_udp;
-	if (protocol != IPPROTO_TCP)
-		return timeout_other;
-	if (entry->tcp == TCP_OPEN)
-		return timeout_tcp_open;
-	return entry->tcp == TCP_CLOSING ? timeout_tcp_closing : timeout_tcp_half;
-}
-
-/* Signed: another CPU may have seen a packet after we read the clock. */
-static __always_inline int is_stale(const struct ct_value *entry, __u8 protocol, __u64 now)
-{
-	return (__s64)(now - entry->last_seen) > (__s64)entry_timeout(entry, protocol);
-}
-
 static __always_inline int is_expired(const struct context *c)
 {
-	return is_stale(&c->entry, c->key.protocol, c->now);
+	return is_stale(&c->entry, &c->key, c->now);
 }
 
 /* What an earlier owner of an address opened is dead for its new owner. */
@@ -176,40 +159,90 @@ static __always_inline __u32 holder_of(const struct context *c)
 	return initiator->ifindex ? initiator->ifindex : responder->ifindex;
 }
 
-/* The connection becomes an established one, if its holder may have one more. Returns a reason. */
-static __always_inline int establish(struct context *c)
+/* Gives a fresh entry its holder and the time. */
+static __always_inline void date_entry(struct context *c)
 {
-	c->entry.charged = holder_of(c);
-	if (!take_share(c->entry.charged))
+	c->entry.holder = holder_of(c);
+	c->entry.created = c->now >> CREATED_SHIFT;
+	c->entry.last_seen = c->now;
+}
+
+/* A datagram flow is assured once its holder still speaks after a while: an outsider alone brings that about
+ * for none, and a question with its answer is over by then. */
+static __always_inline int is_lasting(const struct ct_value *entry, __u64 now)
+{
+	return (__u32)(now >> CREATED_SHIFT) - entry->created >= (__u32)(assured_after >> CREATED_SHIFT);
+}
+
+static __always_inline int goes_on(const struct context *c)
+{
+	return c->key.protocol != IPPROTO_TCP && c->source.ifindex == c->entry.holder &&
+	       is_lasting(&c->entry, c->now);
+}
+
+static __always_inline void take_away(struct context *c)
+{
+	if (!bpf_map_delete_elem(&ct_assured, &c->key))
+		give_share(c->held);
+}
+
+/* The entry takes a new place in its holder's queue. Returns a reason. */
+__attribute__((noinline)) int write_unassured(struct context *c)
+{
+	c = own_context(c);
+	if (!c)
+		return REASON_TABLE_ERROR;
+	if (queue_flow(&c->key, &c->entry, c->now, BPF_ANY))
 		return REASON_CONNTRACK_FULL;
-	if (bpf_map_update_elem(&ct_tcp, &c->key, &c->entry, BPF_NOEXIST)) {
-		give_share(c->entry.charged);
-		/* Another CPU may have been faster, with another packet of this connection. */
-		return bpf_map_lookup_elem(&ct_tcp, &c->key) ? REASON_NONE : REASON_CONNTRACK_FULL;
-	}
-	if (c->found == FOUND_LRU)
-		bpf_map_delete_elem(&ct_lru, &c->key);
+	if (c->found == FOUND_ASSURED)
+		take_away(c);
 	return REASON_NONE;
 }
 
-/* Writes c->entry where it belongs now, and takes it away where it was. Returns a reason. */
+/* The flow becomes an assured one, if its holder may have one more. Returns a reason. */
+static __always_inline int assure(struct context *c, __s64 greed)
+{
+	if (!take_share(c->entry.holder, greed))
+		return REASON_CONNTRACK_FULL;
+	if (bpf_map_update_elem(&ct_assured, &c->key, &c->entry, BPF_NOEXIST)) {
+		give_share(c->entry.holder);
+		/* Another CPU may have been faster, with another packet of this flow. */
+		return bpf_map_lookup_elem(&ct_assured, &c->key) ? REASON_NONE : REASON_CONNTRACK_FULL;
+	}
+	if (c->found == FOUND_UNASSURED)
+		bpf_map_delete_elem(&ct_unassured, &c->key);
+	return REASON_NONE;
+}
+
+/* Writes a flow that begins, whatever stood there before. Returns a reason. */
+static __always_inline int write_fresh(struct context *c)
+{
+	stamp_entry(c);
+	return write_unassured(c);
+}
+
+/* Writes what a flow has become, and takes it away where it was. Returns a reason. */
 static __always_inline int write_entry(struct context *c)
 {
-	int open = c->entry.tcp == TCP_OPEN && !(c->entry.flags & ENTRY_TOMBSTONE);
+	int tcp = c->key.protocol == IPPROTO_TCP, cut = c->entry.flags & ENTRY_TOMBSTONE;
+	int open = c->entry.tcp == TCP_OPEN;
 
 	stamp_entry(c);
-	if (open && c->found != FOUND_TCP)
-		return establish(c);
-	if (open) {
-		/* Where another CPU has closed or cut it meanwhile, that stands. */
-		bpf_map_update_elem(&ct_tcp, &c->key, &c->entry, BPF_EXIST);
+	/* A cut flow keeps the place that it had, so that it needs none. */
+	if (c->found == FOUND_ASSURED && (cut || open || !tcp)) {
+		/* Where another CPU has closed it meanwhile, that stands. */
+		bpf_map_update_elem(&ct_assured, &c->key, &c->entry, BPF_EXIST);
 		return REASON_NONE;
 	}
-	if (bpf_map_update_elem(&ct_lru, &c->key, &c->entry, BPF_ANY))
-		return REASON_CONNTRACK_FULL;
-	if (c->found == FOUND_TCP && !bpf_map_delete_elem(&ct_tcp, &c->key))
-		give_share(c->entry.charged);
-	return REASON_NONE;
+	if (c->found == FOUND_EARLIER && cut && open && !assure(c, GREED))
+		return REASON_NONE;
+	if (open && !cut)
+		return assure(c, GREED);
+	if (c->found == FOUND_UNASSURED && !bpf_map_update_elem(&ct_unassured, &c->key, &c->entry, BPF_EXIST))
+		return REASON_NONE;
+	if (c->found == FOUND_UNASSURED && bpf_map_lookup_elem(&ct_assured, &c->key))
+		return REASON_NONE;
+	return write_unassured(c);
 }
 
 #endif

@@ -81,6 +81,7 @@ struct context {
 	__u32 has_key; /* the packet's key is made already */
 	__u32 side;    /* of the packet's source in the key */
 	__u32 found;   /* enum found */
+	__u32 held;    /* the holder of what was found */
 	/* The judgement, in the initiator's direction */
 	__u32 position;
 	__u32 identity; /* of the peer of the leg being judged */
@@ -90,7 +91,6 @@ struct context {
 	__u32 owned[LEG_COUNT];
 	__u32 denied_leg; /* 0 = none, else 1 + leg_index */
 	struct drop_key drop;
-	struct fragment_key fragment;
 	union {
 		struct prefix4_key prefix4;
 		struct prefix6_key prefix6;

@@ -3,9 +3,7 @@
 #ifndef MOAT_EVENT_H
 #define MOAT_EVENT_H
 
-#include "context.h"
-
-#define FLOW_BUDGET 0x80000000u /* beside an interface's number: its other budget */
+#include "share.h"
 
 static __always_inline void count_lost(__u32 events)
 {
@@ -37,15 +35,20 @@ static __always_inline __u16 source_port_of(const struct packet *p)
 	return p->source_port ? p->source_port : p->echo_id;
 }
 
-/* One token of a budget. Returns 0 where it has none left in this second. */
-static __always_inline int take_token(__u32 whose, __u64 now, __u64 rate)
+/* One of an interface's tokens for events, so that one pod cannot flood the ring. Returns 0 where it has none
+ * left in this second. */
+static __always_inline int take_token(const struct context *c, enum budget_kind kind, __u64 rate)
 {
-	struct budget *budget = bpf_map_lookup_elem(&budget_map, &whose);
-	struct budget fresh = {.time = now, .tokens = rate};
+	struct share *share = share_of(c->ifindex);
+	struct budget *budget;
 
-	if (!budget || now - budget->time > SECOND) {
-		bpf_map_update_elem(&budget_map, &whose, &fresh, BPF_ANY);
-		return 1;
+	if (!share)
+		return 0;
+	budget = &share->budgets[kind];
+	/* Signed: another CPU may have read the clock after us. */
+	if ((__s64)(c->now - budget->time) > (__s64)SECOND) {
+		budget->time = c->now;
+		budget->tokens = rate;
 	}
 	/* Unsigned: what was taken twice at once shows as a huge number, so compare before taking. */
 	if (budget->tokens == 0 || budget->tokens > rate)
@@ -60,7 +63,7 @@ static __always_inline void report_flow(struct context *c, __u32 kind, __u32 fro
 	struct packet *p = &c->packet;
 	struct event *event = 0;
 
-	if (take_token(c->ifindex | FLOW_BUDGET, c->now, flow_rate))
+	if (take_token(c, BUDGET_FLOWS, flow_rate))
 		event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
 	if (!event) {
 		count_lost(1);
@@ -139,7 +142,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 		__sync_fetch_and_add(&seen->pending, 1);
 		return 0;
 	}
-	if (!take_token(c->ifindex, c->now, drop_rate)) {
+	if (!take_token(c, BUDGET_DROPS, drop_rate)) {
 		count_lost(1);
 		return 0;
 	}

@@ -91,15 +91,6 @@ static __always_inline int may_adopt(const struct context *c)
 	       adopts(c, &c->destination);
 }
 
-/* An entry without content. What stood here before is still charged for until it is taken away. */
-static __always_inline void clear_entry(struct context *c)
-{
-	__u32 charged = c->found == FOUND_TCP ? c->entry.charged : EVERYBODY;
-
-	__builtin_memset(&c->entry, 0, sizeof(c->entry));
-	c->entry.charged = charged;
-}
-
 /* A connection older than Moat: who opened it is not known, so that either direction's verdict will do. */
 static __always_inline int adopt_flow(struct context *c)
 {
@@ -116,15 +107,15 @@ static __always_inline int adopt_flow(struct context *c)
 	}
 	if (reason)
 		return reason;
-	clear_entry(c);
+	__builtin_memset(&c->entry, 0, sizeof(c->entry));
 	fill_legs(c, from_initiator);
 	c->entry.initiator = from_initiator ? c->side : !c->side;
 	/* Established once the other side answers. */
 	c->entry.tcp = from_initiator ? TCP_SYN_SENT : TCP_SYN_ACKED;
 	begin_numbers(c, from_initiator);
 	c->entry.position = c->position;
-	c->entry.created = c->entry.last_seen = c->now;
-	reason = write_entry(c);
+	date_entry(c);
+	reason = write_fresh(c);
 	if (!reason)
 		report_flow(c, EVENT_NEW, from_initiator);
 	return reason;
@@ -154,7 +145,7 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	}
 	if (reason || keep)
 		return reason;
-	clear_entry(c);
+	__builtin_memset(&c->entry, 0, sizeof(c->entry));
 	fill_legs(c, 1);
 	c->entry.initiator = c->side;
 	c->direct = opens_direct(skb, c);
@@ -164,10 +155,10 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 		begin_numbers(c, 1);
 	}
 	c->entry.position = c->position;
-	c->entry.created = c->entry.last_seen = c->now;
 	c->entry.packets[0] = 1;
 	c->entry.bytes[0] = skb->len;
-	reason = write_entry(c);
+	date_entry(c);
+	reason = write_fresh(c);
 	if (!reason)
 		report_flow(c, EVENT_NEW, 1);
 	return reason;
@@ -250,13 +241,15 @@ static __always_inline void remember_slots(struct context *c, struct ct_value *l
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
 {
-	int reason, changed;
+	int reason, goes, changed;
 
 	c = own_context(c);
 	if (!c || !live)
 		return REASON_TABLE_ERROR;
 	/* What stands in an earlier agent's tables is written into these. */
 	changed = c->found == FOUND_EARLIER;
+	if (changed)
+		c->entry.holder = holder_of(c);
 	c->position = c->entry.position;
 	if (is_cut_for_good(c, from_initiator)) {
 		name_rules(c);
@@ -281,13 +274,21 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	c->direct = c->entry.flags & ENTRY_DIRECT;
 	if (c->key.protocol == IPPROTO_TCP)
 		changed |= advance_tcp(c, from_initiator);
-	if (!changed) {
+	goes = c->found == FOUND_UNASSURED && goes_on(c);
+	if (!changed && !goes) {
 		remember_slots(c, live, from_initiator);
 		keep_numbers(c, live);
 		touch(c, live, from_initiator, skb->len);
 		return REASON_NONE;
 	}
 	touch(c, &c->entry, from_initiator, skb->len);
+	stamp_entry(c);
+	if (goes) {
+		if (!assure(c, GREED_DATAGRAMS))
+			return REASON_NONE;
+		/* Datagrams without room among the assured go on without, and ask again later. */
+		c->entry.created = c->now >> CREATED_SHIFT;
+	}
 	return write_entry(c);
 }
 

@@ -148,11 +148,18 @@ static __always_inline int move_on(struct __sk_buff *skb, const struct glance *g
 	return hand_over(skb, g, destination->record);
 }
 
-static __always_inline struct ct_value *find_open(const struct ct_key *key)
+/* An open flow: assured, or datagrams that are not old enough for that. The long way assures them. */
+static __always_inline struct ct_value *find_open(struct __sk_buff *skb, const struct ct_key *key, __u32 hook,
+						  __u64 now)
 {
-	if (key->protocol == IPPROTO_TCP)
-		return bpf_map_lookup_elem(&ct_tcp, key);
-	return bpf_map_lookup_elem(&ct_lru, key);
+	struct ct_value *entry = bpf_map_lookup_elem(&ct_assured, key);
+
+	if (entry || key->protocol == IPPROTO_TCP)
+		return entry;
+	entry = bpf_map_lookup_elem(&ct_unassured, key);
+	if (entry && hook == HOOK_FROM_POD && entry->holder == skb->ifindex && is_lasting(entry, now))
+		return 0;
+	return entry;
 }
 
 /* The packet's verdict, or NOT_FOLLOWED. */
@@ -167,7 +174,8 @@ static __always_inline int follow(struct __sk_buff *skb, const struct glance *g,
 
 	if (!state || (g->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)))
 		return NOT_FOLLOWED;
-	entry = find_open(&g->key);
+	now = bpf_ktime_get_coarse_ns() + state->skew;
+	entry = find_open(skb, &g->key, hook, now);
 	if (!entry)
 		return NOT_FOLLOWED;
 	head = *(volatile __u64 *)&entry->head;
@@ -180,8 +188,7 @@ static __always_inline int follow(struct __sk_buff *skb, const struct glance *g,
 	direct = entry->flags & ENTRY_DIRECT;
 	if ((hook == HOOK_TO_POD && direct) || (hook == HOOK_FROM_NODE && !direct))
 		return NOT_FOLLOWED;
-	now = bpf_ktime_get_coarse_ns() + state->skew;
-	if (is_stale(entry, g->key.protocol, now))
+	if (is_stale(entry, &g->key, now))
 		return NOT_FOLLOWED;
 	place = g->side != entry->initiator;
 	from = bucket_of(g->key.family, g->key.address[g->side & 1]);

@@ -52,20 +52,22 @@ MAP(BPF_MAP_TYPE_ARRAY, set_epoch, __u32, __u64, 16384, BPF_F_MMAPABLE);
 MAP(BPF_MAP_TYPE_ARRAY, peer_epoch, __u32, __u64, 65536, BPF_F_MMAPABLE);
 /* The node's own numbers. */
 MAP(BPF_MAP_TYPE_ARRAY, state_map, __u32, struct state, 1, BPF_F_MMAPABLE);
-/* Established TCP: never evicted, so a full map refuses new work. */
-MAP(BPF_MAP_TYPE_HASH, ct_tcp, struct ct_key, struct ct_value, 131072, 0);
-/* Half-open and closing TCP, every other protocol, tombstones. */
-MAP(BPF_MAP_TYPE_LRU_HASH, ct_lru, struct ct_key, struct ct_value, 131072, 0);
-/* Interface → how many established TCP connections are its pod's; 0 → all of them. */
-MAP(BPF_MAP_TYPE_LRU_HASH, share_map, __u32, __s64, 4096, 0);
-/* Datagrams in fragments → what the first one said. */
-MAP(BPF_MAP_TYPE_LRU_HASH, fragment_map, struct fragment_key, struct fragment_value, 8192, 0);
+/* Flows that nothing takes away before their time: established TCP, datagrams that go on, and such flows once
+ * cut. A pod without room for more is refused. */
+MAP(BPF_MAP_TYPE_HASH, ct_assured, struct ct_key, struct ct_value, 131072, 0);
+/* Half-open and closing TCP, datagrams of late, fragmented datagrams: a pod without room gives up its oldest.
+ */
+MAP(BPF_MAP_TYPE_HASH, ct_unassured, struct ct_key, struct ct_value, 131072, 0);
+/* The keys in ct_unassured by interface, oldest first. */
+MAP(BPF_MAP_TYPE_HASH, queue_map, struct queue_key, struct queue_part, 16384, 0);
+/* Interface → the room that its pod takes. */
+MAP(BPF_MAP_TYPE_HASH, share_map, __u32, struct share, 4096, 0);
+/* The room that all of them take. */
+MAP(BPF_MAP_TYPE_ARRAY, total_map, __u32, struct share, 1, 0);
 /* Flows as they came from the wire, handed to the stack → when (ns >> 20) << 32 | tag of the key. */
 MAP(BPF_MAP_TYPE_LRU_HASH, wire_map, struct ct_key, __u64, 8192, 0);
 /* Drops of one tuple within a short window are one event; the sweep takes old ones away. */
 MAP(BPF_MAP_TYPE_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
-/* Interface → tokens for its events, so that one pod cannot flood the ring; drops and connections apart. */
-MAP(BPF_MAP_TYPE_LRU_HASH, budget_map, __u32, struct budget, 4096, 0);
 /* What was dropped, passed and lost. */
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counter_map, __u32, struct counters, 1, 0);
 
@@ -87,6 +89,8 @@ const volatile __u64 timeout_udp = 120 * SECOND;
 const volatile __u64 timeout_other = 60 * SECOND;
 const volatile __u64 timeout_tombstone = 120 * SECOND;
 const volatile __u64 timeout_fragment = 30 * SECOND;
+const volatile __u64 timeout_left = 60 * SECOND; /* of a pod that has gone */
+const volatile __u64 assured_after = 2 * SECOND; /* datagrams: the holder still speaks then */
 const volatile __u64 drop_window = 1 * SECOND;
 const volatile __u64 drop_rate = 2000; /* drop events per interface and second */
 const volatile __u64 flow_rate = 5000; /* events of connections, the same */

@@ -23,6 +23,9 @@ struct {
 	enum event_kind kind;
 	enum tcp_stage stage;
 	enum entry_flag entry;
+	enum key_flag key;
+	enum budget_kind budget;
+	enum queue queue;
 	enum endpoint_flag endpoint;
 	enum uplink_flag uplink;
 	enum node_owner node;
@@ -225,7 +228,7 @@ int from_node(struct __sk_buff *skb)
 	return enter_pod(skb, c);
 }
 
-/* Run by user space. Returns how many connections were taken away. */
+/* Run by user space. Returns how many flows were taken away. */
 SEC("syscall")
 int sweep(void *ctx)
 {
@@ -235,7 +238,8 @@ int sweep(void *ctx)
 	(void)ctx;
 	if (state)
 		sweep.now += state->skew;
-	bpf_for_each_map_elem(&ct_tcp, sweep_connection, &sweep, 0);
+	bpf_for_each_map_elem(&ct_assured, sweep_assured, &sweep, 0);
+	bpf_for_each_map_elem(&share_map, sweep_share, &sweep, 0);
 	bpf_for_each_map_elem(&drop_map, sweep_drop, &sweep, 0);
 	return sweep.removed;
 }

@@ -57,36 +57,28 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	return inner_flow_stands(c, from_initiator) ? REASON_NONE : REASON_ICMP_UNRELATED;
 }
 
-static __always_inline void fragment_key(struct context *c)
+static __always_inline void make_fragment_key(struct context *c)
 {
-	c->fragment.source = c->packet.source;
-	c->fragment.destination = c->packet.destination;
-	c->fragment.id = c->packet.fragment_id;
-	c->fragment.protocol = c->packet.protocol;
-}
+	const struct packet *p = &c->packet;
 
-static __always_inline __u32 fragment_tag(struct context *c)
-{
-	return mix(
-	    mix(mix(addr_tag(&c->fragment.source), addr_tag(&c->fragment.destination)), c->fragment.id),
-	    c->fragment.protocol);
+	__builtin_memset(&c->key, 0, sizeof(c->key));
+	c->key.family = p->source.family | KEY_FRAGMENT;
+	c->key.protocol = p->protocol;
+	c->key.port[0] = p->fragment_id >> 16;
+	c->key.port[1] = p->fragment_id;
+	__builtin_memcpy(c->key.address[0], p->source.w, sizeof(p->source.w));
+	__builtin_memcpy(c->key.address[1], p->destination.w, sizeof(p->destination.w));
+	c->key_tag = ct_tag(&c->key);
 }
 
 /* Gives a later fragment the ports of its first one. */
 static __always_inline void recall_fragment(struct context *c)
 {
-	struct fragment_value *known;
-	__u64 word;
-
-	fragment_key(c);
-	known = bpf_map_lookup_elem(&fragment_map, &c->fragment);
-	if (!known || c->now - known->time > timeout_fragment)
+	make_fragment_key(c);
+	if (!find_entry(c) || is_expired(c))
 		return;
-	word = *(volatile __u64 *)&known->ports;
-	if (word >> 32 != fragment_tag(c))
-		return;
-	c->packet.source_port = word >> 16;
-	c->packet.destination_port = word;
+	c->packet.source_port = c->entry.original_port;
+	c->packet.destination_port = c->entry.position;
 	c->packet.flags &= ~PACKET_PORTS_UNKNOWN;
 	if (!is_icmp(&c->packet))
 		return;
@@ -98,16 +90,18 @@ static __always_inline void recall_fragment(struct context *c)
 		c->packet.flags |= PACKET_ECHO_REPLY;
 }
 
-/* Only a first fragment that passed speaks for the rest of its datagram. */
+/* Only a first fragment that passed speaks for the rest of its datagram; where there is no room for it, the
+ * rest is judged without it. */
 static __always_inline void remember_fragment(struct context *c)
 {
-	struct fragment_value value;
-	__u16 first = is_icmp(&c->packet) ? c->packet.echo_id : c->packet.source_port;
-
-	fragment_key(c);
-	value.ports = (__u64)fragment_tag(c) << 32 | (__u32)first << 16 | c->packet.destination_port;
-	value.time = c->now;
-	bpf_map_update_elem(&fragment_map, &c->fragment, &value, BPF_ANY);
+	make_fragment_key(c);
+	__builtin_memset(&c->entry, 0, sizeof(c->entry));
+	c->entry.original_port = is_icmp(&c->packet) ? c->packet.echo_id : c->packet.source_port;
+	c->entry.position = c->packet.destination_port;
+	c->entry.initiator = c->side;
+	c->found = FOUND_NONE;
+	date_entry(c);
+	write_fresh(c);
 }
 
 #endif

@@ -1,28 +1,90 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What user space has swept now and then: room that expired connections hold, and drops that wait for an
- * event. */
+/* What user space has swept now and then: room that expired flows and pods of the past hold, and drops that
+ * wait for an event. */
 #ifndef MOAT_SWEEP_H
 #define MOAT_SWEEP_H
 
 #include "related.h"
+
+#define SHRINK_AT_ONCE 4096
 
 struct sweep {
 	__u64 now;
 	__u64 removed;
 };
 
-/* Look-ups already take an expired connection for none; this only gives its room back. */
-static long sweep_connection(void *map, const void *raw_key, void *raw_entry, void *raw_sweep)
+/* A pod that has gone takes its connections along, though nobody closed them. */
+static __always_inline int is_left(const struct ct_value *entry, __u64 now)
 {
-	const struct ct_key *key = raw_key;
+	__u32 holder = entry->holder;
+
+	return (__s64)(now - entry->last_seen) > (__s64)timeout_left &&
+	       !bpf_map_lookup_elem(&iface_map, &holder);
+}
+
+/* Look-ups already take an expired flow for none; this only gives its room back. */
+static long sweep_assured(void *map, const void *raw_key, void *raw_entry, void *raw_sweep)
+{
 	const struct ct_value *entry = raw_entry;
 	struct sweep *sweep = raw_sweep;
-	__u32 charged = entry->charged;
+	__u32 holder = entry->holder;
 
-	if (!is_stale(entry, key->protocol, sweep->now) || bpf_map_delete_elem(map, key))
+	if (!is_stale(entry, raw_key, sweep->now) && !is_left(entry, sweep->now))
 		return 0;
-	give_share(charged);
+	if (bpf_map_delete_elem(map, raw_key))
+		return 0;
+	give_share(holder);
 	sweep->removed++;
+	return 0;
+}
+
+struct shrink {
+	struct share *all;
+	struct share *own;
+	__u64 now;
+	__u32 who;
+};
+
+/* Gives back the oldest place, if its flow has expired or is there no more. */
+static long shrink_queue(__u64 index, void *raw_shrink)
+{
+	struct shrink *shrink = raw_shrink;
+	struct share *all = shrink->all, *own = shrink->own;
+	struct ct_value *flow;
+	struct ct_key key;
+	__s64 place;
+
+	(void)index;
+	if (!all || !own)
+		return 1;
+	place = own->tail;
+	if (queue_length(own) <= 0)
+		return 1;
+	flow = queued_flow(shrink->who, place, &key);
+	if (flow && !is_stale(flow, &key, shrink->now))
+		return 1;
+	give_place(all, own, shrink->who, place, shrink->now);
+	return 0;
+}
+
+/* Gives back places that nobody needs, and forgets a pod that has gone and holds nothing. */
+static long sweep_share(void *map, const void *raw_key, void *raw_share, void *raw_sweep)
+{
+	struct share *share = raw_share;
+	struct sweep *sweep = raw_sweep;
+	struct shrink shrink = {
+	    .all = total_share(),
+	    .own = share,
+	    .now = sweep->now,
+	    .who = *(const __u32 *)raw_key,
+	};
+
+	bpf_loop(SHRINK_AT_ONCE, shrink_queue, &shrink, 0);
+	if (bpf_map_lookup_elem(&iface_map, &shrink.who) || share->assured || queue_length(share))
+		return 0;
+	if (sweep->now - share->budgets[BUDGET_DROPS].time > 2 * SECOND &&
+	    sweep->now - share->budgets[BUDGET_FLOWS].time > 2 * SECOND)
+		bpf_map_delete_elem(map, raw_key);
 	return 0;
 }
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { Factory } from '#datapath/conformance/harness.ts';
 import { IPV4, IPV6, Rig } from '#datapath/conformance/rig.ts';
-import { CASES } from '#datapath/conformance.ts';
+import { CASES, limitsOf } from '#datapath/conformance.ts';
 
 const SOURCES = join(import.meta.dirname, '../src');
 const folder = mkdtempSync(join(tmpdir(), 'moat-teeth-'));
@@ -82,8 +82,21 @@ const FAULTS: readonly Fault[] = [
   ],
   ['FINs count', 'tcp.ts', 'new Set([...entry.finished, other])', 'entry.finished'],
   ['ports that are used again forget FINs', 'tcp.ts', '{ ...entry, finished: new Set() } : entry', 'entry : entry'],
-  ['the table of open connections refuses when full', 'conntrack.ts', 'if (!this.#hasRoom(holder)) return false', ''],
-  ['a pod leaves room to others', 'conntrack.ts', 'entry.holder === holder', 'false'],
+  [
+    'the table of open connections refuses when full',
+    'conntrack.ts',
+    'if (!this.#hasRoom(held.holder, at.greed)) return false',
+    '',
+  ],
+  ['a pod leaves room to others', 'conntrack.ts', 'entry.holder === holder).length', 'false).length'],
+  ['a pod pushes out its own flows', 'conntrack.ts', '([, entry]) => entry.holder === holder', '() => true'],
+  ['a stream of datagrams stays', 'conntrack.ts', 'held.sinceNs >= ASSURED_AFTER_NS', 'held.sinceNs < 0n'],
+  [
+    'a cut stream stays cut',
+    'conntrack.ts',
+    'if (assured !== undefined && stays)',
+    'if (assured && stays && !entry.tombstone)',
+  ],
   ['entries expire', 'conntrack.ts', 'nowNs - entry.lastSeenNs > timeoutOf(entry)', 'false'],
   [
     'both legs are judged where a packet leaves',
@@ -335,7 +348,7 @@ function firstFailure(factory: Factory): string | null {
     for (const names of [IPV4, IPV6]) {
       if (one.family !== undefined && one.family !== names.family) continue;
       try {
-        one.run(new Rig(factory({ establishedLimit: one.establishedLimit ?? null })), names);
+        one.run(new Rig(factory(limitsOf(one))), names);
       } catch {
         return `${one.name} (IPv${names.family})`;
       }

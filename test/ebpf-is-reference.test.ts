@@ -38,8 +38,8 @@ class Twins {
 
   constructor(bed: TestRunBed) {
     this.harnesses = {
-      reference: referenceHarness({ establishedLimit: null }),
-      ebpf: bed.harness({ establishedLimit: null }),
+      reference: referenceHarness({ establishedLimit: null, unassuredLimit: null }),
+      ebpf: bed.harness({ establishedLimit: null, unassuredLimit: null }),
     };
   }
 

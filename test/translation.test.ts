@@ -146,7 +146,7 @@ describe('translated flows (root)', needsRoot.skip === false ? needsFirewall : n
         const conversation = new Conversation(talkOf(protocol, a, b, SERVICE));
         try {
           assert.ok(conversation.exchange(2));
-          flagAll(protocol === TCP ? 'ct_tcp' : 'ct_lru');
+          flagAll(protocol === TCP ? 'ct_assured' : 'ct_unassured');
           assert.equal(conversation.exchange(1), false);
         } finally {
           conversation.close();

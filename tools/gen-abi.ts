@@ -35,6 +35,7 @@ const STRUCTS = [
   'ct_leg',
   'move',
   'ct_value',
+  'share',
   'event',
   'counters',
 ];
@@ -52,6 +53,7 @@ const ENUMS: readonly (readonly [string, string])[] = [
   ['endpoint_flag', 'ENDPOINT_'],
   ['uplink_flag', 'UPLINK_'],
   ['node_owner', 'NODE_'],
+  ['queue', 'QUEUE_'],
 ];
 
 /** The text of src/datapath/ebpf/encode/abi.gen.ts for a built object. */

@@ -7,10 +7,11 @@ import { CHANGE_CASES } from './conformance/change-cases.ts';
 import { ERROR_CASES } from './conformance/error-cases.ts';
 import { FLOW_CASES } from './conformance/flow-cases.ts';
 import { FRAGMENT_CASES } from './conformance/fragment-cases.ts';
-import type { Factory, Harness } from './conformance/harness.ts';
+import type { Factory, Harness, HarnessOptions } from './conformance/harness.ts';
 import { PACKET_CASES } from './conformance/packet-cases.ts';
 import { POLICY_CASES } from './conformance/policy-cases.ts';
 import { IPV4, IPV6, type Names, Rig } from './conformance/rig.ts';
+import { ROOM_CASES } from './conformance/room-cases.ts';
 import { SPOOF_CASES } from './conformance/spoof-cases.ts';
 import { TCP_CASES } from './conformance/tcp-cases.ts';
 
@@ -22,12 +23,18 @@ export const CASES: readonly Case[] = [
   ...TCP_CASES,
   ...POLICY_CASES,
   ...CHANGE_CASES,
+  ...ROOM_CASES,
   ...PACKET_CASES,
   ...FRAGMENT_CASES,
   ...ERROR_CASES,
   ...SPOOF_CASES,
   ...ATTACK_CASES,
 ];
+
+/** How much room a case asks for. */
+export function limitsOf({ establishedLimit, unassuredLimit }: Case): HarnessOptions {
+  return { establishedLimit: establishedLimit ?? null, unassuredLimit: unassuredLimit ?? null };
+}
 
 /** What a suite as a whole needs, as node:test takes it: `skip` is a reason, or false. */
 export type SuiteOptions = { readonly skip: string | false };
@@ -56,7 +63,7 @@ export function conformance(
 }
 
 function runCase(test: TestContext, factory: Factory, what: { readonly one: Case; readonly names: Names }): void {
-  const harness = factory({ establishedLimit: what.one.establishedLimit ?? null });
+  const harness = factory(limitsOf(what.one));
   try {
     const lacking = (what.one.needs ?? []).filter((need) => !offers(harness, need));
     if (lacking.length > 0) test.skip(`this datapath offers no ${lacking.join(', ')}`);

@@ -4,12 +4,13 @@ import { writeFileSync } from 'node:fs';
 import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
 import type { RuleNumber, Step } from '#compile/plan.ts';
 import type { Harness, HarnessOptions, Judged, TestPacket } from '#datapath/conformance/harness.ts';
+import { SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { type Injected, inject } from '#datapath/ebpf/test-run.ts';
 import { concat } from '#datapath/packets.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
-import { allKeys, closeObject, deleteElement, getPinned } from '#kernel/bpf.ts';
+import { allKeys, closeObject, deleteElement, getPinned, updateBatch } from '#kernel/bpf.ts';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
@@ -19,13 +20,13 @@ const INTERFACES = 16;
 
 const NODE = 'n1';
 /** Small maps load faster; each case needs few entries. */
-const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536, ct_lru: 4096 };
-const USUAL_ESTABLISHED = 1024;
+const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536 };
+const USUAL_LIMITS = { ct_assured: 1024, ct_unassured: 4096 };
 /** Maps of what packets left behind, and the size of their keys (bpf/abi.h). */
 const TRACES: ReadonlyMap<string, number> = new Map([
-  ['ct_tcp', 40],
-  ['ct_lru', 40],
-  ['fragment_map', 48],
+  ['ct_assured', 40],
+  ['ct_unassured', 40],
+  ['queue_map', 8],
   ['share_map', 4],
 ]);
 
@@ -45,7 +46,7 @@ export class TestRunBed {
   readonly #interfaces: readonly number[];
   readonly #kept: number;
   readonly #uplink: Uplink | null;
-  readonly #nodes = new Map<number, TestNode>();
+  readonly #nodes = new Map<string, TestNode>();
 
   constructor(name: string, { kept = 0, uplink = false }: BedOptions = {}) {
     this.#kept = kept;
@@ -66,9 +67,13 @@ export class TestRunBed {
 
   /** A datapath on which nothing has happened yet. Loading takes long: the programs stay, what they knew goes. */
   harness(options: HarnessOptions): Harness {
-    const limit = options.establishedLimit ?? USUAL_ESTABLISHED;
-    const node = this.#nodes.get(limit) ?? new TestNode(`${this.#name}-${limit}`, limit, this.#uplink);
-    this.#nodes.set(limit, node);
+    const limits = {
+      ct_assured: options.establishedLimit ?? USUAL_LIMITS.ct_assured,
+      ct_unassured: options.unassuredLimit ?? USUAL_LIMITS.ct_unassured,
+    };
+    const key = Object.values(limits).join('-');
+    const node = this.#nodes.get(key) ?? new TestNode(`${this.#name}-${key}`, limits, this.#uplink);
+    this.#nodes.set(key, node);
     const free = [...this.#interfaces];
     return {
       datapath: node,
@@ -125,10 +130,10 @@ class TestNode implements Datapath {
   #base = 0;
   #end = 0;
 
-  constructor(instance: string, established: number, uplink: Uplink | null) {
+  constructor(instance: string, limits: typeof USUAL_LIMITS, uplink: Uplink | null) {
     this.#instance = instance;
     this.#uplink = uplink;
-    const sizes = { ...SIZES, ct_tcp: established };
+    const sizes = { ...SIZES, ...limits };
     // Every drop is an event of its own, so that each frame's reason can be read.
     const knobs = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
     this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs });
@@ -214,6 +219,7 @@ class TestNode implements Datapath {
   /** Moves the clock for good: what comes later only counts from there. */
   advance(seconds: number): void {
     this.#datapath.moveClock(seconds);
+    this.#datapath.sweep();
   }
 
   /** Takes back every step, every connection and fragment, and the hooks of all interfaces but those to be kept. */
@@ -223,6 +229,7 @@ class TestNode implements Datapath {
     this.#plan = emptyPlan();
     this.#base = this.#end;
     for (const [map, keySize] of TRACES) this.#empty(map, keySize);
+    this.#with('total_map', (fd) => updateBatch(fd, Buffer.alloc(4), Buffer.alloc(SHARE.size), 1));
   }
 
   close(): void {
@@ -233,9 +240,15 @@ class TestNode implements Datapath {
   }
 
   #empty(map: string, keySize: number): void {
+    this.#with(map, (fd) => {
+      for (const key of allKeys(fd, keySize)) deleteElement(fd, key);
+    });
+  }
+
+  #with(map: string, use: (fd: number) => void): void {
     const fd = getPinned(`${tablesPath(this.#instance, NODE)}/${map}`);
     if (fd === null) throw new Error(`${map} is not pinned`);
-    for (const key of allKeys(fd, keySize)) deleteElement(fd, key);
+    use(fd);
     closeObject(fd);
   }
 }

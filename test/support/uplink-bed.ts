@@ -50,7 +50,7 @@ export class UplinkBed {
     }
     this.datapath = openDatapath({
       ...{ instance: prefix, node: 'node-a', attach },
-      sizes: { ct_tcp: 1024, ct_lru: 4096 },
+      sizes: { ct_assured: 1024, ct_unassured: 4096 },
       knobs: { dropWindow: 0n },
     });
     for (const pod of pods) {

@@ -11,6 +11,7 @@ export type Case = {
   readonly family?: 4 | 6;
   readonly needs?: readonly Need[];
   readonly establishedLimit?: number;
+  readonly unassuredLimit?: number;
   /** `at` has the addresses of the family that the case runs for. */
   readonly run: (rig: Rig, at: Names) => void;
 };
@@ -21,6 +22,16 @@ export type Connection = { readonly from: string; readonly to: string; readonly 
 /** A connection and its other direction. */
 export function back(connection: Connection): Connection {
   return { from: connection.to, to: connection.from, sport: connection.dport, dport: connection.sport };
+}
+
+/** The first segment of a connection. */
+export function syn(connection: Connection): Uint8Array {
+  return tcp(connection);
+}
+
+/** A segment in the middle of a connection. */
+export function data(connection: Connection): Uint8Array {
+  return tcp({ ...connection, flags: 'PA' });
 }
 
 /** A TCP handshake between two local pods: every packet must pass. */

@@ -1,10 +1,7 @@
 // What happens to open connections when rules, peers and owners of addresses change.
 import { echo, tcp, udp } from '../packets.ts';
-import { back, type Case, type Connection, close, establish, establishFromAfar, way } from './case.ts';
+import { back, type Case, data, establish, establishFromAfar, syn, way } from './case.ts';
 import { DEFAULT } from './tables.ts';
-
-const syn = (connection: Connection): Uint8Array => tcp(connection);
-const data = (connection: Connection): Uint8Array => tcp({ ...connection, flags: 'PA' });
 
 export const CHANGE_CASES: readonly Case[] = [
   {
@@ -250,67 +247,6 @@ export const CHANGE_CASES: readonly Case[] = [
       rig.expel('b');
       rig.drop('from a', data(ask), 'no-endpoint');
       rig.drop('from b', data(back(ask)), 'no-endpoint');
-    },
-  },
-  {
-    name: 'a full table of established connections refuses new ones and evicts none',
-    establishedLimit: 2,
-    run: (rig, at) => {
-      const ask = { to: at.b, sport: 40001, dport: 80 };
-      const [first, second, third] = [
-        { ...ask, from: at.a },
-        { ...ask, from: at.remote },
-        { ...ask, from: at.a, sport: 40003 },
-      ];
-      establish(rig, ['a', 'b'], first);
-      establishFromAfar(rig, 'b', second);
-      rig.pass('from a', syn(third));
-      rig.pass('from b', tcp({ ...back(third), flags: 'SA' }));
-      rig.drop('from a', tcp({ ...third, flags: 'A' }), 'conntrack-full');
-      for (let sport = 1; sport <= 200; sport++) rig.pass('from a', udp({ from: at.a, to: at.b, sport, dport: 53 }));
-      rig.pass('from a', data(first));
-      for (const open of [first, second]) rig.pass('from b', data(back(open)));
-      rig.pass('to b', data(second));
-      rig.pass('from a', tcp({ ...first, flags: 'R' }));
-      rig.pass('from a', tcp({ ...third, flags: 'A' }));
-    },
-  },
-  {
-    name: 'one pod leaves room for the connections of others, whoever it has them with',
-    establishedLimit: 8,
-    run: (rig, at) => {
-      const asks = [1, 2, 3, 4, 5, 6, 7].map((n) => ({ from: at.a, to: at.b, sport: 40000 + n, dport: 80 }));
-      const seventh = asks[6];
-      if (seventh === undefined) throw new Error('seven connections');
-      for (const ask of asks.slice(0, 6)) establish(rig, ['a', 'b'], ask);
-      rig.pass('from a', syn(seventh));
-      rig.pass('from b', tcp({ ...back(seventh), flags: 'SA' }));
-      rig.drop('from a', tcp({ ...seventh, flags: 'A' }), 'conntrack-full');
-      // Who is asked from afar holds the connection; who asks a neighbour holds it alone.
-      establishFromAfar(rig, 'b', { ...seventh, from: at.remote });
-      establish(rig, ['c', 'b'], { ...seventh, from: at.c });
-      rig.drop('from a', tcp({ ...seventh, flags: 'A' }), 'conntrack-full');
-      for (const ask of asks.slice(0, 3)) rig.pass('from a', tcp({ ...ask, flags: 'R' }));
-      rig.pass('from a', tcp({ ...seventh, flags: 'A' }));
-    },
-  },
-  {
-    name: 'a pod has its room back when its connections have ended, however they ended',
-    needs: ['clock'],
-    establishedLimit: 8,
-    run: (rig, at) => {
-      const asks = [1, 2, 3, 4, 5, 6].map((n) => ({ from: at.a, to: at.b, sport: 40000 + n, dport: 80 }));
-      for (const ask of asks) establish(rig, ['a', 'b'], ask);
-      rig.harness.advance?.(2 * 86_400);
-      for (const ask of asks) establish(rig, ['a', 'b'], ask);
-      for (const ask of asks) rig.pass('from a', tcp({ ...ask, flags: 'R' }));
-      for (const ask of asks) establish(rig, ['a', 'b'], ask);
-      for (const ask of asks) close(rig, ['a', 'b'], ask);
-      for (const ask of asks) establish(rig, ['a', 'b'], ask);
-      rig.policy('b', 'ingress', [DEFAULT]);
-      for (const ask of asks) rig.drop('from a', data(ask), 'policy ingress default');
-      rig.policy('b', 'ingress', ['allow any']);
-      for (const ask of asks) establish(rig, ['a', 'b'], { ...ask, dport: 81 });
     },
   },
   {

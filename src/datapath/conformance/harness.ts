@@ -30,6 +30,8 @@ export type Judged = {
 export type HarnessOptions = {
   /** Room for established TCP connections; null = the usual. */
   readonly establishedLimit: number | null;
+  /** Room for flows that nobody answered yet, or that are over; null = the usual. */
+  readonly unassuredLimit: number | null;
 };
 
 export type Harness = {

@@ -18,6 +18,8 @@ export type Counters = {
   readonly delivered: bigint;
   /** Events that found no room. */
   readonly lost: bigint;
+  /** Flows nobody had answered yet, or over already, that gave way to newer ones of the same pod. */
+  readonly evicted: bigint;
 };
 
 type CounterMap = { readonly fd: number };
@@ -32,6 +34,7 @@ export function readCounters(map: CounterMap): Counters {
     routed: sum(COUNTERS.routed),
     delivered: sum(COUNTERS.delivered),
     lost: sum(COUNTERS.lost),
+    evicted: sum(COUNTERS.evicted),
   };
 }
 

@@ -1,5 +1,5 @@
 // The kernel programs as one node loads them: which there are, which maps they share with those before them, their knobs.
-import { KNOBS } from '#datapath/ebpf/encode/abi.gen.ts';
+import { KNOBS, QUEUE } from '#datapath/ebpf/encode/abi.gen.ts';
 import type { MapShape } from '#kernel/bpf.ts';
 import { type LoadedObject, loadObject, readShapes } from '#kernel/object.ts';
 
@@ -28,7 +28,7 @@ export function loadPrograms({ programs = PROGRAMS, sizes = {}, knobs = {}, ...a
   return loadObject({
     path: ask.path,
     programs,
-    sizes: new Map(Object.entries(sizes)),
+    sizes: withQueues(sizes),
     pinPath: (map) => (isShared(map) ? `${ask.directory}/${map}` : null),
     knobs: (rodata) => setKnobs(rodata, knobs),
     ...(ask.reuse === undefined ? {} : { reuse: ask.reuse }),
@@ -37,7 +37,14 @@ export function loadPrograms({ programs = PROGRAMS, sizes = {}, knobs = {}, ...a
 
 /** The shapes that the shared maps of an object will have. Throws ObjectError. */
 export function sharedShapes({ path, sizes = {} }: Pick<LoadAsk, 'path' | 'sizes'>): ReadonlyMap<string, MapShape> {
-  return new Map([...readShapes(path, new Map(Object.entries(sizes)))].filter(([name]) => isShared(name)));
+  return new Map([...readShapes(path, withQueues(sizes))].filter(([name]) => isShared(name)));
+}
+
+/** The queues have room for every flow of `ct_unassured`, and two parts begun for each of 4096 interfaces (bpf/queue.h). */
+function withQueues(sizes: Readonly<Record<string, number>>): ReadonlyMap<string, number> {
+  const { ct_unassured: flows } = sizes;
+  const queues = flows === undefined ? {} : { queue_map: Math.ceil(flows / QUEUE.PART) + 8192 };
+  return new Map(Object.entries({ ...queues, ...sizes }));
 }
 
 /** Maps that outlive the process; read-only data and the like belong to one load. */

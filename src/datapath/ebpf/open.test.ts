@@ -16,7 +16,12 @@ for (const attach of ATTACH_MODES) {
     before(() => {
       mountBpffs();
       bed = new PodBed(`open-${attach}`, 2);
-      datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+      datapath = openDatapath({
+        instance: bed.prefix,
+        node: 'node-a',
+        attach,
+        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+      });
     });
 
     after(() => {
@@ -77,7 +82,12 @@ for (const attach of ATTACH_MODES) {
       assert.throws(() => datapath.apply([nowhere]), { name: 'DatapathError', message: /every packet is denied now/ });
       assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 84 }), false);
       datapath.close();
-      datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+      datapath = openDatapath({
+        instance: bed.prefix,
+        node: 'node-a',
+        attach,
+        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+      });
       for (const [pod] of pods) datapath.attach(pod.link);
       datapath.apply([...ground(), ...pods.map(([, step]) => step)]);
       assert.equal(udpArrives(bed, bed.pod(0), bed.pod(1), { family: 4, port: 85 }), false, 'not yet settled');

@@ -52,7 +52,12 @@ for (const attach of ATTACH_MODES) {
     });
 
     it('takes over: what stood stands, until each endpoint’s new policy is known', () => {
-      datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+      datapath = openDatapath({
+        instance: bed.prefix,
+        node: 'node-a',
+        attach,
+        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+      });
       assert.ok(denied(92) && allowed(92) && speaks(open), 'opened');
       for (const pod of bed.pods) datapath.attach(pod.link);
       assert.ok(denied(93) && allowed(93) && speaks(open), 'attached');
@@ -89,7 +94,12 @@ for (const attach of ATTACH_MODES) {
         return waitFor(() => sockets.receiveSocket(server, Buffer.alloc(64)).kind === 'done');
       };
       datapath?.close();
-      datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+      datapath = openDatapath({
+        instance: bed.prefix,
+        node: 'node-a',
+        attach,
+        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+      });
       // Policies come first, as from a cluster; the second pod is closed now.
       datapath.apply([...ground(), ...isolatingSet(3, 30)]);
       for (const [index, pod] of bed.pods.entries()) {
@@ -107,7 +117,12 @@ for (const attach of ATTACH_MODES) {
 
     it('denies at the interface of an endpoint that the next process does not name', () => {
       datapath?.close();
-      datapath = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes: { ct_tcp: 1024, ct_lru: 1024 } });
+      datapath = openDatapath({
+        instance: bed.prefix,
+        node: 'node-a',
+        attach,
+        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+      });
       datapath.apply(ground());
       const first = bed.pod(0);
       datapath.attach(first.link);

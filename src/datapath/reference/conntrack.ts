@@ -44,18 +44,24 @@ export type Entry = {
   readonly numbers: TcpNumbers | null;
   /** The sides whose FIN was received: the other side said so. */
   readonly finished: ReadonlySet<Travel>;
+  readonly sinceNs: bigint;
   readonly lastSeenNs: bigint;
 };
 
-/** A pod may hold so many times as many established connections as there are free places. */
+/** A pod may hold so many times as many places of a table as are free. */
 const GREED = 3;
+/** The same for datagrams among the assured: what they leave is TCP's. */
+const GREED_DATAGRAMS = 1;
 
 export type ConntrackLimits = {
-  /** Established TCP: full means that new work is refused, never that a flow is evicted. */
-  readonly established: number;
-  /** Half-open and closing TCP, everything else, tombstones: least recently written goes first. */
-  readonly other: number;
+  /** Established TCP, datagrams that go on, and such flows once cut: nobody takes them away, new work is refused. */
+  readonly assured: number;
+  /** The rest. A pod without room gives up its own oldest. */
+  readonly unassured: number;
 };
+
+/** When a packet is stored, whose pod sent it (null = nobody's here), and whose pod's room its flow takes. */
+export type StoredAt = { readonly nowNs: bigint; readonly speaker: string | null; readonly holder: string };
 
 const SECOND = 1_000_000_000n;
 
@@ -68,16 +74,20 @@ const TIMEOUTS_NS: Readonly<Record<'established' | 'otherTcp' | 'udp' | 'other' 
   tombstone: 120n * SECOND,
 };
 
+/** A datagram flow in which its holder still speaks so long after its first packet is assured. */
+const ASSURED_AFTER_NS = 2n * SECOND;
+
 /** A fresh entry for the first packet of a connection. */
 export function newEntry(
   first: Tuple,
   legs: { egress: Leg; ingress: Leg },
   at: { readonly nowNs: bigint; readonly ownNode: boolean; readonly segment: TcpSegment | null },
 ): Entry {
-  const { nowNs: lastSeenNs, ownNode: host, segment } = at;
+  const { nowNs, ownNode: host, segment } = at;
   const state = segment === null ? 'none' : 'half-open';
   const numbers = segment === null ? null : numbersOf(segment);
-  return { initiator: first, ...legs, host, tombstone: false, state, numbers, finished: new Set(), lastSeenNs };
+  const since = { sinceNs: nowNs, lastSeenNs: nowNs };
+  return { initiator: first, ...legs, host, tombstone: false, state, numbers, finished: new Set(), ...since };
 }
 
 /** Which way a packet of this entry goes: with or against the one that opened it. */
@@ -92,66 +102,96 @@ function numbersOf({ end, acknowledged }: TcpSegment): TcpNumbers {
   return { next: { request: end, reply: acknowledged }, fin: { request: null, reply: null } };
 }
 
-/** The table. Expiry is judged at look-up. */
+type Held = Entry & { readonly holder: string };
+
+/** The tables. Expiry is judged at look-up. */
 export class Conntrack {
-  readonly #established = new Map<string, Entry & { readonly holder: string }>();
-  readonly #other = new Map<string, Entry>();
+  readonly #assured = new Map<string, Held>();
+  /** Oldest first. */
+  readonly #unassured = new Map<string, Held>();
   readonly #limits: ConntrackLimits;
 
   constructor(limits: ConntrackLimits) {
     this.#limits = limits;
   }
 
-  /** The live entry of a tuple, either direction; established TCP is looked up first. */
+  /** The live entry of a tuple, either direction. */
   find(tuple: Tuple, nowNs: bigint): Entry | null {
     const key = keyOf(tuple);
-    const entry = this.#established.get(key) ?? this.#other.get(key);
+    const entry = this.#assured.get(key) ?? this.#unassured.get(key);
     return entry === undefined || nowNs - entry.lastSeenNs > timeoutOf(entry) ? null : entry;
   }
 
-  /**
-   * Writes a whole entry. False where the table that never evicts has no room for one more of its holder's: everything
-   * is as it was.
-   */
-  store(entry: Entry, at: { readonly nowNs: bigint; readonly holder: string }): boolean {
+  /** Writes a flow that begins, whatever stood there before. False where there is no room for one more of its holder's. */
+  open(entry: Entry, at: StoredAt): boolean {
+    return this.#storeUnassured(keyOf(entry.initiator), { ...entry, holder: at.holder });
+  }
+
+  /** Writes what a flow has become. False where it can't be established for want of room: everything is as it was. */
+  store(entry: Entry, at: StoredAt): boolean {
     const key = keyOf(entry.initiator);
-    if (entry.state === 'established' && !entry.tombstone) return this.#storeEstablished(key, entry, at);
-    this.#established.delete(key);
-    this.#other.delete(key);
-    this.#other.set(key, entry);
-    if (this.#other.size > this.#limits.other) this.#evictOldest();
+    const assured = this.#assured.get(key);
+    const held = { ...entry, holder: (assured ?? this.#unassured.get(key))?.holder ?? at.holder };
+    // A cut flow keeps the place that it had, so that it needs none.
+    const stays = entry.tombstone || entry.state === 'established' || entry.state === 'none';
+    if (assured !== undefined && stays) {
+      this.#assured.set(key, held);
+      return true;
+    }
+    if (entry.state === 'established' && !entry.tombstone) return this.#assure(key, held, { ...at, greed: GREED });
+    if (goesOn(held, at) && this.#assure(key, held, { ...at, greed: GREED_DATAGRAMS })) return true;
+    if (!this.#unassured.has(key)) return this.#storeUnassured(key, held);
+    this.#unassured.set(key, held);
     return true;
   }
 
-  #storeEstablished(key: string, entry: Entry, at: { readonly nowNs: bigint; readonly holder: string }): boolean {
-    const { nowNs, holder } = at;
-    if (!this.#established.has(key) && !this.#hasRoom(holder)) {
-      this.#sweep(nowNs);
-      if (!this.#hasRoom(holder)) return false;
+  #assure(key: string, held: Held, at: StoredAt & { readonly greed: number }): boolean {
+    if (!this.#hasRoom(held.holder, at.greed)) {
+      this.#sweep(at.nowNs);
+      if (!this.#hasRoom(held.holder, at.greed)) return false;
     }
-    this.#other.delete(key);
-    this.#established.set(key, { ...entry, holder: this.#established.get(key)?.holder ?? holder });
+    this.#unassured.delete(key);
+    this.#assured.set(key, held);
+    return true;
+  }
+
+  /** At the end of its holder's queue. */
+  #storeUnassured(key: string, held: Held): boolean {
+    const { unassured } = this.#limits;
+    const own = countOf(this.#unassured, held.holder);
+    if (own >= GREED * (unassured - this.#unassured.size)) this.#evictOldest(held.holder);
+    if (this.#unassured.size >= unassured) return false;
+    this.#assured.delete(key);
+    this.#unassured.delete(key);
+    this.#unassured.set(key, held);
     return true;
   }
 
   /** One pod that opens all it can leaves some room to the others. */
-  #hasRoom(holder: string): boolean {
-    const held = [...this.#established.values()].filter((entry) => entry.holder === holder).length;
-    return held < GREED * (this.#limits.established - this.#established.size);
+  #hasRoom(holder: string, greed: number): boolean {
+    return countOf(this.#assured, holder) < greed * (this.#limits.assured - this.#assured.size);
   }
 
   #sweep(nowNs: bigint): void {
-    for (const [key, entry] of this.#established) {
-      if (this.find(entry.initiator, nowNs) === null) this.#established.delete(key);
+    for (const [key, entry] of this.#assured) {
+      if (this.find(entry.initiator, nowNs) === null) this.#assured.delete(key);
     }
   }
 
-  #evictOldest(): void {
-    for (const key of this.#other.keys()) {
-      this.#other.delete(key);
-      return;
-    }
+  #evictOldest(holder: string): void {
+    const oldest = [...this.#unassured].find(([, entry]) => entry.holder === holder);
+    if (oldest !== undefined) this.#unassured.delete(oldest[0]);
   }
+}
+
+/** An outsider alone makes no flow an assured one, and a question with its answer is over by then. */
+function goesOn(held: Held, { nowNs, speaker }: StoredAt): boolean {
+  const speaks = !held.tombstone && speaker === held.holder;
+  return speaks && held.state === 'none' && nowNs - held.sinceNs >= ASSURED_AFTER_NS;
+}
+
+function countOf(table: ReadonlyMap<string, Held>, holder: string): number {
+  return [...table.values()].filter((entry) => entry.holder === holder).length;
 }
 
 function timeoutOf(entry: Entry): bigint {

@@ -2,7 +2,16 @@
 import type { Plan } from '#compile/plan.ts';
 import { formatAddress } from '#net/address.ts';
 import { TCP } from '#net/protocol.ts';
-import { Conntrack, type ConntrackLimits, type Entry, type Leg, NO_LEG, newEntry, travelOf } from './conntrack.ts';
+import {
+  Conntrack,
+  type ConntrackLimits,
+  type Entry,
+  type Leg,
+  NO_LEG,
+  newEntry,
+  type StoredAt,
+  travelOf,
+} from './conntrack.ts';
 import { type Epochs, type Judgement, judgePort, judgeProtocol, type LegPlace, ownedLegs } from './legs.ts';
 import type { TcpSegment, Tuple } from './packet.ts';
 import { dropped, type Outcome, PASS, type Passage, withLeg } from './passage.ts';
@@ -92,13 +101,16 @@ export class Flows {
 
   #store(passage: Passage, entry: Entry, done: FlowOutcome): FlowOutcome {
     this.#options.beforeStore();
-    const at = { nowNs: passage.nowNs, holder: this.#holderOf(entry) };
-    return this.#conntrack.store(entry, at) ? done : unchanged(dropped('conntrack-full'));
+    const at = this.#storedAt(passage, entry);
+    const isStored = done.change === 'new' ? this.#conntrack.open(entry, at) : this.#conntrack.store(entry, at);
+    return isStored ? done : unchanged(dropped('conntrack-full'));
   }
 
-  /** The pod that asked; where that is elsewhere, the one that was asked. */
-  #holderOf(entry: Entry): string {
-    return ownedLegs(this.#plan, entry.initiator)[0]?.own.pod ?? '';
+  /** Its holder: the pod that asked; where that is elsewhere, the one that was asked. */
+  #storedAt({ nowNs, tuple }: Passage, entry: Entry): StoredAt {
+    const holder = ownedLegs(this.#plan, entry.initiator)[0]?.own.pod ?? '';
+    const speaker = this.#plan.endpoints.get(formatAddress(tuple.source))?.pod ?? null;
+    return { nowNs, holder, speaker };
   }
 
   /** Judges every leg that is ours, so that an event names both rules; the first that denies is the reason. */

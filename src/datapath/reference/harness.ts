@@ -13,7 +13,7 @@ export function referenceHarness(options: HarnessOptions): Harness {
     meanwhile = null;
     once?.();
   };
-  const limits = { established: options.establishedLimit ?? 1000, other: 1000 };
+  const limits = { assured: options.establishedLimit ?? 1000, unassured: options.unassuredLimit ?? 1000 };
   const datapath = new ReferenceDatapath({ limits, beforeStore });
   let interfaces = 0;
   return {

@@ -23,7 +23,7 @@ import {
 } from './passage.ts';
 import { isOwnNode } from './verdict.ts';
 
-const DEFAULTS: FlowOptions = { limits: { established: 131_072, other: 131_072 }, beforeStore: () => {} };
+const DEFAULTS: FlowOptions = { limits: { assured: 131_072, unassured: 131_072 }, beforeStore: () => {} };
 const REDIRECT = 5;
 const NOWHERE: Tuple = {
   source: { family: 4, words: [0] },

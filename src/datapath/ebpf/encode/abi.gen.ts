@@ -129,11 +129,22 @@ export const CT_VALUE = {
   tcp: 100,
   originalPort: 102,
   position: 104,
-  charged: 108,
-  original: 112,
-  slot: 128,
-  created: 136,
+  holder: 108,
+  place: 112,
+  created: 116,
+  original: 120,
+  slot: 136,
   tail: 144,
+} as const;
+
+/** struct share */
+export const SHARE = {
+  size: 64,
+  assured: 0,
+  head: 8,
+  tail: 16,
+  evicted: 24,
+  budgets: 32,
 } as const;
 
 /** struct event */
@@ -164,12 +175,12 @@ export const COUNTERS = {
   routed: 176,
   delivered: 184,
   lost: 192,
-  expired: 200,
+  evicted: 200,
 } as const;
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 4,
+  CURRENT: 5,
 } as const;
 
 /** enum drop_reason */
@@ -274,6 +285,11 @@ export const NODE_OWNER = {
   OTHER: 2,
 } as const;
 
+/** enum queue */
+export const QUEUE = {
+  PART: 16,
+} as const;
+
 /** Knobs, in the object's read-only data. */
 export const KNOBS = {
   timeoutTcpOpen: { offset: 0, size: 8 },
@@ -283,15 +299,17 @@ export const KNOBS = {
   timeoutOther: { offset: 32, size: 8 },
   timeoutTombstone: { offset: 40, size: 8 },
   timeoutFragment: { offset: 48, size: 8 },
-  dropWindow: { offset: 56, size: 8 },
-  dropRate: { offset: 64, size: 8 },
-  flowRate: { offset: 72, size: 8 },
-  proxyMark: { offset: 80, size: 4 },
-  proxyMarkMask: { offset: 84, size: 4 },
-  strictKeys: { offset: 88, size: 4 },
-  earlier: { offset: 92, size: 4 },
-  earlierHead: { offset: 96, size: 4 },
-  earlierKey: { offset: 100, size: 96 },
-  earlierKeyBack: { offset: 196, size: 96 },
-  earlierValue: { offset: 292, size: 96 },
+  timeoutLeft: { offset: 56, size: 8 },
+  assuredAfter: { offset: 64, size: 8 },
+  dropWindow: { offset: 72, size: 8 },
+  dropRate: { offset: 80, size: 8 },
+  flowRate: { offset: 88, size: 8 },
+  proxyMark: { offset: 96, size: 4 },
+  proxyMarkMask: { offset: 100, size: 4 },
+  strictKeys: { offset: 104, size: 4 },
+  earlier: { offset: 108, size: 4 },
+  earlierHead: { offset: 112, size: 4 },
+  earlierKey: { offset: 116, size: 96 },
+  earlierKeyBack: { offset: 212, size: 96 },
+  earlierValue: { offset: 308, size: 96 },
 } as const;

@@ -1,0 +1,328 @@
+// One pod floods the node's tables, every way it can; another loses nothing by it. Needs root.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { CT_KEY, SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
+import { allKeys, closeObject, getPinned, lookupElement, testRun } from '#kernel/bpf.ts';
+import { mountBpffs } from '#kernel/bpffs.ts';
+import { ICMP, TCP, UDP } from '#net/protocol.ts';
+import { type ProgramFault, withFaultyPrograms } from '#test/support/faulty-programs.ts';
+import { type FrameFields, frame } from '#test/support/frames.ts';
+import { endpointStep, ground, identitySteps, interval, isolatingSet, WORLD } from '#test/support/hand-plan.ts';
+import { needsRoot } from '#test/support/needs.ts';
+import { address, type BedPod, PodBed } from '#test/support/pod-bed.ts';
+import { tablesPath } from './generations.ts';
+import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
+
+const OUTSIDE = address('203.0.113.9');
+/** Places in each table of flows. A flood is ten times as many. */
+const PLACES = 256;
+const FLOOD = 10 * PLACES;
+const NODE = 'node-a';
+const ATTACKER = 5;
+
+type Ports = { readonly sourcePort: number; readonly destinationPort: number };
+type Rest = Omit<FrameFields, 'source' | 'destination'>;
+
+const reversed = ({ sourcePort, destinationPort }: Ports): Ports => ({
+  sourcePort: destinationPort,
+  destinationPort: sourcePort,
+});
+const tcp = (flags: string, ports: Ports): Rest => ({ protocol: TCP, flags, ...ports });
+const udp = (ports: Ports): Rest => ({ protocol: UDP, ...ports });
+/** A port of its own for each n, from 1024. */
+const nth = (n: number): Ports => ({ sourcePort: 1024 + (n % 64_000), destinationPort: 80 });
+
+/** Two pods, the attacker and the victim, and the world outside. */
+class Siege {
+  readonly bed: PodBed;
+  readonly datapath: EbpfDatapath;
+  readonly attacker: BedPod;
+  readonly victim: BedPod;
+
+  constructor(bed: PodBed, object?: string) {
+    this.bed = bed;
+    [this.attacker, this.victim] = [bed.pod(0), bed.pod(1)];
+    const sizes = { ct_assured: PLACES, ct_unassured: PLACES, arena: 4096, drop_map: 8192 };
+    const options = { instance: bed.prefix, node: NODE, sizes };
+    this.datapath = openDatapath(object === undefined ? options : { ...options, object });
+    for (const pod of bed.pods) this.datapath.attach(pod.link);
+    const web = [interval((TCP << 16) | 80, (TCP << 16) | 80, 'allow', 8)];
+    this.datapath.apply([
+      ...ground(),
+      ...identitySteps(ATTACKER, [this.attacker.v4]),
+      // To the victim comes what answers it, and TCP to port 80: a flow that is lost shows.
+      ...isolatingSet(9, 90, new Map([WORLD, ATTACKER].map((peer) => [peer, web]))),
+      endpointStep(this.attacker.v4, {}, 'attacker'),
+      endpointStep(this.victim.v4, { ingress: 9 }, 'victim'),
+    ]);
+  }
+
+  close(): void {
+    this.datapath.detachAll();
+    this.datapath.close();
+    unpinDatapath(this.bed.prefix, NODE);
+  }
+
+  /** What a pod sends: to the world, or to another pod. Whether it passes. */
+  out(pod: BedPod, rest: Rest, to = OUTSIDE): boolean {
+    return this.#run(pod, 'from_pod', { sourceMac: pod.link.mac, source: pod.v4, destination: to, ...rest });
+  }
+
+  /** What a pod is sent by the world. */
+  in(pod: BedPod, rest: Rest, from = OUTSIDE): boolean {
+    return this.#run(pod, 'to_pod', { source: from, destination: pod.v4, ...rest });
+  }
+
+  #run(pod: BedPod, program: 'from_pod' | 'to_pod', fields: FrameFields): boolean {
+    const { interfaceIndex } = pod.link;
+    const ingressIndex = program === 'from_pod' ? interfaceIndex : 0x7fff_ffff;
+    return (
+      testRun(this.datapath.program(program), { frame: frame(fields), interfaceIndex, ingressIndex }).returned !== 2
+    );
+  }
+
+  keys(map: string, keySize: number): readonly Uint8Array[] {
+    return this.#pinned(map, (fd) => allKeys(fd, keySize));
+  }
+
+  values(map: string, keySize: number, valueSize: number): readonly Buffer[] {
+    const keys = this.keys(map, keySize);
+    return this.#pinned(map, (fd) =>
+      keys.map((key) => {
+        const value = Buffer.alloc(valueSize);
+        assert.ok(lookupElement(fd, key, value));
+        return value;
+      }),
+    );
+  }
+
+  #pinned<T>(map: string, use: (fd: number) => T): T {
+    const fd = getPinned(`${tablesPath(this.bed.prefix, NODE)}/${map}`);
+    assert.ok(fd !== null);
+    try {
+      return use(fd);
+    } finally {
+      closeObject(fd);
+    }
+  }
+}
+
+/** What the victim has when the flood begins; each says whether it still stands. */
+function holdings(siege: Siege): ReadonlyMap<string, () => boolean> {
+  const { victim } = siege;
+  const [opened, answered, asked, half, stream, question] = [nth(1), nth(2), nth(3), nth(4), nth(5), nth(6)];
+  const ok = (passes: boolean): void => assert.ok(passes);
+  for (const ports of [opened, answered]) {
+    const [mine, theirs] = ports === opened ? (['out', 'in'] as const) : (['in', 'out'] as const);
+    ok(siege[mine](victim, tcp('S', ports)));
+    ok(siege[theirs](victim, tcp('SA', reversed(ports))));
+    ok(siege[mine](victim, tcp('A', ports)));
+  }
+  ok(siege.out(victim, udp(stream)));
+  ok(siege.in(victim, udp(reversed(stream))));
+  siege.datapath.moveClock(3);
+  ok(siege.out(victim, udp(stream)));
+  ok(siege.out(victim, udp(question)));
+  ok(siege.out(victim, tcp('S', half)));
+  ok(siege.out(victim, { protocol: ICMP, icmp: { type: 8, id: asked.sourcePort } }));
+  ok(siege.out(victim, firstFragment(7)));
+  return new Map([
+    ['a connection that it opened', () => siege.in(victim, tcp('A', reversed(opened)))],
+    ['a connection that it was asked for', () => siege.out(victim, tcp('A', reversed(answered)))],
+    ['a stream of datagrams', () => siege.in(victim, udp(reversed(stream)))],
+    ['an answer to a question', () => siege.in(victim, udp(reversed(question)))],
+    ['an answer to a SYN', () => siege.in(victim, tcp('SA', reversed(half)))],
+    ['an echo', () => siege.in(victim, { protocol: ICMP, icmp: { type: 0, id: asked.sourcePort } })],
+    ['a new question', () => siege.out(victim, udp(nth(20))) && siege.in(victim, udp(reversed(nth(20))))],
+    ['a new connection', () => opens(siege, victim, nth(21))],
+    ['a new connection to it', () => isAsked(siege, victim, nth(22))],
+  ]);
+}
+
+function opens(siege: Siege, pod: BedPod, ports: Ports): boolean {
+  return (
+    siege.out(pod, tcp('S', ports)) && siege.in(pod, tcp('SA', reversed(ports))) && siege.out(pod, tcp('A', ports))
+  );
+}
+
+function isAsked(siege: Siege, pod: BedPod, ports: Ports): boolean {
+  return siege.in(pod, tcp('S', ports)) && siege.out(pod, tcp('SA', reversed(ports))) && siege.in(pod, tcp('A', ports));
+}
+
+function firstFragment(id: number): Rest {
+  const payload = Buffer.alloc(32);
+  payload.writeUInt16BE(4000, 0);
+  payload.writeUInt16BE(53, 2);
+  return { protocol: UDP, fragment: { id, offset: 0, more: true }, payload };
+}
+
+/** What a pod, or the world with it, can send without end. `full` tells how it is stopped. */
+type Attack = {
+  readonly name: string;
+  readonly full: 'evicted' | 'conntrack-full' | 'mid-flow';
+  readonly packet: (siege: Siege, n: number) => unknown;
+};
+
+const ATTACKS: readonly Attack[] = [
+  {
+    name: 'SYNs to every port of the world',
+    full: 'evicted',
+    packet: (siege, n) => siege.out(siege.attacker, tcp('S', { sourcePort: 4000, destinationPort: 1 + n })),
+  },
+  {
+    name: 'SYNs from every port to the victim',
+    full: 'evicted',
+    packet: (siege, n) => siege.out(siege.attacker, tcp('S', nth(n)), siege.victim.v4),
+  },
+  {
+    name: 'datagrams to every port',
+    full: 'evicted',
+    packet: (siege, n) => siege.out(siege.attacker, udp({ sourcePort: 4000, destinationPort: 1 + n })),
+  },
+  {
+    name: 'echo requests of every id',
+    full: 'evicted',
+    packet: (siege, n) => siege.out(siege.attacker, { protocol: ICMP, icmp: { type: 8, id: n } }),
+  },
+  {
+    name: 'first fragments',
+    full: 'evicted',
+    packet: (siege, n) => siege.out(siege.attacker, firstFragment(n)),
+  },
+  {
+    name: 'ACKs of nothing',
+    full: 'mid-flow',
+    packet: (siege, n) => siege.out(siege.attacker, tcp('A', nth(n))),
+  },
+  {
+    name: 'connections that are opened and left',
+    full: 'conntrack-full',
+    packet: (siege, n) => opens(siege, siege.attacker, nth(n)),
+  },
+  {
+    name: 'connections that are opened and reset',
+    full: 'evicted',
+    packet: (siege, n) => opens(siege, siege.attacker, nth(n)) && siege.out(siege.attacker, tcp('R', nth(n))),
+  },
+  {
+    name: 'datagram streams that go on',
+    full: 'evicted',
+    packet: (siege, n) => {
+      siege.out(siege.attacker, udp(nth(n)));
+      if (n === PLACES / 2) siege.datapath.moveClock(3);
+      if (n >= PLACES / 2) siege.out(siege.attacker, udp(nth(n % (PLACES / 2))));
+    },
+  },
+  {
+    name: 'SYNs of the whole world to the attacker',
+    full: 'evicted',
+    packet: (siege, n) => siege.in(siege.attacker, tcp('S', nth(n)), address(`198.51.${n >> 8}.${n & 255}`)),
+  },
+  {
+    name: 'datagrams of the whole world to the attacker',
+    full: 'evicted',
+    packet: (siege, n) => siege.in(siege.attacker, udp(nth(n)), address(`198.51.${n >> 8}.${n & 255}`)),
+  },
+  {
+    name: 'connections from the world to the attacker',
+    full: 'conntrack-full',
+    packet: (siege, n) => isAsked(siege, siege.attacker, nth(n)),
+  },
+];
+
+const QUEUE_END = 'queue_length(own) >= GREED * (room - queue_length(all))';
+
+/** What the victim would lose by an attack, were there no such rule. */
+type Tooth = {
+  readonly name: string;
+  readonly faults: readonly ProgramFault[];
+  readonly attack: string;
+  readonly lost: readonly string[];
+};
+
+const TEETH: readonly Tooth[] = [
+  {
+    name: 'no pod’s queue had an end',
+    faults: [{ file: 'queue.h', from: QUEUE_END, to: '0' }],
+    attack: 'datagrams to every port',
+    lost: ['a new question', 'a new connection', 'a new connection to it'],
+  },
+  {
+    name: 'no pod had a share of the assured flows',
+    faults: [{ file: 'share.h', from: 'own->assured >= greed *', to: '0 * greed >=' }],
+    attack: 'connections that are opened and left',
+    lost: ['a new connection', 'a new connection to it'],
+  },
+  {
+    name: 'the flow that was not seen for longest gave way, whosever it is',
+    faults: [
+      { file: 'maps.h', from: 'MAP(BPF_MAP_TYPE_HASH, ct_unassured', to: 'MAP(BPF_MAP_TYPE_LRU_HASH, ct_unassured' },
+      { file: 'queue.h', from: 'queue_length(all) >= room', to: 'room < 0' },
+      { file: 'queue.h', from: QUEUE_END, to: '0' },
+    ],
+    attack: 'SYNs to every port of the world',
+    lost: ['an answer to a question', 'an answer to a SYN', 'an echo'],
+  },
+];
+
+/** Floods, and says what the victim lost. */
+function flood(siege: Siege, attack: Attack): readonly string[] {
+  const held = holdings(siege);
+  for (let n = 0; n < FLOOD; n++) attack.packet(siege, n);
+  return [...held].filter(([, stands]) => !stands()).map(([what]) => what);
+}
+
+/** Once everything has ended, no flow is left, and nobody's share is taken. */
+function assertEmptyInTheEnd(siege: Siege): void {
+  siege.datapath.moveClock(3 * 86_400);
+  siege.datapath.sweep();
+  const left = ['ct_assured', 'ct_unassured'].map((map) => siege.keys(map, CT_KEY.size).length);
+  assert.deepEqual(left, [0, 0]);
+  for (const share of ['share_map', 'total_map'].flatMap((map) => siege.values(map, 4, SHARE.size))) {
+    assert.equal(share.readBigInt64LE(SHARE.assured), 0n);
+    assert.equal(share.readBigInt64LE(SHARE.head), share.readBigInt64LE(SHARE.tail));
+  }
+  // Of each queue the part that its end is in.
+  assert.ok(siege.keys('queue_map', 8).length <= siege.bed.pods.length);
+}
+
+describe('floods (root)', needsRoot, () => {
+  let bed: PodBed;
+
+  before(() => {
+    mountBpffs();
+    bed = new PodBed('flood', 2);
+  });
+
+  after(() => bed.destroy());
+
+  function within<T>(work: (siege: Siege) => T, object?: string): T {
+    const siege = new Siege(bed, object);
+    try {
+      return work(siege);
+    } finally {
+      siege.close();
+    }
+  }
+
+  for (const attack of ATTACKS) {
+    it(`nobody but the attacker loses by ${attack.name}`, () => {
+      within((siege) => {
+        assert.deepEqual(flood(siege, attack), []);
+        const { evicted, drops } = siege.datapath.counters();
+        const stopped = attack.full === 'evicted' ? evicted : (drops.get(attack.full) ?? 0n);
+        assert.ok(stopped > BigInt(FLOOD / 2), `${stopped} ${attack.full} of ${FLOOD}`);
+        assertEmptyInTheEnd(siege);
+      });
+    });
+  }
+
+  for (const { name, faults, attack, lost } of TEETH) {
+    it(`the victim would lose by ${attack}, if ${name}`, () => {
+      const chosen = ATTACKS.find((each) => each.name === attack);
+      assert.ok(chosen !== undefined);
+      const losses = withFaultyPrograms(faults, (object) => within((siege) => flood(siege, chosen), object));
+      assert.deepEqual(losses, lost);
+    });
+  }
+});
