@@ -21,7 +21,7 @@ import { netnsPath } from '#sandbox/names.ts';
 import type { BenchNetwork } from './network.ts';
 import type { BenchWorld } from './worlds.ts';
 
-type Place = { readonly netns: string; readonly address: Address };
+type Place = { readonly netns: string; readonly address: Address; readonly stranger: boolean };
 type Cell = { readonly from: Place; readonly to: Place; readonly protocol: Protocol; readonly port: number };
 
 /** On both sides of what the deciding policy allows. */
@@ -66,7 +66,10 @@ export async function checkMatrix(name: string, net: BenchNetwork, { world }: Be
 
 function verdictOf(world: World, { from, to, protocol, port }: Cell): boolean {
   const flow = { from: from.address, to: to.address, protocol, port } as Parameters<typeof evaluate>[1];
-  return evaluate(world, flow, STANDARD_SEMANTICS).verdict === 'allow';
+  const { egress, ingress } = evaluate(world, flow, STANDARD_SEMANTICS);
+  // A stranger's own policy is its own node's to enforce, which is not there.
+  const legs = [...(from.stranger ? [] : [egress]), ...(to.stranger ? [] : [ingress])];
+  return legs.every((leg) => leg.verdict === 'allow');
 }
 
 function sayCell({ from, to, protocol, port }: Cell): string {
@@ -74,7 +77,9 @@ function sayCell({ from, to, protocol, port }: Cell): string {
 }
 
 function places(net: BenchNetwork): readonly Place[] {
-  return net.pods.flatMap(({ netns, addresses: [address] }) => (address === undefined ? [] : [{ netns, address }]));
+  return net.pods.flatMap(({ netns, addresses: [address] }) =>
+    address === undefined ? [] : [{ netns, address, stranger: false }],
+  );
 }
 
 function betweenPods(net: BenchNetwork): readonly Cell[] {
@@ -122,7 +127,7 @@ function withStrangers(net: BenchNetwork, strangers: readonly Stranger[]): reado
   const [client, near] = places(net);
   if (client === undefined || near === undefined) return [];
   return strangers.flatMap(({ address, port }) => {
-    const stranger = { netns: net.world, address };
+    const stranger = { netns: net.world, address, stranger: true };
     return [port, 7].flatMap((each) => [
       { from: stranger, to: near, protocol: TCP, port: each },
       { from: client, to: stranger, protocol: TCP, port: each },

@@ -1,4 +1,5 @@
 // Moat on the bench's two nodes: the real agents as processes, following a world that this process publishes.
+import { readFileSync } from 'node:fs';
 import { formatAddress } from '#net/address.ts';
 import { STANDARD_SEMANTICS } from '#policy/world.ts';
 import { AgentProcess } from '#sandbox/agent-process.ts';
@@ -43,11 +44,14 @@ export async function startMoat(instance: string, net: BenchNetwork, { world }: 
     await down();
     throw error;
   }
-  const memoryMb = async (): Promise<number> => {
-    const states = await Promise.all(agents.map((agent) => agent.client.status()));
-    return Math.max(...states.map((state) => state.memoryMb));
-  };
+  const memoryMb = (): Promise<number> => Promise.resolve(Math.max(...agents.map(({ pid }) => residentMb(pid))));
   return { memoryMb, down };
+}
+
+/** Asked of the kernel: an agent hangs up on those who are told of more connections than they can hear. */
+function residentMb(pid: number | null): number {
+  const kilobytes = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Math.round((Number(kilobytes) * 1024) / 1e6);
 }
 
 function attachRequests(net: BenchNetwork, node: number): Parameters<AgentProcess['client']['attach']>[0] {
