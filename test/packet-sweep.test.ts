@@ -33,7 +33,7 @@ class Pair {
   judged = 0;
 
   constructor(bed: TestRunBed) {
-    const options = { establishedLimit: ESTABLISHED };
+    const options = { establishedLimit: ESTABLISHED, unassuredLimit: null };
     this.rigs = [new Rig(referenceHarness(options)), new Rig(bed.harness(options))];
   }
 
@@ -159,7 +159,7 @@ describe('sweeps (root)', needsRoot, () => {
   let pair: Pair;
 
   before(() => {
-    bed = new TestRunBed('sweep', PODS.length);
+    bed = new TestRunBed('sweep', { kept: PODS.length });
   });
 
   after(() => bed?.destroy());
