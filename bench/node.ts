@@ -74,8 +74,6 @@ export class BenchNode {
   readonly #agent: AgentProcess;
   readonly #paths: StatePaths;
   readonly pods: readonly PodNetns[];
-  /** From the start of the agent to every pod under its policy. */
-  readonly startMs: number;
 
   private constructor(parts: {
     readonly instance: string;
@@ -84,7 +82,6 @@ export class BenchNode {
     readonly agent: AgentProcess;
     readonly paths: StatePaths;
     readonly pods: readonly PodNetns[];
-    readonly startMs: number;
   }) {
     this.#instance = parts.instance;
     this.#source = parts.source;
@@ -92,7 +89,6 @@ export class BenchNode {
     this.#agent = parts.agent;
     this.#paths = parts.paths;
     this.pods = parts.pods;
-    this.startMs = parts.startMs;
   }
 
   /** Resolves when the load is in force and all pods are attached. */
@@ -116,32 +112,28 @@ export class BenchNode {
       notice: (text: string) => console.error(`bench: ${text}`),
     };
     const agent = new AgentProcess({ instance, node, paths, semantics: STANDARD_SEMANTICS }, hooks);
-    const startedMs = performance.now();
-    await agent.start();
-    await agent.reached(1, START_LIMIT_MS);
-    await attach(agent.client, pods);
-    const startMs = performance.now() - startedMs;
-    await network.raisePods(pods);
-    return new BenchNode({ instance, source, network, agent, paths, pods, startMs });
+    const bench = new BenchNode({ instance, source, network, agent, paths, pods });
+    try {
+      const startedMs = performance.now();
+      await agent.start();
+      await agent.reached(1, START_LIMIT_MS);
+      await attach(agent.client, pods);
+      process.stderr.write(`bench: the load is in force after ${Math.round(performance.now() - startedMs)} ms\n`);
+      await network.raisePods(pods);
+      return bench;
+    } catch (error) {
+      await bench.down();
+      throw error;
+    }
   }
 
   get agentPid(): number {
     return this.#agent.pid ?? Number.NaN;
   }
 
-  /** Time that the last change took in the agent, from its receipt to the kernel. */
-  get applyMs(): number {
-    return this.#agent.applyMs;
-  }
-
   /** Sends changes to the agent, and resolves when they are in force. */
   async change(events: readonly WorldEvent[]): Promise<void> {
     await this.#agent.reached(this.#source.send(events), CHANGE_LIMIT_MS);
-  }
-
-  /** The agent's connection. */
-  get client(): AgentClient {
-    return this.#agent.client;
   }
 
   async down(): Promise<void> {

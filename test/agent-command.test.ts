@@ -9,6 +9,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { removeInstancePins } from '#kernel/bpffs.ts';
 import { connectAgent } from '#sandbox/agent-client.ts';
+import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '#sandbox/agent-process.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
 import { worldOf } from '#test/support/worlds.ts';
 import { instanceName } from './support/cluster.ts';
@@ -69,6 +70,14 @@ test('needs root: an agent waits for its cluster source, follows it, and ends at
     daemon.said(),
     `moat: agent of node one listens on ${socket}; its cluster source is ${source}, which nobody serves yet\n`,
   );
+
+  const [line, environment] = ['cmdline', 'environ'].map((file) => {
+    return readFileSync(`/proc/${daemon.child.pid}/${file}`, 'utf8').split('\0');
+  });
+  for (const flag of AGENT_FLAGS) assert.ok(line?.includes(flag), `${flag}, as a sandbox's agents have it`);
+  for (const [name, value] of Object.entries(AGENT_ENVIRONMENT)) {
+    if (name.startsWith('MALLOC_')) assert.ok(environment?.includes(`${name}=${value}`), `${name}, likewise`);
+  }
 
   const second = start(t, args);
   assert.deepEqual(await second.exit, [2, null]);
