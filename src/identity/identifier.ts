@@ -22,7 +22,7 @@ const TWINS_SHARE = 0.25;
 /** So few new atoms are looked for one by one. */
 const FEW_ATOMS = 4;
 /** To look for one atom takes about as long as to look what holds of so many addresses. */
-const ROWS_FOR_ATOM = 2000;
+const ROWS_FOR_ATOM = 300;
 
 export class Identifier {
   readonly #population: Population;
