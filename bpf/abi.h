@@ -15,7 +15,7 @@
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 5,
+	ABI_VERSION_CURRENT = 6,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -190,17 +190,20 @@ struct ct_value {
 	__u64 packets[2]; /* from the initiator, from the responder */
 	__u64 bytes[2];
 	struct ct_leg leg[LEG_COUNT];
+	/* One word: a connection's stage moves in place, by one exchange that the key's tag is part of. */
 	__u8 verdict[LEG_COUNT];
 	__u8 initiator; /* side of the key, 0 or 1 */
 	__u8 flags;
 	__u8 tcp;
-	__u8 pad;
-	__u16 original_port;
-	__u32 position;        /* on the axis, of the initiator's direction */
-	__u32 holder;          /* the interface whose pod it takes room of; 0 = not decided yet */
-	__u32 place;           /* in its holder's queue, where it is in ct_unassured */
-	__u32 created;         /* ktime >> CREATED_SHIFT */
-	__u32 original[4];     /* place kept for service translation: the address the initiator meant */
+	__u8 tag[3];
+
+	__u32 position;    /* on the axis, of the initiator's direction */
+	__u32 holder;      /* the interface whose pod it takes room of; 0 = not decided yet */
+	__u32 place;       /* in its holder's queue, where it is in ct_unassured */
+	__u32 created;     /* ktime >> CREATED_SHIFT */
+	__u32 original[4]; /* place kept for service translation: the address the initiator meant */
+	__u32 original_port;
+	__u32 pad;
 	__u32 slot[LEG_COUNT]; /* where the record of the leg's endpoint may be: no more than a hint */
 	__u64 tail;
 };
@@ -298,7 +301,8 @@ _Static_assert(sizeof(struct tagged) == 8, "tagged is read in one load");
 _Static_assert(sizeof(struct arena_record) == 16, "records are addressed by index");
 _Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte steps");
 _Static_assert(sizeof(struct endpoint) == 80, "endpoint has no hidden padding");
-_Static_assert(sizeof(struct ct_value) == 152, "ct_value has no hidden padding");
+_Static_assert(__builtin_offsetof(struct ct_value, verdict) % 8 == 0, "a stage is exchanged as one word");
+_Static_assert(sizeof(struct ct_value) == 160, "ct_value has no hidden padding");
 _Static_assert(sizeof(struct queue_key) == 8, "queue_key is a map key");
 _Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
 _Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");

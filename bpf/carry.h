@@ -57,7 +57,7 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	if (!entry.holder)
 		return 0;
 	make_unjudged(&entry);
-	entry.head = entry.tail = (__u64)bpf_get_prandom_u32() << 32 | ct_tag(&key);
+	stamp(&entry, ct_tag(&key));
 	if (place_entry(&key, &entry, carry->now))
 		carry->refused++;
 	return 0;

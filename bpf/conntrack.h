@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Connections. One key for both directions. Flows are assured or not, as in Linux's own conntrack: an assured
  * one nobody takes away before its time, the others give way to newer ones of the same pod (queue.h).
- * Verdicts and epochs change only by writing a whole element; through a pointer only counters and last_seen
- * are written. */
+ * Verdicts and epochs change only by writing a whole element; through a pointer only counters, numbers and
+ * last_seen are written, and a connection's stage by one exchange. */
 #ifndef MOAT_CONNTRACK_H
 #define MOAT_CONNTRACK_H
 
@@ -78,14 +78,13 @@ static __always_inline int copy_entry(struct context *c, struct ct_value *live)
 }
 
 /*
- * The element of the packet's flow, copied to c->entry. A miss is made sure of by a second look: a flow that
- * seems new while its tombstone is being written would open afresh, and the first packet of a flow takes long
- * anyway.
+ * The element of the packet's flow, copied to c->entry. An element that is being replaced may be missed: who
+ * would drop a packet for want of one must look again. Who would open a flow need not, as it is only opened
+ * where none stands.
  */
 static __always_inline struct ct_value *find_entry(struct context *c)
 {
 	struct ct_value *live;
-	int missed = 0;
 
 	c->found = FOUND_NONE;
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -99,10 +98,8 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 			int there = earlier ? find_earlier(c) : 0;
 
 			c->found = there < 0 ? FOUND_TORN : there ? FOUND_EARLIER : FOUND_NONE;
-			if (there > 0)
-				return &c->entry;
-			if (!there && missed++)
-				return 0;
+			if (there >= 0)
+				return there ? &c->entry : 0;
 		} else if (copy_entry(c, live)) {
 			c->held = c->entry.holder;
 			return live;
@@ -111,6 +108,14 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 		}
 	}
 	return 0;
+}
+
+/* As find_entry(), for who would drop the packet otherwise. */
+static __always_inline struct ct_value *find_entry_surely(struct context *c)
+{
+	struct ct_value *live = find_entry(c);
+
+	return c->found == FOUND_NONE ? find_entry(c) : live;
 }
 
 static __always_inline int is_expired(const struct context *c)
@@ -142,12 +147,29 @@ static __always_inline int leg_is_current(const struct context *c, __u32 leg, co
 	return changed && judged >= *(volatile __u64 *)changed;
 }
 
+static __always_inline void stamp(struct ct_value *entry, __u32 tag)
+{
+	entry->head = entry->tail = (__u64)bpf_get_prandom_u32() << 32 | tag;
+	entry->tag[0] = tag;
+	entry->tag[1] = tag >> 8;
+	entry->tag[2] = tag >> 16;
+}
+
 static __always_inline void stamp_entry(struct context *c)
 {
-	__u64 head = (__u64)bpf_get_prandom_u32() << 32 | c->key_tag;
+	stamp(&c->entry, c->key_tag);
+}
 
-	c->entry.head = head;
-	c->entry.tail = head;
+static __always_inline __u64 *stage_word(struct ct_value *entry)
+{
+	return (__u64 *)entry->verdict;
+}
+
+/* The stage that the copy has come to since it was `before` becomes the element's, unless another CPU changed
+ * that meanwhile, or it is another flow's by now. */
+static __always_inline int move_stage(struct context *c, struct ct_value *live, __u64 before)
+{
+	return __sync_val_compare_and_swap(stage_word(live), before, *stage_word(&c->entry)) == before;
 }
 
 /* A connection is its initiator's, or where that is elsewhere, the responder's. */
@@ -192,7 +214,7 @@ __attribute__((noinline)) int write_unassured(struct context *c)
 	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
-	if (queue_flow(&c->key, &c->entry, c->now, BPF_ANY))
+	if (queue_flow(&c->key, &c->entry, c->now, c->found == FOUND_NONE ? BPF_NOEXIST : BPF_ANY))
 		return REASON_CONNTRACK_FULL;
 	if (c->found == FOUND_ASSURED)
 		take_away(c);

@@ -237,11 +237,18 @@ static __always_inline void remember_slots(struct context *c, struct ct_value *l
 	live->slot[LEG_INGRESS] = responder->ifindex ? responder->live >> 32 : 0;
 }
 
+/* Whether a connection belongs into the map that it was found in. */
+static __always_inline int stays(const struct context *c)
+{
+	return c->found == FOUND_ASSURED ? c->entry.tcp == TCP_OPEN : c->entry.tcp != TCP_OPEN;
+}
+
 /* A packet of a known flow. */
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
 {
-	int reason, goes, changed;
+	int reason, goes, moved = 0, changed;
+	__u64 before;
 
 	c = own_context(c);
 	if (!c || !live)
@@ -272,8 +279,11 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		changed = 1;
 	}
 	c->direct = c->entry.flags & ENTRY_DIRECT;
+	before = *stage_word(&c->entry);
 	if (c->key.protocol == IPPROTO_TCP)
-		changed |= advance_tcp(c, from_initiator);
+		moved = advance_tcp(c, from_initiator);
+	/* Where the connection changes its place, or is judged anew, it is written anew. */
+	changed |= moved && (changed || !stays(c) || !move_stage(c, live, before));
 	goes = c->found == FOUND_UNASSURED && goes_on(c);
 	if (!changed && !goes) {
 		remember_slots(c, live, from_initiator);
@@ -307,6 +317,7 @@ __attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context
 	struct ct_value *live;
 	__u32 from_initiator;
 	struct packet *p;
+	int reason;
 
 	c = own_context(c);
 	if (!c)
@@ -320,6 +331,12 @@ __attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context
 	if (!c->has_key)
 		make_key(c, p);
 	live = find_entry(c);
+	if (c->found == FOUND_NONE) {
+		reason = open_flow(skb, c, 0);
+		live = reason ? find_entry(c) : 0;
+		if (!reason || c->found == FOUND_NONE)
+			return reason;
+	}
 	if (c->found == FOUND_TORN)
 		return REASON_TABLE_ERROR;
 	from_initiator = c->side == c->entry.initiator;

@@ -49,7 +49,7 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	    find_endpoint(c, &inner->destination, &c->source))
 		return REASON_TABLE_ERROR;
 	make_key(c, inner);
-	if (!find_entry(c) || (c->entry.flags & ENTRY_TOMBSTONE))
+	if (!find_entry_surely(c) || (c->entry.flags & ENTRY_TOMBSTONE))
 		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
 	from_initiator = c->side != c->entry.initiator;
 	/* What quotes a translated packet is translated as well. */
@@ -75,7 +75,7 @@ static __always_inline void make_fragment_key(struct context *c)
 static __always_inline void recall_fragment(struct context *c)
 {
 	make_fragment_key(c);
-	if (!find_entry(c) || is_expired(c))
+	if (!find_entry_surely(c) || is_expired(c))
 		return;
 	c->packet.source_port = c->entry.original_port;
 	c->packet.destination_port = c->entry.position;
@@ -99,7 +99,8 @@ static __always_inline void remember_fragment(struct context *c)
 	c->entry.original_port = is_icmp(&c->packet) ? c->packet.echo_id : c->packet.source_port;
 	c->entry.position = c->packet.destination_port;
 	c->entry.initiator = c->side;
-	c->found = FOUND_NONE;
+	/* An earlier datagram's word under the same id gives way. */
+	c->found = FOUND_UNASSURED;
 	date_entry(c);
 	write_fresh(c);
 }

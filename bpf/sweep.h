@@ -102,7 +102,7 @@ static long sweep_drop(void *map, const void *raw_key, void *raw_drop, void *raw
 		return 0;
 	pending = __sync_lock_test_and_set(&drop->pending, 0);
 	if (pending)
-		report_drop(key, drop, pending);
+		report_drop(key, drop, pending, sweep->now);
 	else if (age > 2 * (__s64)drop_window)
 		bpf_map_delete_elem(map, key);
 	return 0;

@@ -115,7 +115,7 @@ export const MOVE = {
 
 /** struct ct_value */
 export const CT_VALUE = {
-  size: 152,
+  size: 160,
   head: 0,
   lastSeen: 8,
   next: 16,
@@ -127,14 +127,15 @@ export const CT_VALUE = {
   initiator: 98,
   flags: 99,
   tcp: 100,
-  originalPort: 102,
+  tag: 101,
   position: 104,
   holder: 108,
   place: 112,
   created: 116,
   original: 120,
-  slot: 136,
-  tail: 144,
+  originalPort: 136,
+  slot: 144,
+  tail: 152,
 } as const;
 
 /** struct share */
@@ -180,7 +181,7 @@ export const COUNTERS = {
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 5,
+  CURRENT: 6,
 } as const;
 
 /** enum drop_reason */
