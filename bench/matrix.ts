@@ -96,7 +96,9 @@ function namedBy(world: World): readonly Stranger[] {
   const all = [...world.policies.values()];
   const step = Math.max(1, Math.floor(all.length / SAMPLE));
   const sample = all.filter((policy, index) => index % step === 0 && isSelecting(policy));
-  const found = sample.flatMap((policy) => [...policy.ingress, ...policy.egress].flatMap((rule) => named(world, rule)));
+  const found = sample.flatMap((policy) =>
+    [...policy.ingress.slice(0, 1), ...policy.egress.slice(0, 1)].flatMap((rule) => named(world, rule)),
+  );
   return [...new Map(found.map((stranger) => [formatAddress(stranger.address), stranger])).values()];
 }
 
