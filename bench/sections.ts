@@ -52,7 +52,8 @@ async function againstPlain(entries: readonly Entry[], figures: Figures, bars?: 
     for (const end of ['near', 'far'] as const) {
       const baseline = sides.pair('plain', end);
       const row = (name: string, against: string, own: Row['bars']): Row => {
-        return { name: `${name}-${end}`, pair: sides.pair(name, end), against: sides.pair(against, end), bars: own };
+        const figure = against === 'plain' ? `${name}-${end}` : `${name}-${end} against ${against}`;
+        return { name: figure, pair: sides.pair(name, end), against: sides.pair(against, end), bars: own };
       };
       const rows = entries.map(({ name }) => row(name, 'plain', 'plain'));
       const compared = bars === undefined || end === 'far' ? [] : [row(last.name, first.name, bars)];
