@@ -81,7 +81,12 @@ test('needs root: an agent waits for its cluster source, follows it, and ends at
 
   const second = start(t, args);
   assert.deepEqual(await second.exit, [2, null]);
-  assert.match(second.said(), /^moat: the agent of node one can't start: another process runs the datapath of .*\n$/);
+  assert.match(
+    second.said(),
+    new RegExp(
+      `^moat: the agent of node one can't start: another process \\(${daemon.child.pid}, [^)]+\\) runs the datapath`,
+    ),
+  );
 
   const cluster = new ClusterServer(source);
   t.after(() => cluster.close());

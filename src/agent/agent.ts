@@ -3,7 +3,7 @@ import { InterfaceError } from '#datapath/ebpf/links.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 import { HookWatch } from './hook-watch.ts';
-import type { NodeState } from './node-state.ts';
+import type { HookRepair, NodeState } from './node-state.ts';
 import type { AgentRequest, AgentStatus, AttachRequest } from './protocol.ts';
 import { AgentServer } from './server.ts';
 import { type Batch, ClusterSource } from './source.ts';
@@ -117,13 +117,26 @@ class AgentLoop {
   #checkHooks(state: NodeState, now: number): void {
     this.#checkedMs = now;
     const nameOf = (index: number): string => this.#attached.get(index)?.pod ?? 'an uplink';
-    for (const message of this.#watch.note(state.repairHooks(), nameOf, now)) {
+    const repairs = state.repairHooks().filter((repair) => !this.#isOver(state, repair));
+    for (const message of this.#watch.note(repairs, nameOf, now)) {
       this.#server.publish({ kind: 'problem', message });
     }
     this.#checkRoom(state);
     if (now - this.#refreshedMs < REFRESH_MS) return;
     this.#refreshedMs = now;
     state.refresh();
+  }
+
+  /** A pod that is gone from the cluster, and its interface, too: nobody need ask for its end. */
+  #isOver(state: NodeState, { interfaceIndex, gone }: HookRepair): boolean {
+    const others = [...this.#attached.values()].filter((each) => each.interfaceIndex !== interfaceIndex);
+    const elsewhere = new Set(others.flatMap((each) => each.addresses));
+    const pod = this.#attached.get(interfaceIndex);
+    const own = pod?.addresses.filter((address) => !elsewhere.has(address)) ?? [];
+    if (!gone || pod === undefined || own.some((address) => state.enforces(readAddress(address)))) return false;
+    this.#attached.delete(interfaceIndex);
+    state.detach(interfaceIndex);
+    return true;
   }
 
   #checkRoom({ refusedTables }: NodeState): void {

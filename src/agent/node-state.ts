@@ -37,6 +37,8 @@ export type HookRepair = {
   readonly now: 'first' | 'behind' | 'absent';
   /** Why the repair failed; null where it did not. */
   readonly failure: string | null;
+  /** The interface is not there any more. */
+  readonly gone: boolean;
 };
 
 export type Applied = { readonly steps: number; readonly applyMs: number };

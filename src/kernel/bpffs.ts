@@ -2,6 +2,7 @@
 import {
   closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -53,8 +54,21 @@ export function lockPins(directory: string): number {
   const fd = openSync(directory, 'r');
   if ((flock(fd, LOCK_EXCLUSIVE | LOCK_NOW) as number) === 0) return fd;
   const cause = new SystemCallError('flock', koffi.errno());
+  const holder = lockHolder(fd);
   closeSync(fd);
-  throw new BpffsError(`another process runs the datapath of ${directory}: end it first`, { cause });
+  const who = holder === null ? 'another process' : `another process (${holder})`;
+  throw new BpffsError(`${who} runs the datapath of ${directory}: end it first`, { cause });
+}
+
+/** proc_locks(5): the number and name of the process that holds the lock on a file; null where this one can't see it. */
+function lockHolder(fd: number): string | null {
+  const { dev, ino } = fstatSync(fd);
+  const device = [(dev >>> 8) & 0xfff, (dev & 0xff) | ((dev >>> 12) & 0xfff00)];
+  const file = [...device.map((part) => part.toString(16).padStart(2, '0')), ino].join(':');
+  const lines = readFileSync('/proc/locks', 'utf8').split('\n');
+  const held = lines.map((line) => line.trim().split(/\s+/)).find((field) => field[1] === 'FLOCK' && field[5] === file);
+  const name = `/proc/${held?.[4]}/comm`;
+  return held !== undefined && existsSync(name) ? `${held[4]}, ${readFileSync(name, 'utf8').trim()}` : null;
 }
 
 /** Removes a node's pins: maps, programs and links go with their last holder. */
@@ -85,7 +99,8 @@ export function mountBpffs(): void {
   }
 }
 
-function checkHostBpffs(): void {
+/** Throws BpffsError where /sys/fs/bpf is no bpffs, or one that only this mount namespace sees. */
+export function checkHostBpffs(): void {
   if (!isBpffs()) {
     throw new BpffsError(`${BPFFS} is not a BPF file system: run \`mount -t bpf bpf ${BPFFS}\` on the host`);
   }

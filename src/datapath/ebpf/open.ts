@@ -216,8 +216,10 @@ export class EbpfDatapath implements Datapath {
    * could not be put back is said too. A few system calls for each interface: several times a second.
    */
   repair(): readonly Repair[] {
-    this.#lock = keepPins(this.#places, this.#lock, this.#sharedMaps());
-    return [...this.#pods.repair(), ...this.#uplinks.repair()];
+    const kept = keepPins(this.#places, this.#lock, this.#sharedMaps());
+    this.#lock = kept.lock;
+    const repairs = [...this.#pods.repair(), ...this.#uplinks.repair()];
+    return repairs.map((repair) => ({ ...repair, failure: kept.failure ?? repair.failure }));
   }
 
   /** Why everything is denied, until another process or another `openDatapath` takes over; null while it serves. */
@@ -284,9 +286,11 @@ export class EbpfDatapath implements Datapath {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#pods.close();
+    // Hooks that nothing pins end with their descriptors, and let everything through: then they stay with this process.
+    const pinned = existsSync(this.#places.directory);
+    if (pinned) this.#pods.close();
     if (this.#upgrade?.pending) this.#upgrade.close();
-    this.#uplinks.close();
+    if (pinned) this.#uplinks.close();
     this.#ring.close();
     this.#tables.close();
     this.#object.close();

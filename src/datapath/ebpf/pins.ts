@@ -1,7 +1,8 @@
 // Pins of maps that somebody removed while this process still holds the maps: put back, so that the next one finds them.
 import { closeSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { pinObject } from '#kernel/bpf.ts';
-import { lockPins } from '#kernel/bpffs.ts';
+import { BpffsError, checkHostBpffs, lockPins } from '#kernel/bpffs.ts';
+import { SystemCallError } from '#kernel/sockets.ts';
 
 /** Where a node's hooks are pinned, and where, inside, this process's maps are. */
 export type PinPlaces = { readonly directory: string; readonly tables: string };
@@ -11,18 +12,32 @@ export function listPins(directory: string): readonly string[] {
   return (readdirSync(directory, { recursive: true }) as string[]).sort().reverse();
 }
 
-/** Pins again what is missing. Returns the descriptor that makes this process the only writer: a new directory has a new one. */
-export function keepPins({ directory, tables }: PinPlaces, lock: number, maps: ReadonlyMap<string, number>): number {
+/** The descriptor that makes this process the only writer, and why pins can't be kept; null where they are. */
+export type Kept = { readonly lock: number; readonly failure: string | null };
+
+/** Pins again what is missing. Without pins all goes on, as long as this process holds it. */
+export function keepPins(places: PinPlaces, lock: number, maps: ReadonlyMap<string, number>): Kept {
   let held = lock;
-  if (!existsSync(directory)) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    held = lockPins(directory);
-    closeSync(lock);
+  try {
+    held = keepDirectory(places.directory, lock);
+    mkdirSync(places.tables, { recursive: true, mode: 0o700 });
+    for (const [name, fd] of maps) {
+      const path = `${places.tables}/${name}`;
+      if (!existsSync(path)) pinObject(fd, path);
+    }
+    return { lock: held, failure: null };
+  } catch (error) {
+    if (!(error instanceof BpffsError || error instanceof SystemCallError)) throw error;
+    return { lock: held, failure: error.message };
   }
-  mkdirSync(tables, { recursive: true, mode: 0o700 });
-  for (const [name, fd] of maps) {
-    const path = `${tables}/${name}`;
-    if (!existsSync(path)) pinObject(fd, path);
-  }
+}
+
+/** A new directory has a new lock. Throws BpffsError where there is no place for it any more. */
+function keepDirectory(directory: string, lock: number): number {
+  if (existsSync(directory)) return lock;
+  checkHostBpffs();
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const held = lockPins(directory);
+  closeSync(lock);
   return held;
 }

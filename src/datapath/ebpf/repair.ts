@@ -10,6 +10,8 @@ export type Repair = {
   readonly now: HookHealth;
   /** Why the repair failed; null where it did not. */
   readonly failure: string | null;
+  /** The interface is not there any more. */
+  readonly gone: boolean;
 };
 
 /** Repairs what a look found; null where nothing was wrong. */
@@ -17,15 +19,16 @@ export function repairHooks(hooks: Hooks, interfaceIndex: number, seen: HookView
   if (seen.health === 'first' && seen.pinned) return null;
   const found = seen.health === 'first' ? 'unpinned' : seen.health;
   const failure = tryRepair(hooks, interfaceIndex);
-  return { interfaceIndex, found, now: hooks.look(interfaceIndex).health, failure };
+  const { health: now } = hooks.look(interfaceIndex);
+  return { interfaceIndex, found, now, failure: failure?.message ?? null, gone: failure?.code === 'ENODEV' };
 }
 
-function tryRepair(hooks: Hooks, interfaceIndex: number): string | null {
+function tryRepair(hooks: Hooks, interfaceIndex: number): SystemCallError | null {
   try {
     hooks.repair(interfaceIndex);
     return null;
   } catch (error) {
-    if (error instanceof SystemCallError) return error.message;
+    if (error instanceof SystemCallError) return error;
     throw error;
   }
 }

@@ -15,7 +15,7 @@ const REFUSED =
   "the tables in force are another version's, and this one can't take them over; they stay in force: start the version " +
   'that made them, or a newer one';
 
-/** An interface that keeps its old programs so long is no worse off; but nothing on it may be repaired meanwhile. */
+/** An interface with programs of before: nothing to repair, but no packet may skip them, which need to see it. */
 const KEPT = { health: 'first', alone: false, pinned: true } as const;
 
 type Waiting = { readonly interfaces: Set<number>; readonly between: Hooks; readonly final: Hooks };

@@ -6,10 +6,17 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FlowEvent } from '#agent/protocol.ts';
 import { type AgentClient, connectAgent } from '#sandbox/agent-client.ts';
-import { type KilledAgent, socketsIn } from './agent.ts';
+import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '#sandbox/agent-process.ts';
+import { type KilledAgent, socketsOf } from './agent.ts';
 import { OPEN_PORT } from './world.ts';
 
 const UP_LIMIT_MS = 30_000;
+
+/** What an agent is started in: a command before its own, and variables. */
+export type Surroundings = {
+  readonly prefix?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+};
 
 export class AgentLife {
   readonly #options: KilledAgent;
@@ -22,13 +29,14 @@ export class AgentLife {
   #said = '';
 
   /** `tree`: the root of the sources that it runs. */
-  constructor(tree: string, options: KilledAgent) {
+  constructor(tree: string, options: KilledAgent, { prefix = [], env = {} }: Surroundings = {}) {
     this.#options = options;
     const script = join(tree, 'test/support/kills/agent.ts');
-    this.#child = spawn(process.execPath, [script, JSON.stringify(options)], {
+    const [program = '', ...args] = [...prefix, process.execPath, ...AGENT_FLAGS, script, JSON.stringify(options)];
+    this.#child = spawn(program, args, {
       stdio: ['pipe', 'ignore', 'pipe'],
-      // As the sandbox starts its agents: code is kept ready to run.
-      env: { ...process.env, NODE_COMPILE_CACHE: join(options.folder, 'code') },
+      // As the sandbox starts its agents, but that their code has a place of its own.
+      env: { ...process.env, ...AGENT_ENVIRONMENT, NODE_COMPILE_CACHE: join(options.folder, 'code'), ...env },
     });
     this.#exit = once(this.#child, 'exit');
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -44,6 +52,16 @@ export class AgentLife {
   get client(): AgentClient {
     if (this.#client === null) throw new Error('the agent is not connected');
     return this.#client;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** How it ended, by itself or not; null while it lives. */
+  get end(): string | null {
+    const { exitCode, signalCode } = this.#child;
+    return signalCode ?? (exitCode === null ? null : `exit code ${exitCode}`);
   }
 
   /** What it wrote to its log, told unasked, and dropped of what must pass: nothing, where nothing goes wrong. */
@@ -70,7 +88,7 @@ export class AgentLife {
     };
     for (const limit = performance.now() + UP_LIMIT_MS; performance.now() < limit; await pause(5)) {
       if (this.#child.exitCode !== null || this.#child.signalCode !== null) break;
-      this.#client = await connectAgent(socketsIn(this.#options.folder).agentSocket, listener);
+      this.#client = await connectAgent(socketsOf(this.#options).agentSocket, listener);
       if (this.#client === null) continue;
       this.#applied = Math.max(this.#applied, await this.#client.subscribe());
       return;
@@ -88,7 +106,7 @@ export class AgentLife {
 
   async kill(): Promise<void> {
     this.#killed = true;
-    this.#child.kill('SIGKILL');
+    if (this.end === null) this.#child.kill('SIGKILL');
     await this.#exit;
     this.#client?.close();
   }

@@ -15,17 +15,23 @@ export type KilledAgent = {
   readonly netns: string;
   /** Where the cluster source and the agent have their sockets. */
   readonly folder: string;
+  /** Where the agent has its own, if not there. */
+  readonly agentFolder?: string;
   readonly sizes: Readonly<Record<string, number>>;
 };
 
-/** The sockets of a bed's folder. */
-export function socketsIn(folder: string): { readonly clusterSocket: string; readonly agentSocket: string } {
-  return { clusterSocket: join(folder, 'cluster.sock'), agentSocket: join(folder, 'agent.sock') };
+/** The sockets of a cluster source and an agent. */
+export function socketsOf({ folder, agentFolder = folder }: Pick<KilledAgent, 'folder' | 'agentFolder'>): {
+  readonly clusterSocket: string;
+  readonly agentSocket: string;
+} {
+  return { clusterSocket: join(folder, 'cluster.sock'), agentSocket: join(agentFolder, 'agent.sock') };
 }
 
 if (import.meta.main) {
-  const { instance, node, netns, folder, sizes } = JSON.parse(process.argv[2] ?? '{}') as KilledAgent;
-  const { clusterSocket, agentSocket } = socketsIn(folder);
+  const options = JSON.parse(process.argv[2] ?? '{}') as KilledAgent;
+  const { instance, node, netns, sizes } = options;
+  const { clusterSocket, agentSocket } = socketsOf(options);
   enterNetns(netns);
   const makeState = (): NodeState => {
     const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === node });

@@ -12,7 +12,7 @@ import { formatAddress } from '#net/address.ts';
 import type { World } from '#policy/world.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
 import { type BedPod, PodBed } from '../pod-bed.ts';
-import { socketsIn } from './agent.ts';
+import { socketsOf } from './agent.ts';
 import { AgentLife } from './agent-process.ts';
 import { countEntries, type KernelState, readKernel } from './kernel.ts';
 import { tryMatrix } from './matrix.ts';
@@ -52,7 +52,7 @@ export class KillRig {
     this.#versions = versions;
     this.#bed = new PodBed(name, CORE.length);
     for (const slot of CORE) this.#pods.set(slot, this.#bed.pod(slot));
-    this.#cluster = new ClusterServer(socketsIn(this.#folder).clusterSocket);
+    this.#cluster = new ClusterServer(socketsOf({ folder: this.#folder }).clusterSocket);
   }
 
   /** The first agent comes up; then the traffic starts. */
@@ -237,8 +237,13 @@ export class KillRig {
     const life = this.#life;
     if (life === null) return;
     await this.#tryAll('restarted');
-    const { problem } = await life.client.status();
-    this.tally.expect(problem === null, () => `a problem: ${problem}`);
+    // Of an interface that has just gone it may say so for a moment.
+    let problem: string | null = null;
+    const whole = await until(async () => {
+      problem = (await life.client.status()).problem;
+      return problem === null;
+    });
+    this.tally.expect(whole, () => `a problem: ${problem}`);
     this.tally.noteUsage(life.usage(), this.#pods.size);
     this.tally.noteTraffic(await this.#askTraffic());
     const odd = await this.#letGo((state) => this.tally.isUsual(state, this.#linkPins()));
@@ -295,8 +300,8 @@ export class KillRig {
 }
 
 /** True once it holds; false where it does not within the time that the kernel takes to let go. */
-async function until(holds: () => boolean): Promise<boolean> {
-  for (const limit = performance.now() + LET_GO_MS; !holds(); await pause(50)) {
+async function until(holds: () => boolean | Promise<boolean>): Promise<boolean> {
+  for (const limit = performance.now() + LET_GO_MS; !(await holds()); await pause(50)) {
     if (performance.now() > limit) return false;
   }
   return true;
