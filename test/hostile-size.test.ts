@@ -6,6 +6,8 @@ import { parseManifest } from '#cluster/manifests/parse.ts';
 import { buildWorld } from '#cluster/world/build.ts';
 import { diffWorlds } from '#cluster/world/diff.ts';
 import { Compiler } from '#compile/compiler.ts';
+import { NODE_SHARE } from '#compile/shares.ts';
+import { shortageText } from '#compile/shortage.ts';
 import { judge } from '#datapath/reference/verdict.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 import { TCP } from '#net/protocol.ts';
@@ -140,4 +142,66 @@ check(
     'containers: []',
     `containers: [{name: c, ports: [${list(15_000, (index) => `{name: p${index}, containerPort: ${index + 1}}`)}]}]`,
   ),
+);
+
+/** Policies whose tables would be as many ranges of ports as peers, times ports: a share of a node bounds them. */
+function bounded(what: string, ingress: string): void {
+  test(`${what} takes no more than its namespace's share, in seconds, and holds for nobody else`, () => {
+    const pods = Array.from({ length: 200 }, (_, index) => {
+      const named = POD.replace('name: web', `name: web-${index}, labels: {app: a${index}}`);
+      return named.replace('10.0.0.1', `10.0.0.${index + 1}`);
+    });
+    const bank = POD.replace('namespace: shop', 'namespace: bank').replace('10.0.0.1', '10.1.0.1');
+    const policy = (namespace: string, rules: string): string => `---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: huge, namespace: ${namespace}}
+spec: {podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [a1]}]}, ingress: [${rules}]}
+`;
+    const own = policy('bank', '{from: [{ipBlock: {cidr: 11.0.0.0/16}}], ports: [{port: 80}]}');
+    const { objects, diagnostics } = parseManifest(
+      [...pods, bank].join('---\n') + own + policy('shop', ingress),
+      'huge.yaml',
+    );
+    const { world } = buildWorld(objects);
+    assert.deepEqual(diagnostics, []);
+    const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: () => true });
+    const before = process.memoryUsage.rss();
+    const started = performance.now();
+    compiler.apply(diffWorlds(NOTHING, world));
+    const took = performance.now() - started;
+    const intervals = [...compiler.plan.tables.values()].reduce((sum, table) => sum + table.length, 0);
+    assert.ok(intervals < NODE_SHARE.entries, `${intervals} intervals`);
+    assert.match(
+      compiler.shortages.map(shortageText).join(),
+      /^NetworkPolicy shop\/huge: spec.ingress\[0\] \(huge.yaml:/,
+    );
+    const ask = (from: string, to: string, port: number): string => {
+      return judge(compiler.plan, { from: address(from), to: address(to), protocol: TCP, port }).verdict;
+    };
+    assert.equal(ask('11.0.5.1', '10.1.0.1', 80), 'allow');
+    assert.equal(ask('11.0.5.1', '10.1.0.1', 81), 'deny');
+    assert.equal(ask('192.0.2.1', '10.0.0.1', 2), 'deny');
+    assert.ok(took < LIMIT_MS, `${Math.round(took)} ms`);
+    assert.ok(process.memoryUsage.rss() - before < 500e6);
+  });
+}
+
+const ODD_PORTS = list(32_768, (index) => `{port: ${2 * index + 1}}`);
+bounded(
+  'a policy of every other port from everywhere, and 4 999 blocks with a port each',
+  `{from: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [${ODD_PORTS}]}, ${list(4999, (index) => `{from: [{ipBlock: {cidr: ${block(index)}/24}}], ports: [{port: ${2 * (index + 1)}}]}`)}`,
+);
+bounded(
+  'a policy of every other port for all pods, and a rule for each of them',
+  `{from: [{namespaceSelector: {}}], ports: [${ODD_PORTS}]}, ${list(200, (index) => `{from: [{podSelector: {matchLabels: {app: a${index}}}}], ports: [{port: ${2 * (index + 1)}}]}`)}`,
+);
+bounded(
+  'a policy of 5 000 rules for blocks inside each other',
+  list(5000, (index) => {
+    const ones = ((1n << 128n) - 1n) << BigInt(127 - (index % 128));
+    const words = ((1n << 128n) - 1n) & ones;
+    const text = words.toString(16).padStart(32, '0').match(/.{4}/g)?.join(':') ?? '';
+    return `{from: [{ipBlock: {cidr: "${text}/${1 + (index % 128)}"}}, {ipBlock: {cidr: ${block(index)}/${8 + (index % 17)}}}], ports: [{port: ${2 * index + 1}}]}`;
+  }),
 );

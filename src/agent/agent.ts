@@ -60,6 +60,7 @@ class AgentLoop {
   #refreshedMs = 0;
   #problem: string | null = null;
   #full: string | null = null;
+  #shortages: readonly string[] = [];
   #waiting: (() => void)[] = [];
 
   constructor(options: AgentOptions) {
@@ -93,6 +94,7 @@ class AgentLoop {
   #apply(state: NodeState, batch: Batch): void {
     const applied = state.apply(batch.events);
     if (this.#problem !== null) this.#recovered(state);
+    this.#checkShares(state.shortages);
     this.#revision = batch.revision;
     this.#server.publish({ kind: 'applied', revision: batch.revision, ...applied });
     const waiting = this.#waiting;
@@ -144,6 +146,14 @@ class AgentLoop {
     const complaint = refusedTables === 0 ? null : full;
     if (complaint !== null && complaint !== this.#full) this.#server.publish({ kind: 'problem', message: complaint });
     this.#full = complaint;
+  }
+
+  /** Each shortage is said when it begins, and when it is another one. */
+  #checkShares(shortages: readonly string[]): void {
+    for (const message of shortages) {
+      if (!this.#shortages.includes(message)) this.#server.publish({ kind: 'problem', message });
+    }
+    this.#shortages = shortages;
   }
 
   /** What fails leaves a state that nobody vouches for: the kernel denies, or enforces what it has, until a fresh start. */
@@ -261,7 +271,7 @@ class AgentLoop {
     return {
       ...{ node: this.#options.node, datapath: 'ebpf', pid: process.pid, revision: this.#revision },
       ...{ endpoints, policies, rules, drops, lostEvents },
-      problem: this.#problem ?? joined(this.#watch.complaint, this.#full),
+      problem: this.#problem ?? joined(this.#watch.complaint, this.#full, ...this.#shortages),
       hooksRepaired: this.#watch.repaired,
       memoryMb: Math.round(process.memoryUsage.rss() / 1e6),
     };

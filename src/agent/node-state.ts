@@ -1,5 +1,6 @@
 // One node's state: the compiled plan and the datapath that enforces it, moved together.
 import type { Step } from '#compile/plan.ts';
+import { type Shortage, shortageText } from '#compile/shortage.ts';
 import type { Datapath, DatapathEvent, DropReason, EndpointLink } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { WorldEvent } from '#policy/world.ts';
@@ -14,6 +15,8 @@ export type PlanMaker = {
   /** The deletion of each thing that it knows. */
   known(): Iterable<WorldEvent>;
   readonly policies: number;
+  /** Namespaces whose policies found no room for all that they say. */
+  readonly shortages: readonly Shortage[];
 };
 
 /** The port, and what an agent needs of a datapath that outlives its process. */
@@ -99,6 +102,11 @@ export class NodeState {
   /** Port tables that the kernel had no room for. */
   get refusedTables(): number {
     return this.#datapath.refusedTables;
+  }
+
+  /** What to say of the namespaces whose policies need more than their share of this node. */
+  get shortages(): readonly string[] {
+    return this.#compiler.shortages.map(shortageText);
   }
 
   /** Takes a part of a list: it comes into force with the next `apply`. */

@@ -13,6 +13,8 @@ import type { Plan, SetNumber, Step } from './plan.ts';
 import { Recorder } from './recorder.ts';
 import { Rules } from './rules.ts';
 import { Sets } from './sets.ts';
+import { NODE_SHARE, Shares, type Taken } from './shares.ts';
+import type { Shortage } from './shortage.ts';
 import { Subjects } from './subjects.ts';
 import { Tables } from './tables.ts';
 
@@ -20,6 +22,8 @@ export type CompilerOptions = {
   readonly semantics: Semantics;
   /** Which pods are endpoints of this node. */
   readonly isLocal: (pod: Pod) => boolean;
+  /** What the policies of one namespace may take; by default a share of one node. */
+  readonly share?: Taken;
 };
 
 export class Compiler {
@@ -49,12 +53,18 @@ export class Compiler {
     });
     this.#layers = new Layers({ recorder, tables: this.#tables, rules: this.#rules, identifier });
     this.#sets = new Sets(recorder, this.#layers);
-    this.#endpoints = new Endpoints({ recorder, active: this.#active, layers: this.#layers, sets: this.#sets });
+    const shares = new Shares(options.share ?? NODE_SHARE);
+    this.#endpoints = new Endpoints({ recorder, active: this.#active, layers: this.#layers, sets: this.#sets, shares });
   }
 
   /** The Plan as it is now: a live view, changed by each `apply`. */
   get plan(): Plan {
     return this.#recorder.plan;
+  }
+
+  /** Namespaces whose policies found no room for all that they say. */
+  get shortages(): readonly Shortage[] {
+    return this.#layers.shortages;
   }
 
   /** How many policies there are, whomever they select. */
@@ -143,6 +153,7 @@ export class Compiler {
     this.#endpoints.settle();
     const steps = this.#recorder.flush();
     this.#sweep();
+    this.#layers.retry();
     const changed = this.#sets.takeChanged();
     const sets: SetNumber[] = changes.podBlocks ? this.#sets.judging() : changed;
     for (const step of this.#recorder.flush()) steps.push(step);

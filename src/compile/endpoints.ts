@@ -11,6 +11,7 @@ import type { TierSpec } from './layer-rules.ts';
 import type { LayerEntry, Layers } from './layers.ts';
 import type { Recorder } from './recorder.ts';
 import { numberOf, type SetEntry, type Sets } from './sets.ts';
+import type { Shares } from './shares.ts';
 
 type SetPair = { readonly egress: SetEntry; readonly ingress: SetEntry };
 
@@ -30,6 +31,7 @@ export class Endpoints {
   readonly #active: ActivePolicies;
   readonly #layers: Layers;
   readonly #sets: Sets;
+  readonly #shares: Shares;
   readonly #endpoints = new Map<PodKey, Endpoint>();
   readonly #changes: Change[] = [];
   readonly #selections = new Map<Group, Selection>();
@@ -39,11 +41,13 @@ export class Endpoints {
     readonly active: ActivePolicies;
     readonly layers: Layers;
     readonly sets: Sets;
+    readonly shares: Shares;
   }) {
     this.#recorder = uses.recorder;
     this.#active = uses.active;
     this.#layers = uses.layers;
     this.#sets = uses.sets;
+    this.#shares = uses.shares;
   }
 
   get size(): number {
@@ -124,7 +128,7 @@ export class Endpoints {
       groups[groupOf(tier)]?.push({ blocks, end: this.#active.end(direction, tier) });
     }
     const layers = groups.flatMap((tiers): LayerEntry[] => {
-      const layer = tiers.length === 0 ? null : this.#layers.take(tiers);
+      const layer = tiers.length === 0 ? null : this.#layers.take(tiers, this.#shares.of(pod.namespace));
       return layer === null ? [] : [layer];
     });
     return this.#sets.take(layers);

@@ -5,6 +5,7 @@ import type { Block } from './active-policy.ts';
 import { isBase, type Part } from './parts.ts';
 import type { RuleEntry } from './rules.ts';
 import { hashOf, sameList } from './same.ts';
+import type { Share } from './shares.ts';
 
 /** The default deny of a tier, with its key in the order list. */
 export type TierEnd = { readonly rule: RuleEntry; readonly key: number };
@@ -27,6 +28,8 @@ export type RulesChange = {
 const NO_PARTS: readonly Part[] = [];
 
 export class LayerRules {
+  /** Whose room the tables take. */
+  readonly share: Share;
   #specs: readonly TierSpec[] = [];
   #blocks: readonly Block[] = [];
   /** Made when asked for. */
@@ -38,7 +41,8 @@ export class LayerRules {
   #guards = 0;
   #merged = false;
 
-  constructor(specs: readonly TierSpec[]) {
+  constructor(specs: readonly TierSpec[], share: Share) {
+    this.share = share;
     this.change(specs);
   }
 
@@ -58,6 +62,13 @@ export class LayerRules {
       for (const { base } of blocks) for (const part of base) parts.push(part);
       return { parts, end };
     });
+  }
+
+  /** How many port ranges the rules for any peer have. */
+  get baseRanges(): number {
+    let ranges = 0;
+    for (const { base } of this.#blocks) for (const part of base) ranges += part.ranges.length;
+    return ranges;
   }
 
   /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
@@ -92,6 +103,14 @@ export class LayerRules {
   /** All rules that the layer has, those of its ends too; one may stand there more than once. */
   entries(): RuleEntry[] {
     return entriesOf(this.#blocks, this.#specs);
+  }
+
+  /** Whom to name where everything is denied: a default deny, or any rule. */
+  get denier(): RuleEntry {
+    const rule =
+      this.#specs.find(({ end }) => end !== null)?.end?.rule ?? this.#blocks.flatMap(({ rules }) => rules)[0];
+    if (rule === undefined) throw new Error('a layer has neither rule nor end');
+    return rule;
   }
 
   /** Takes other rules in place of its own. */

@@ -1,14 +1,22 @@
 // From the rules of a layer to its tables: the base table for any peer, and the class of each identity.
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
-import { axisRange } from '#net/axis.ts';
+import { axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import { type Entry, flatten } from './flatten.ts';
 import type { LayerRules, Tier } from './layer-rules.ts';
 import { isBase, type Part } from './parts.ts';
+import type { PortTable } from './plan.ts';
 import type { TableEntry, Tables } from './tables.ts';
 
 /** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */
 type Matched = { readonly key: string; readonly entry: Entry };
+
+/** What matches in each tier; `kind` tells lists of the same rules apart. */
+type Lists = {
+  readonly kind: string;
+  readonly tiers: readonly (readonly Matched[])[];
+  readonly keep: 'first' | 'last';
+};
 
 type PortNumbers = ReturnType<Identifier['portNumbers']>;
 
@@ -24,7 +32,14 @@ export class LayerTables {
   /** One more use of the layer's base table; null where no rule is for any peer. */
   base(rules: LayerRules): TableEntry | null {
     const matched = rules.baseTiers().map((tier) => [...tier.parts.map(baseMatch), ...endMatch(tier)]);
-    return this.#table('b', matched, 'last');
+    return this.#table(rules, { kind: 'b', tiers: matched, keep: 'last' });
+  }
+
+  /** One more use of the table that denies everything, before all rules: for whom there is no room. */
+  nothing(rules: LayerRules): TableEntry {
+    const rule = rules.denier.number;
+    const make = (): PortTable => [{ ...WHOLE_AXIS, action: 'deny', rule, order: 0 }];
+    return this.#tables.take({ list: `n${rule}`, ranges: 1, make }, rules.share);
   }
 
   /** One more use of the table of an identity; null where no rule is for some peers and matches it. */
@@ -35,19 +50,19 @@ export class LayerTables {
     const some = parts.map((part) => ({ part, matched: matchPorts(part, numbers) }));
     const own = some.flatMap(({ matched }) => matched);
     if (own.length === 0) return null;
-    if (!rules.merged) return this.#table('c', [own], 'first');
+    if (!rules.merged) return this.#table(rules, { kind: 'c', tiers: [own], keep: 'first' });
     const matchedBy = new Map(some.map(({ part, matched }) => [part, matched]));
     const all = rules.tiers.map((tier) => {
       const any = tier.parts.filter(isBase).map((part) => matchOf(part, `${part.serial}`, part));
       return [...tier.parts.flatMap((part) => matchedBy.get(part) ?? []), ...any, ...endMatch(tier)];
     });
-    return this.#table('m', all, 'first');
+    return this.#table(rules, { kind: 'm', tiers: all, keep: 'first' });
   }
 
   #guardTable(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
     const match = (part: Part): Matched[] => this.#guardMatch(part, identity);
     const all = rules.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);
-    return this.#table('u', all, 'first');
+    return this.#table(rules, { kind: 'u', tiers: all, keep: 'first' });
   }
 
   /** The class parts that could match an identity, in order. */
@@ -77,12 +92,22 @@ export class LayerTables {
     return [{ key, entry: { ...entry, action: 'deny' } }];
   }
 
-  #table(kind: string, tiers: readonly (readonly Matched[])[], keep: 'first' | 'last'): TableEntry | null {
+  #table(rules: LayerRules, { kind, tiers, keep }: Lists): TableEntry | null {
     if (tiers.every((tier) => tier.length === 0)) return null;
     const list = kind + tiers.map((tier) => tier.map((one) => one.key).join()).join('|');
-    const entries = (): Entry[][] => tiers.map((tier) => tier.map((one) => one.entry));
-    return this.#tables.take(list, () => flatten(entries(), keep));
+    const make = (): PortTable => flatten(entriesOf(tiers), keep);
+    return this.#tables.take({ list, ranges: rangesOf(tiers), make }, rules.share);
   }
+}
+
+function entriesOf(tiers: Lists['tiers']): Entry[][] {
+  return tiers.map((tier) => tier.map((one) => one.entry));
+}
+
+function rangesOf(tiers: Lists['tiers']): number {
+  let ranges = 0;
+  for (const tier of tiers) for (const { entry } of tier) ranges += entry.ranges.length;
+  return ranges;
 }
 
 /** What a part says to a peer that it matches, by the numbers that named ports have there. */

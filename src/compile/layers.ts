@@ -10,13 +10,15 @@ import { askedBy, LayerRules, type RulesChange, sameTiers, type TierSpec, tiersK
 import { LayerTables } from './layer-tables.ts';
 import type { IdentityNumber, LayerNumber, PortTable } from './plan.ts';
 import type { Recorder } from './recorder.ts';
+import { type Furnished, Room } from './room.ts';
 import type { RuleEntry, Rules } from './rules.ts';
+import type { Share } from './shares.ts';
+import type { Shortage } from './shortage.ts';
 import type { TableEntry, Tables } from './tables.ts';
 
 /** What of a layer is in the Plan. */
-type Body = {
+type Body = Furnished & {
   readonly number: LayerNumber;
-  readonly rules: LayerRules;
   base: TableEntry | null;
   readonly classes: Map<IdentityNumber, TableEntry>;
 };
@@ -26,6 +28,7 @@ export type LayerEntry = {
   readonly serial: number;
   readonly key: string;
   readonly specs: readonly TierSpec[];
+  readonly share: Share;
   /** Null: new since the last `settle`, or another one goes on with its body. */
   body: Body | null;
   /** Sets that have it. */
@@ -51,6 +54,7 @@ export class Layers {
   readonly #rules: Rules;
   readonly #identifier: Identifier;
   readonly #contents: LayerTables;
+  readonly #room: Room<Body>;
   readonly #byKey = new Map<string, LayerEntry[]>();
   readonly #bodies = new Set<Body>();
   readonly #byAtom = new Map<AtomNumber, Set<Body>>();
@@ -73,13 +77,14 @@ export class Layers {
     this.#rules = uses.rules;
     this.#identifier = uses.identifier;
     this.#contents = new LayerTables(uses.tables, uses.identifier);
+    this.#room = new Room(this.#contents, uses.tables);
   }
 
   /** One more use of the layer of these tiers; null where they say nothing. Its tables come with `settle`. */
-  take(specs: readonly TierSpec[]): LayerEntry | null {
+  take(specs: readonly TierSpec[], share: Share): LayerEntry | null {
     if (specs.every(({ blocks, end }) => end === null && blocks.every(({ parts }) => parts.length === 0))) return null;
     const key = tiersKey(specs);
-    const layer = this.#byKey.get(key)?.find((one) => sameTiers(one.specs, specs)) ?? this.#make(key, specs);
+    const layer = this.#byKey.get(key)?.find((one) => sameTiers(one.specs, specs)) ?? this.#make(key, specs, share);
     layer.uses++;
     return layer;
   }
@@ -92,6 +97,7 @@ export class Layers {
   /** Gives new layers their tables, in place of those they follow where that is safe, and all layers the new identities. */
   settle(created: readonly IdentityEntry[], successions: Successions): void {
     const newcomers = new Set(created);
+    this.#tables.publish();
     for (const layer of this.#fresh) {
       const before = successions.get(layer);
       if (before !== undefined && this.#follow(layer, before, newcomers)) this.#fresh.delete(layer);
@@ -104,6 +110,11 @@ export class Layers {
     this.#fresh.clear();
   }
 
+  /** Whose policies find no room for all their tables. */
+  get shortages(): readonly Shortage[] {
+    return this.#room.shortages;
+  }
+
   /** Forgets layers that nothing uses. */
   sweep(): void {
     for (const layer of this.#idle) if (layer.uses === 0) this.#remove(layer);
@@ -114,20 +125,25 @@ export class Layers {
 
   /** Forgets retired identities. */
   forget(retired: readonly IdentityEntry[]): void {
-    for (const identity of retired) for (const body of this.#bodies) this.#dropClass(body, identity.number);
+    for (const identity of retired) {
+      for (const body of this.#bodies) this.#dropClass(body, identity.number);
+      this.#room.forget(identity);
+    }
   }
 
-  #make(key: string, specs: readonly TierSpec[]): LayerEntry {
-    const layer: LayerEntry = { serial: this.#serial++, key, specs, body: null, uses: 0 };
+  #make(key: string, specs: readonly TierSpec[], share: Share): LayerEntry {
+    const layer: LayerEntry = { serial: this.#serial++, key, specs, share, body: null, uses: 0 };
     push(this.#byKey, key, layer);
     this.#fresh.add(layer);
     return layer;
   }
 
   #publish(layer: LayerEntry): void {
-    const rules = new LayerRules(layer.specs);
+    const rules = new LayerRules(layer.specs, layer.share);
     for (const rule of rules.entries()) this.#rules.take(rule);
-    const body: Body = { number: this.#next++, rules, base: this.#contents.base(rules), classes: new Map() };
+    const own = { classes: new Map(), lacking: new Set<IdentityEntry>(), closed: false };
+    const body: Body = { number: this.#next++, rules, base: null, ...own };
+    body.base = this.#room.base(body);
     layer.body = body;
     this.#recorder.layer(body.number, body.base?.number ?? null);
     this.#bodies.add(body);
@@ -143,11 +159,13 @@ export class Layers {
     const { body } = layer;
     if (body === null) return;
     this.#bodies.delete(body);
+    this.#room.remove(body);
     this.#guarded.delete(body);
     for (const atom of body.rules.atoms()) this.#unindex(body, atom);
     this.#recorder.removeLayer(body.number);
     if (body.base !== null) this.#tables.give(body.base);
     for (const table of body.classes.values()) this.#tables.give(table);
+    body.rules.share.give({ classes: body.classes.size });
     for (const rule of body.rules.entries()) this.#rules.give(rule);
   }
 
@@ -190,9 +208,8 @@ export class Layers {
     change: RulesChange,
     who: { readonly touched: ReadonlySet<IdentityEntry>; readonly newcomers: ReadonlySet<IdentityEntry> },
   ): Update {
-    const { rules } = body;
     const classes = new Map<IdentityEntry, TableEntry | null>();
-    const classOf = this.#classes(rules);
+    const classOf = this.#classes(body);
     for (const identity of who.touched) {
       // What nobody is any more stays as packets under way knew it.
       if (who.newcomers.has(identity) || identity.members === 0) continue;
@@ -200,7 +217,7 @@ export class Layers {
       if (table !== (body.classes.get(identity.number) ?? null)) classes.set(identity, table);
       else if (table !== null) this.#tables.give(table);
     }
-    const base = change.base ? this.#contents.base(rules) : body.base;
+    const base = change.base ? this.#room.base(body) : body.base;
     if (base !== null && !change.base) this.#tables.again(base);
     return { base, classes };
   }
@@ -237,10 +254,7 @@ export class Layers {
 
   #write(body: Body, { base, classes }: Update): void {
     for (const [{ number }, table] of classes) {
-      const old = body.classes.get(number);
-      if (old !== undefined) this.#tables.give(old);
-      if (table === null) body.classes.delete(number);
-      else body.classes.set(number, table);
+      this.#enter(body, number, table);
       this.#recorder.classInPlace(body.number, number, table?.number ?? null);
     }
     if (body.base !== null) this.#tables.give(body.base);
@@ -267,7 +281,9 @@ export class Layers {
   #addClass(body: Body, identity: IdentityEntry, origin: Origin | null): void {
     const isAlike = origin?.between.every((atom) => !body.rules.dependsOn(atom)) ?? false;
     const known = isAlike ? body.classes.get(origin?.number ?? 0) : undefined;
-    const table = known === undefined ? this.#contents.class(body.rules, identity) : this.#tables.again(known);
+    const table = this.#room.class(body, identity, () => {
+      return known === undefined ? this.#contents.class(body.rules, identity) : this.#tables.again(known);
+    });
     if (table !== null) this.#setClass(body, identity, table);
   }
 
@@ -282,13 +298,13 @@ export class Layers {
   }
 
   #setClass(body: Body, identity: IdentityEntry, table: TableEntry): void {
-    body.classes.set(identity.number, table);
+    this.#enter(body, identity.number, table);
     this.#recorder.class(body.number, identity.number, table.number);
   }
 
   /** Gives a new layer its classes. */
   #fill(body: Body): void {
-    const classOf = this.#classes(body.rules);
+    const classOf = this.#classes(body);
     for (const identity of this.#identitiesWith(body.rules.atoms(), body.rules.guarded)) {
       const table = classOf(identity);
       if (table !== null) this.#setClass(body, identity, table);
@@ -296,9 +312,10 @@ export class Layers {
   }
 
   /** Takes the class of one identity after the other. Those that have the same of the atoms share one look at the rules. */
-  #classes(rules: LayerRules): (identity: IdentityEntry) => TableEntry | null {
+  #classes(body: Body): (identity: IdentityEntry) => TableEntry | null {
     const known = new Map<string, TableEntry | null>();
-    return (identity) => {
+    const { rules } = body;
+    const look = (identity: IdentityEntry): TableEntry | null => {
       const atoms = identity.atoms.filter((atom) => rules.dependsOn(this.#identifier.atomOf(atom)));
       const key = `${identity.unknown ? 'u' : ''}${atoms.join()}`;
       const found = known.get(key);
@@ -307,14 +324,44 @@ export class Layers {
       known.set(key, table);
       return table;
     };
+    return (identity) => this.#room.class(body, identity, () => look(identity));
+  }
+
+  /** What lacks room is tried again where some was given back. */
+  retry(): void {
+    for (const body of this.#room.open()) {
+      if (body.closed) this.#openBase(body);
+      for (const [identity, table] of this.#room.classes(body)) {
+        this.#enter(body, identity.number, table);
+        this.#recorder.classInPlace(body.number, identity.number, table.number);
+      }
+    }
+  }
+
+  #openBase(body: Body): void {
+    const before = body.base;
+    body.base = this.#room.base(body);
+    if (before !== null) this.#tables.give(before);
+    if (body.base !== before) this.#recorder.baseInPlace(body.number, body.base?.number ?? null);
+  }
+
+  /** Puts a class in the place of what was there. */
+  #enter(body: Body, identity: IdentityNumber, table: TableEntry | null): void {
+    const before = body.classes.get(identity);
+    if (before !== undefined) this.#tables.give(before);
+    if (before !== undefined) body.rules.share.give({ classes: 1 });
+    if (table === null) {
+      body.classes.delete(identity);
+      return;
+    }
+    body.classes.set(identity, table);
+    body.rules.share.take({ classes: 1 });
   }
 
   #dropClass(body: Body, identity: IdentityNumber): void {
-    const table = body.classes.get(identity);
-    if (table === undefined) return;
-    body.classes.delete(identity);
+    if (!body.classes.has(identity)) return;
+    this.#enter(body, identity, null);
     this.#recorder.class(body.number, identity, null);
-    this.#tables.give(table);
   }
 
   #bodiesOf(identity: IdentityEntry): Set<Body> {
