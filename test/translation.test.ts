@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { CT_VALUE, ENTRY_FLAG } from '#datapath/ebpf/encode/abi.gen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
-import { allKeys, closeObject, getPinned, lookupElement, updateBatch } from '#kernel/bpf.ts';
+import { allKeys, closeObject, getPinned, handleOf, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import { formatAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { netnsPath, nodeNetns, worldNetns } from '#sandbox/names.ts';
@@ -159,11 +159,12 @@ describe('translated flows (root)', needsRoot.skip === false ? needsFirewall : n
   function flagAll(map: string): void {
     const fd = getPinned(`${tablesPath(sandbox.name, 'one')}/${map}`);
     assert.ok(fd !== null);
-    for (const key of allKeys(fd, 40)) {
+    const flows = handleOf(fd);
+    for (const key of allKeys(flows)) {
       const value = Buffer.alloc(CT_VALUE.size);
-      if (!lookupElement(fd, key, value)) continue;
+      if (!lookupElement(flows, key, value)) continue;
       value.writeUInt8(value.readUInt8(CT_VALUE.flags) | ENTRY_FLAG.DIRECT, CT_VALUE.flags);
-      updateBatch(fd, key, value, 1);
+      updateBatch(flows, key, value, 1);
     }
     closeObject(fd);
   }

@@ -61,43 +61,60 @@ function bpf(command: Command, attributes: Attributes, ...expected: readonly str
   throw error;
 }
 
-function element(map: number, key: Uint8Array, value: Uint8Array | null): Attributes {
-  return new Attributes().u32(0, map).pointer(8, key).pointer(16, value);
+/** A map and what the kernel reads and writes for one element, in bytes: it asks nobody how long a buffer is. */
+export type MapHandle = { readonly fd: number; readonly keySize: number; readonly valueSize: number };
+
+/** The sizes of a map that was opened by its pin. Not for per-CPU maps, whose values are one for each CPU. */
+export function handleOf(fd: number): MapHandle {
+  const { keySize, valueSize } = mapShape(fd);
+  return { fd, keySize, valueSize };
+}
+
+function checkSize(bytes: Uint8Array, wanted: number, what: string): void {
+  if (bytes.length !== wanted) throw new RangeError(`${what} of ${bytes.length} bytes, and the map has ${wanted}`);
+}
+
+function element(map: MapHandle, key: Uint8Array, value: Uint8Array | null): Attributes {
+  checkSize(key, map.keySize, 'a key');
+  if (value !== null) checkSize(value, map.valueSize, 'a value');
+  return new Attributes().u32(0, map.fd).pointer(8, key).pointer(16, value);
 }
 
 /** Deletes one element; false where it was not there. */
-export function deleteElement(map: number, key: Uint8Array): boolean {
+export function deleteElement(map: MapHandle, key: Uint8Array): boolean {
   return bpf('BPF_MAP_DELETE_ELEM', element(map, key, null), 'ENOENT') !== 'ENOENT';
 }
 
-/** Reads one element into `value`, which must have the map's value size (per-CPU maps: 8-byte steps × CPUs). */
-export function lookupElement(map: number, key: Uint8Array, value: Uint8Array): boolean {
+/** Reads one element into `value`; false where it is not there. */
+export function lookupElement(map: MapHandle, key: Uint8Array, value: Uint8Array): boolean {
   return bpf('BPF_MAP_LOOKUP_ELEM', element(map, key, value), 'ENOENT') !== 'ENOENT';
 }
 
 /** Deletes many elements; those that are gone already are no error. */
-export function deleteAll(map: number, keys: readonly Uint8Array[]): void {
+export function deleteAll(map: MapHandle, keys: readonly Uint8Array[]): void {
   for (const key of keys) deleteElement(map, key);
 }
 
 /** The key after `key` (null = the first), or null at the end. Deletion meanwhile may start over from the first. */
-function nextKey(map: number, key: Uint8Array | null, size: number): Uint8Array | null {
-  const next = Buffer.alloc(size);
-  const attributes = new Attributes().u32(0, map).pointer(8, key).pointer(16, next);
+function nextKey(map: MapHandle, key: Uint8Array | null): Uint8Array | null {
+  const next = Buffer.alloc(map.keySize);
+  const attributes = new Attributes().u32(0, map.fd).pointer(8, key).pointer(16, next);
   return bpf('BPF_MAP_GET_NEXT_KEY', attributes, 'ENOENT') === 'ENOENT' ? null : next;
 }
 
 /** All keys of a map, as they stand. */
-export function allKeys(map: number, size: number): readonly Uint8Array[] {
+export function allKeys(map: MapHandle): readonly Uint8Array[] {
   const keys: Uint8Array[] = [];
-  for (let key = nextKey(map, null, size); key !== null; key = nextKey(map, key, size)) keys.push(key);
+  for (let key = nextKey(map, null); key !== null; key = nextKey(map, key)) keys.push(key);
   return keys;
 }
 
 /** Writes many elements: keys and values one after the other. */
-export function updateBatch(map: number, keys: Uint8Array, values: Uint8Array, count: number): void {
+export function updateBatch(map: MapHandle, keys: Uint8Array, values: Uint8Array, count: number): void {
+  checkSize(keys, count * map.keySize, `${count} keys`);
+  checkSize(values, count * map.valueSize, `${count} values`);
   if (count === 0) return;
-  bpf('BPF_MAP_UPDATE_BATCH', new Attributes().pointer(16, keys).pointer(24, values).u32(32, count).u32(36, map));
+  bpf('BPF_MAP_UPDATE_BATCH', new Attributes().pointer(16, keys).pointer(24, values).u32(32, count).u32(36, map.fd));
 }
 
 /** Gives a map, program or link a name in the bpffs. */

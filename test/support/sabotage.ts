@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { ARENA_RECORD, TABLE_ACTION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
-import { closeObject, getPinned, lookupElement, updateBatch } from '#kernel/bpf.ts';
+import { closeObject, getPinned, handleOf, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import type { Sandbox } from '#sandbox/sandbox.ts';
 
 /** hooks: taken off · allow: every deny of the kernel's tables allows · rules: every deny has lost its rule number. */
@@ -23,7 +23,7 @@ export function editDenies(instance: string, node: string, edit: (deny: DenyReco
   assert.ok(arena !== null);
   for (const deny of deniesOf(arena)) {
     edit(deny);
-    updateBatch(arena, deny.key, deny.record, 1);
+    updateBatch(handleOf(arena), deny.key, deny.record, 1);
   }
   closeObject(arena);
 }
@@ -39,11 +39,12 @@ export function denyRules(instance: string, node: string): readonly number[] {
 
 function deniesOf(arena: number): readonly DenyRecord[] {
   const denies: DenyRecord[] = [];
+  const map = handleOf(arena);
   for (let index = 0; index < RECORDS; index++) {
     const key = Buffer.alloc(4);
     key.writeUInt32LE(index);
     const record = Buffer.alloc(ARENA_RECORD.size);
-    assert.ok(lookupElement(arena, key, record));
+    assert.ok(lookupElement(map, key, record));
     const rule = record.readUInt32LE(ARENA_RECORD.rule);
     if (rule !== 0 && record.readUInt32LE(ARENA_RECORD.action) === TABLE_ACTION.DENY)
       denies.push({ key, record, rule });

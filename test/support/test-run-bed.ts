@@ -10,7 +10,7 @@ import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/o
 import { type Injected, inject } from '#datapath/ebpf/test-run.ts';
 import { concat } from '#datapath/packets.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
-import { allKeys, closeObject, deleteElement, getPinned, updateBatch } from '#kernel/bpf.ts';
+import { allKeys, closeObject, deleteElement, getPinned, handleOf, updateBatch } from '#kernel/bpf.ts';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
@@ -229,7 +229,7 @@ class TestNode implements Datapath {
     this.#plan = emptyPlan();
     this.#base = this.#end;
     for (const [map, keySize] of TRACES) this.#empty(map, keySize);
-    this.#with('total_map', (fd) => updateBatch(fd, Buffer.alloc(4), Buffer.alloc(SHARE.size), 1));
+    this.#with('total_map', (fd) => updateBatch(handleOf(fd), Buffer.alloc(4), Buffer.alloc(SHARE.size), 1));
   }
 
   close(): void {
@@ -241,7 +241,8 @@ class TestNode implements Datapath {
 
   #empty(map: string, keySize: number): void {
     this.#with(map, (fd) => {
-      for (const key of allKeys(fd, keySize)) deleteElement(fd, key);
+      const handle = handleOf(fd);
+      for (const key of allKeys(handle)) deleteElement(handle, key);
     });
   }
 

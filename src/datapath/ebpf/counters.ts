@@ -2,7 +2,7 @@
 
 import { COUNTERS } from '#datapath/ebpf/encode/abi.gen.ts';
 import { DROP_REASONS, type DropReason } from '#datapath/port.ts';
-import { lookupElement } from '#kernel/bpf.ts';
+import { lookupElement, type MapHandle } from '#kernel/bpf.ts';
 import { possibleCpus } from '#kernel/cpus.ts';
 
 /** Packets and events since the maps were made. */
@@ -22,9 +22,7 @@ export type Counters = {
   readonly evicted: bigint;
 };
 
-type CounterMap = { readonly fd: number };
-
-export function readCounters(map: CounterMap): Counters {
+export function readCounters(map: MapHandle): Counters {
   const sum = reader(map);
   return {
     drops: new Map(DROP_REASONS.map((reason, index) => [reason, sum(COUNTERS.drops + 8 * index)])),
@@ -39,15 +37,15 @@ export function readCounters(map: CounterMap): Counters {
 }
 
 /** Events that found no room: all that each poll needs. */
-export function readLost(map: CounterMap): bigint {
+export function readLost(map: MapHandle): bigint {
   return reader(map)(COUNTERS.lost);
 }
 
 /** Reads the counters once; the function sums one of them, by its offset. */
-function reader(map: CounterMap): (offset: number) => bigint {
+function reader(map: MapHandle): (offset: number) => bigint {
   const cpus = possibleCpus();
   const values = Buffer.alloc(COUNTERS.size * cpus);
-  lookupElement(map.fd, Buffer.alloc(4), values);
+  lookupElement({ ...map, valueSize: map.valueSize * cpus }, Buffer.alloc(4), values);
   return (offset) => {
     let total = 0n;
     for (let cpu = 0; cpu < cpus; cpu++) total += values.readBigUInt64LE(cpu * COUNTERS.size + offset);

@@ -113,7 +113,7 @@ function connectionsOf(maps: readonly PinnedMap[]): readonly PinnedMap[] {
 function readNumbers(maps: readonly PinnedMap[]): Numbers {
   const state = mapNamed(maps, 'state_map');
   const value = Buffer.alloc(state.valueSize);
-  lookupElement(state.fd, Buffer.alloc(state.keySize), value);
+  lookupElement(state, Buffer.alloc(state.keySize), value);
   const read = (name: string): bigint => value.readBigUInt64LE(fieldOf(state.layouts.value, name).offset);
   return { epoch: read('epoch'), generation: read('generation'), high: read('high') };
 }
@@ -123,10 +123,10 @@ function readEndpoints(maps: readonly PinnedMap[]): readonly Inherited[] {
   const at = fieldOf(words.layouts.value, 'value').offset;
   const record = Buffer.alloc(slots.valueSize);
   const read = endpointReader(slots.layouts.value, record);
-  return allKeys(words.fd, words.keySize).flatMap((key) => {
+  return allKeys(words).flatMap((key) => {
     const word = Buffer.alloc(words.valueSize);
-    if (!lookupElement(words.fd, key, word)) return [];
-    if (!lookupElement(slots.fd, word.subarray(at, at + 4), record)) return [];
+    if (!lookupElement(words, key, word)) return [];
+    if (!lookupElement(slots, word.subarray(at, at + 4), record)) return [];
     return read() ?? [];
   });
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { CT_KEY, SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
-import { allKeys, closeObject, getPinned, lookupElement, testRun } from '#kernel/bpf.ts';
+import { allKeys, closeObject, getPinned, handleOf, lookupElement, testRun } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { ICMP, TCP, UDP } from '#net/protocol.ts';
 import { type ProgramFault, withFaultyPrograms } from '#test/support/faulty-programs.ts';
@@ -82,7 +82,7 @@ class Siege {
   }
 
   keys(map: string, keySize: number): readonly Uint8Array[] {
-    return this.#pinned(map, (fd) => allKeys(fd, keySize));
+    return this.#pinned(map, (fd) => allKeys(handleOf(fd)));
   }
 
   values(map: string, keySize: number, valueSize: number): readonly Buffer[] {
@@ -90,7 +90,7 @@ class Siege {
     return this.#pinned(map, (fd) =>
       keys.map((key) => {
         const value = Buffer.alloc(valueSize);
-        assert.ok(lookupElement(fd, key, value));
+        assert.ok(lookupElement(handleOf(fd), key, value));
         return value;
       }),
     );

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ABI_VERSION } from '#datapath/ebpf/encode/abi.gen.ts';
-import { closeObject, getPinned, lookupElement, type MapShape, mapShape } from '#kernel/bpf.ts';
+import { closeObject, getPinned, handleOf, lookupElement, type MapShape, mapShape } from '#kernel/bpf.ts';
 import { pinPath } from '#kernel/bpffs.ts';
 import { mapLayouts } from '#kernel/btf.ts';
 
@@ -51,7 +51,7 @@ function versionOf(generation: string): number {
   try {
     const layout = mapLayouts(state)?.value.fields.get('abi_version');
     const value = Buffer.alloc(mapShape(state).valueSize);
-    if (layout === undefined || !lookupElement(state, Buffer.alloc(4), value)) return 0;
+    if (layout === undefined || !lookupElement(handleOf(state), Buffer.alloc(4), value)) return 0;
     return Number(value.readBigUInt64LE(layout.offset));
   } finally {
     closeObject(state);

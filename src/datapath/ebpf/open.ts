@@ -8,7 +8,7 @@ import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
 import { runSyscall } from '#kernel/bpf.ts';
 import { lockPins, pinDirectory, pinPath, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
-import { type LoadedObject, ObjectError } from '#kernel/object.ts';
+import { type LoadedMap, type LoadedObject, ObjectError } from '#kernel/object.ts';
 import { makeHooks } from './attach.ts';
 import { dropAllFilters } from './clsact-hooks.ts';
 import { type Counters, readCounters, readLost } from './counters.ts';
@@ -320,7 +320,7 @@ export class EbpfDatapath implements Datapath {
     return new Map(shared.map(([name, { fd }]) => [name, fd]));
   }
 
-  #map(name: string): { readonly fd: number; readonly maxEntries: number } {
+  #map(name: string): LoadedMap {
     const map = this.#object.maps.get(name);
     if (map === undefined) throw new Error(`the kernel object has no map ${name}`);
     return map;

@@ -37,7 +37,7 @@ export function readLeftovers(maps: Maps): Leftovers {
 
 /** Empties the bank that this process is going to fill. */
 export function clearForStart(maps: Maps, { bank, lost }: Leftovers): void {
-  deleteAll(mapOf(maps, 'endpoint_map').fd, lost.map(addressBytes));
+  deleteAll(mapOf(maps, 'endpoint_map'), lost.map(addressBytes));
   clearBank(maps, bank);
 }
 
@@ -54,10 +54,8 @@ export type Kept = {
 export function clearLeftovers(maps: Maps, kept: Kept): void {
   clearBank(maps, kept.bank === 0 ? 1 : 0);
   const classes = mapOf(maps, 'class_map');
-  const old = allKeys(classes.fd, classes.keySize).filter(
-    (key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base,
-  );
-  deleteAll(classes.fd, old);
+  const old = allKeys(classes).filter((key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base);
+  deleteAll(classes, old);
   keepOnly(mapOf(maps, 'node_map'), kept.nodes.map(addressBytes));
   // An interface may be gone while its address is somewhere else by now.
   keepOnly(mapOf(maps, 'iface_map'), kept.interfaces.map(u32Bytes));
@@ -66,8 +64,8 @@ export function clearLeftovers(maps: Maps, kept: Kept): void {
 
 function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {
   const known = new Set(kept.map((key) => Buffer.from(key).toString('hex')));
-  const gone = allKeys(map.fd, map.keySize).filter((key) => !known.has(Buffer.from(key).toString('hex')));
-  deleteAll(map.fd, gone);
+  const gone = allKeys(map).filter((key) => !known.has(Buffer.from(key).toString('hex')));
+  deleteAll(map, gone);
 }
 
 type Found = { readonly bank: 0 | 1; readonly endpoint: Inherited };
@@ -75,11 +73,11 @@ type Found = { readonly bank: 0 | 1; readonly endpoint: Inherited };
 function readEndpoints(maps: Maps): readonly Found[] {
   const words = mapOf(maps, 'endpoint_map');
   const slots = mapOf(maps, 'endpoint_slots');
-  return allKeys(words.fd, words.keySize).flatMap((key) => {
+  return allKeys(words).flatMap((key) => {
     const word = Buffer.alloc(TAGGED.size);
     const record = Buffer.alloc(ENDPOINT.size);
-    if (!lookupElement(words.fd, key, word)) return [];
-    if (!lookupElement(slots.fd, word.subarray(TAGGED.value, TAGGED.value + 4), record)) return [];
+    if (!lookupElement(words, key, word)) return [];
+    if (!lookupElement(slots, word.subarray(TAGGED.value, TAGGED.value + 4), record)) return [];
     const address = readAddress(viewOf(key), 0);
     return address === null ? [] : [decodeEndpoint(address, word.readUInt32LE(TAGGED.value), record)];
   });
@@ -101,7 +99,7 @@ function decodeEndpoint(address: Address, slot: number, record: Buffer): Found {
 function clearBank(maps: Maps, bank: 0 | 1): void {
   for (const name of BANKED) {
     const map = mapOf(maps, `${name}_${bank === 0 ? 'a' : 'b'}`);
-    deleteAll(map.fd, allKeys(map.fd, map.keySize));
+    deleteAll(map, allKeys(map));
   }
 }
 

@@ -58,7 +58,7 @@ export class KernelTables implements Sink {
 
   remove(table: HashName, key: Uint8Array): void {
     this.flush();
-    this.changing(() => deleteElement(this.#map(this.#kernelName(table)).fd, key));
+    this.changing(() => deleteElement(this.#map(this.#kernelName(table)), key));
   }
 
   /** Nothing points to these records yet, so they may go ahead of entries that still wait in the batch. */
@@ -96,7 +96,7 @@ export class KernelTables implements Sink {
     if (pending === null) return;
     this.#pending = null;
     const [keys, values] = [joined(pending.keys), joined(pending.values)];
-    const write = (): void => this.changing(() => updateBatch(pending.map.fd, keys, values, pending.keys.length));
+    const write = (): void => this.changing(() => updateBatch(pending.map, keys, values, pending.keys.length));
     try {
       write();
     } catch (error) {

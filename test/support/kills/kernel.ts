@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { allKeys, closeObject, getPinned } from '#kernel/bpf.ts';
+import { allKeys, closeObject, getPinned, handleOf } from '#kernel/bpf.ts';
 
 export type KernelState = {
   /** Paths under the directory of pins. */
@@ -44,9 +44,8 @@ export function countEntries(directory: string): Readonly<Record<string, number>
     if (!COUNTED.test(name)) continue;
     const map = getPinned(join(directory, pin));
     if (map === null) throw new Error(`${pin} is gone`);
-    const [info] = bpftool<{ readonly bytes_key: number }>('map', 'pinned', join(directory, pin));
     const table = name.replace(/_[ab]$/, '');
-    counts[table] = (counts[table] ?? 0) + allKeys(map, info?.bytes_key ?? 0).length;
+    counts[table] = (counts[table] ?? 0) + allKeys(handleOf(map)).length;
     closeObject(map);
   }
   return counts;
