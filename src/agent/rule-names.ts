@@ -4,7 +4,7 @@ import type { RuleId, Source } from '#policy/model.ts';
 import type { NamedRule, Place } from './protocol.ts';
 
 /** Rules that are gone keep their names for events still on their way; so many of them. */
-const RETIRED_LIMIT = 65_536;
+const RETIRED_LIMIT = 16_384;
 
 /** Follows the rules of a plan, step by step. */
 export class RuleNames {
