@@ -61,26 +61,6 @@ static __always_inline int is_closed(void)
 	return !state || *(volatile __u64 *)&state->closed;
 }
 
-/* Multicast and broadcast have no endpoint to be judged for. */
-static __always_inline int is_group(const struct addr *a)
-{
-	return a->family == 6 ? (a->w[0] & 0xff) == 0xff : (a->w[0] & 0xff) >= 224;
-}
-
-/* Addresses that no packet between machines has (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5): this host
- * and loopback, which some nodes would deliver to services of their own. */
-static __always_inline int is_nowhere(const struct addr *a)
-{
-	if (a->family == 4)
-		return (a->w[0] & 0xff) == 0 || (a->w[0] & 0xff) == 127;
-	return !(a->w[0] | a->w[1] | a->w[2]) && (a->w[3] == 0 || a->w[3] == bpf_htonl(1));
-}
-
-static __always_inline int is_nobody(const struct addr *a)
-{
-	return is_nowhere(a) || is_group(a);
-}
-
 /*
  * Made by this node's own stack: it came by no interface. Fragments forget by which they came where the node
  * has put an IPv6 datagram together (conntrack does) and cuts it up again, but they have a sender's socket

@@ -82,7 +82,8 @@ static __always_inline __s64 take_place(struct share *all, struct share *own, __
 	__u32 place;
 
 	for (int i = 0; i < PLACES_AT_ONCE; i++)
-		if (queue_length(own) > 0 && queue_length(own) >= GREED * (room - queue_length(all)))
+		if (queue_length(own) > 0 &&
+		    !may_have_more(queue_length(own), queue_length(all), room, GREED))
 			give_place(all, own, who, own->tail, now);
 	if (queue_length(all) >= room)
 		return -1;

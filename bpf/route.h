@@ -187,6 +187,10 @@ static __always_inline int opens_direct(struct __sk_buff *skb, struct context *c
  * and perhaps translated. What was handed to it unchanged a moment ago does not count. */
 static __always_inline int left_direct(struct context *c)
 {
+	/* What an uplink's hook never takes (options, fragments) says nothing of the flow's way, or anybody
+	 * could end it by one such packet. */
+	if (!c->has_key && !c->source.ifindex)
+		return 0;
 	return c->hook == HOOK_TO_POD && !c->uplink && (c->entry.flags & ENTRY_DIRECT) && !was_on_wire(c);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Room for flows, shared among the node's pods: one that opens all it can must leave some to the others. A
- * pod may hold three times as many places as are free, so a single greedy one gets three quarters of a table,
- * and n of them leave one place in 3n + 1. */
+ * pod may hold three times as many places as are free, an eighth of the table not counted, so a single greedy
+ * one gets some two thirds. Several, one after the other, leave that eighth: each pod may have a little of
+ * it, whatever the others hold. */
 #ifndef MOAT_SHARE_H
 #define MOAT_SHARE_H
 
@@ -31,6 +32,12 @@ static __always_inline struct share *share_of(__u32 who)
 	return bpf_map_lookup_elem(&share_map, &who);
 }
 
+/* Whether who holds `own` of a table may hold one more, while `taken` of it are. */
+static __always_inline int may_have_more(__s64 own, __s64 taken, __s64 room, __s64 greed)
+{
+	return own < greed * (room - taken - room / 8) || own < room / 1024 + 1;
+}
+
 static __always_inline struct share *total_share(void)
 {
 	__u32 zero = 0;
@@ -45,7 +52,7 @@ static __always_inline int take_share(__u32 who, __s64 greed)
 	struct share *all = total_share(), *own = share_of(who);
 	__s64 room = ((struct bpf_map *)&ct_assured)->max_entries;
 
-	if (!all || !own || own->assured >= greed * (room - all->assured))
+	if (!all || !own || all->assured >= room || !may_have_more(own->assured, all->assured, room, greed))
 		return 0;
 	__sync_fetch_and_add(&all->assured, 1);
 	__sync_fetch_and_add(&own->assured, 1);

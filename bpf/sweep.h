@@ -83,8 +83,13 @@ static long sweep_share(void *map, const void *raw_key, void *raw_share, void *r
 	if (bpf_map_lookup_elem(&iface_map, &shrink.who) || share->assured || queue_length(share))
 		return 0;
 	if (sweep->now - share->budgets[BUDGET_DROPS].time > 2 * SECOND &&
-	    sweep->now - share->budgets[BUDGET_FLOWS].time > 2 * SECOND)
+	    sweep->now - share->budgets[BUDGET_FLOWS].time > 2 * SECOND) {
+		/* The part of its queue that was begun; no other is left. */
+		struct queue_key begun = {.ifindex = shrink.who, .number = (__u32)share->head >> QUEUE_SHIFT};
+
+		bpf_map_delete_elem(&queue_map, &begun);
 		bpf_map_delete_elem(map, raw_key);
+	}
 	return 0;
 }
 

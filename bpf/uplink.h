@@ -23,6 +23,8 @@ static __always_inline int find_ends(struct __sk_buff *skb, struct context *c)
 		return 0;
 	if (p->ttl <= 1 || !may_enter(&c->destination, packet_length(skb, p)))
 		return 0;
+	if (is_nobody(&p->source))
+		return 0;
 	return !find_endpoint(c, &p->source, &c->source) && !c->source.ifindex;
 }
 
@@ -43,6 +45,10 @@ static __always_inline int judge_arrival(struct __sk_buff *skb, struct context *
 	if (live && !is_dead(c, from_initiator) &&
 	    !(is_syn(p) && (c->entry.tcp == TCP_CLOSING || (c->entry.flags & ENTRY_TOMBSTONE)))) {
 		if (!(c->entry.flags & ENTRY_DIRECT) || (is_syn(p) && !from_initiator))
+			return 0;
+		/* Until its responder has answered, there is no more to a connection than its SYN. */
+		if (p->protocol == IPPROTO_TCP && from_initiator && !is_syn(p) &&
+		    c->entry.tcp != TCP_SYN_ACKED && c->entry.tcp != TCP_OPEN)
 			return 0;
 		if (!continue_flow(skb, c, live, from_initiator))
 			return 1;

@@ -76,7 +76,7 @@ export const ATTACK_CASES: readonly Case[] = [
         rig.drop('from a', udp({ from: address, to: at.b, ...ports }), 'spoofed-source');
       }
       for (const from of [...nowhere, ...groups]) {
-        rig.drop('to b', udp({ from, to: at.b, ...ports }), 'malformed');
+        for (const make of [udp, tcp]) rig.drop('to b', make({ from, to: at.b, ...ports }), 'malformed');
         rig.drop('to b by stack', tcp({ from, to: at.b, ...ports }), 'malformed');
       }
       const near = at.family === 4 ? ['1.0.0.1', '126.255.255.255', '128.0.0.1', '223.1.1.1'] : ['::2', '::1:0:0:1'];

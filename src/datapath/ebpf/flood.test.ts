@@ -230,7 +230,7 @@ const ATTACKS: readonly Attack[] = [
   },
 ];
 
-const QUEUE_END = 'queue_length(own) >= GREED * (room - queue_length(all))';
+const QUEUE_END = '!may_have_more(queue_length(own), queue_length(all), room, GREED)';
 
 /** What the victim would lose by an attack, were there no such rule. */
 type Tooth = {
@@ -249,7 +249,7 @@ const TEETH: readonly Tooth[] = [
   },
   {
     name: 'no pod had a share of the assured flows',
-    faults: [{ file: 'share.h', from: 'own->assured >= greed *', to: '0 * greed >=' }],
+    faults: [{ file: 'share.h', from: '!may_have_more(own->assured, all->assured, room, greed)', to: '0 * greed' }],
     attack: 'connections that are opened and left',
     lost: ['a new connection', 'a new connection to it'],
   },

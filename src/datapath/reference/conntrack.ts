@@ -159,7 +159,7 @@ export class Conntrack {
   #storeUnassured(key: string, held: Held): boolean {
     const { unassured } = this.#limits;
     const own = countOf(this.#unassured, held.holder);
-    if (own >= GREED * (unassured - this.#unassured.size)) this.#evictOldest(held.holder);
+    if (own > 0 && !mayHaveMore(own, this.#unassured.size, unassured, GREED)) this.#evictOldest(held.holder);
     if (this.#unassured.size >= unassured) return false;
     this.#assured.delete(key);
     this.#unassured.delete(key);
@@ -169,7 +169,9 @@ export class Conntrack {
 
   /** One pod that opens all it can leaves some room to the others. */
   #hasRoom(holder: string, greed: number): boolean {
-    return countOf(this.#assured, holder) < greed * (this.#limits.assured - this.#assured.size);
+    const { assured } = this.#limits;
+    if (this.#assured.size >= assured) return false;
+    return mayHaveMore(countOf(this.#assured, holder), this.#assured.size, assured, greed);
   }
 
   #sweep(nowNs: bigint): void {
@@ -209,4 +211,10 @@ function keyOf(tuple: Tuple): string {
 
 function end(address: Address, port: number): string {
   return `${formatAddress(address)}#${port}`;
+}
+
+/** Whether who holds `own` places of a table may hold one more, while `taken` of them are (bpf/share.h). */
+function mayHaveMore(own: number, taken: number, room: number, greed: number): boolean {
+  if (!Number.isFinite(room)) return true;
+  return own < greed * (room - taken - Math.trunc(room / 8)) || own < Math.trunc(room / 1024) + 1;
 }
