@@ -94,7 +94,7 @@ export class StillBed {
 
   /** TCP's own pauses grow while nothing passes. */
   async speaksAgain(): Promise<boolean> {
-    for (const limit = performance.now() + 8000; !this.speaks(); await pause(50)) {
+    for (const limit = performance.now() + 30_000; !this.speaks(); await pause(50)) {
       if (performance.now() > limit) return false;
     }
     return true;
