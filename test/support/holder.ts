@@ -36,6 +36,7 @@ export async function hold(bed: PodBed, root: string = ROOT, attach?: AttachMode
 /** A TCP connection from one pod to another's port. */
 export function connect(bed: PodBed, from: BedPod, to: BedPod, port: number): Ends {
   const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
+  sockets.reuseAddress(listener);
   sockets.bindSocket(listener, to.v4, port);
   sockets.listenSocket(listener, 1);
   const client = bed.socket(from, () => sockets.openSocket(4, 'stream'));
@@ -45,6 +46,7 @@ export function connect(bed: PodBed, from: BedPod, to: BedPod, port: number): En
     server = sockets.acceptSocket(listener);
     return server !== null;
   }, 2000);
+  sockets.closeSocket(listener);
   assert.ok(server !== null, 'the connection opens');
   return { client, server };
 }

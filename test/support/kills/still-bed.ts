@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { AttachRequest } from '#agent/protocol.ts';
 import { unpinDatapath } from '#datapath/ebpf/open.ts';
 import { pinPath } from '#kernel/bpffs.ts';
+import { closeSocket } from '#kernel/sockets.ts';
 import { formatAddress } from '#net/address.ts';
 import type { World } from '#policy/world.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
@@ -47,9 +48,15 @@ export class StillBed {
     await this.cluster.listen();
     this.cluster.publish(world);
     const life = await this.live();
+    this.reconnect();
+    return life;
+  }
+
+  /** Opens the connection, anew where there was one: all must be well for that. */
+  reconnect(): void {
+    for (const end of [this.#open?.client, this.#open?.server]) if (end !== undefined) closeSocket(end);
     this.#open = connect(this.#bed, this.#bed.pod(0), this.#bed.pod(1), OPEN_PORT);
     assert.ok(this.enforces() && this.speaks());
-    return life;
   }
 
   /** Starts an agent; it need not come up. */
@@ -94,7 +101,7 @@ export class StillBed {
 
   /** TCP's own pauses grow while nothing passes. */
   async speaksAgain(): Promise<boolean> {
-    for (const limit = performance.now() + 30_000; !this.speaks(); await pause(50)) {
+    for (const limit = performance.now() + 8000; !this.speaks(); await pause(50)) {
       if (performance.now() > limit) return false;
     }
     return true;
