@@ -6,7 +6,7 @@ import type { Flow } from '#policy/verdict.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import { SharedSockets } from '#sandbox/shared-sockets.ts';
 import { PacketStream } from '#sandbox/stream.ts';
-import { type Bar, Figures } from './figure.ts';
+import { type Bar, type Figures, measureLoads } from './figure.ts';
 import { FULL, Load, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
 import { BenchNode } from './node.ts';
 import { quantile } from './slots.ts';
@@ -134,9 +134,4 @@ async function measure(figures: Figures, name: keyof typeof LOADS): Promise<void
   }
 }
 
-const figures = new Figures();
-const chosen = process.env.LOAD;
-for (const name of ['usual', 'full'] as const)
-  if (chosen === undefined || chosen === name) await measure(figures, name);
-figures.close();
-process.exit(0);
+await measureLoads(['usual', 'full'], measure);

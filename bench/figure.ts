@@ -45,6 +45,18 @@ export class Figures {
   }
 }
 
+/** Measures at each of the loads, or at the one that LOAD names, and ends the process. */
+export async function measureLoads<Name extends string>(
+  names: readonly Name[],
+  measure: (figures: Figures, name: Name) => Promise<void>,
+): Promise<never> {
+  const figures = new Figures();
+  const chosen = process.env.LOAD;
+  for (const name of names) if (chosen === undefined || chosen === name) await measure(figures, name);
+  figures.close();
+  process.exit(0);
+}
+
 function sayMissed({ name, value, ratio, bar, invalid }: Omit<Figure, 'ok'>): string {
   if (invalid !== undefined) return `not valid: ${name}: ${ratio} (${invalid})`;
   return `missed: ${name}: ${ratio ?? value}, the bar is ${JSON.stringify(bar)}`;

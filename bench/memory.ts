@@ -2,7 +2,7 @@
 // Needs root. SECONDS=N of churn (300); LOAD=usual or full.
 import { readFileSync } from 'node:fs';
 import type { WorldEvent } from '#policy/world.ts';
-import { Figures } from './figure.ts';
+import { type Figures, measureLoads } from './figure.ts';
 import { FULL, LOCAL_PODS, Load, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
 import { BenchNode } from './node.ts';
 
@@ -67,9 +67,4 @@ function own(pid: number): number {
   return peakMb - mappedMb;
 }
 
-const figures = new Figures();
-const chosen = process.env.LOAD;
-for (const name of ['usual', 'full'] as const)
-  if (chosen === undefined || chosen === name) await measure(figures, name);
-figures.close();
-process.exit(0);
+await measureLoads(['usual', 'full'], measure);

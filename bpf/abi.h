@@ -64,7 +64,6 @@ enum entry_flag {
 	ENTRY_PROXIED = 4,       /* place kept for L7 */
 	ENTRY_FIN_INITIATOR = 8, /* its FIN was received: the other end said so */
 	ENTRY_FIN_RESPONDER = 16,
-	ENTRY_REPLIED = 32,
 	ENTRY_DIRECT =
 	    64, /* its first packet was seen as it is on the way past the stack: nobody translates it */
 };

@@ -10,7 +10,7 @@ import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/o
 import { type Injected, inject } from '#datapath/ebpf/test-run.ts';
 import { concat } from '#datapath/packets.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
-import { allKeys, closeObject, deleteElement, getPinned, handleOf, updateBatch } from '#kernel/bpf.ts';
+import { allKeys, closeObject, deleteAll, getPinned, handleOf, type MapHandle, updateBatch } from '#kernel/bpf.ts';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
@@ -23,12 +23,7 @@ const NODE = 'n1';
 const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536 };
 const USUAL_LIMITS = { ct_assured: 1024, ct_unassured: 4096 };
 /** Maps of what packets left behind, and the size of their keys (bpf/abi.h). */
-const TRACES: ReadonlyMap<string, number> = new Map([
-  ['ct_assured', 40],
-  ['ct_unassured', 40],
-  ['queue_map', 8],
-  ['share_map', 4],
-]);
+const TRACES = ['ct_assured', 'ct_unassured', 'queue_map', 'share_map'] as const;
 
 /** The node's own addresses, on its uplink. */
 const NODE_ADDRESSES = ['198.18.0.1', '2001:db8:18::1'];
@@ -228,8 +223,8 @@ class TestNode implements Datapath {
     this.#applyShifted(removalOf(this.#plan));
     this.#plan = emptyPlan();
     this.#base = this.#end;
-    for (const [map, keySize] of TRACES) this.#empty(map, keySize);
-    this.#with('total_map', (fd) => updateBatch(handleOf(fd), Buffer.alloc(4), Buffer.alloc(SHARE.size), 1));
+    for (const map of TRACES) this.#empty(map);
+    this.#with('total_map', (handle) => updateBatch(handle, Buffer.alloc(4), Buffer.alloc(SHARE.size), 1));
   }
 
   close(): void {
@@ -239,17 +234,14 @@ class TestNode implements Datapath {
     removeInstancePins(this.#instance);
   }
 
-  #empty(map: string, keySize: number): void {
-    this.#with(map, (fd) => {
-      const handle = handleOf(fd);
-      for (const key of allKeys(handle)) deleteElement(handle, key);
-    });
+  #empty(map: string): void {
+    this.#with(map, (handle) => deleteAll(handle, allKeys(handle)));
   }
 
-  #with(map: string, use: (fd: number) => void): void {
+  #with(map: string, use: (map: MapHandle) => void): void {
     const fd = getPinned(`${tablesPath(this.#instance, NODE)}/${map}`);
     if (fd === null) throw new Error(`${map} is not pinned`);
-    use(fd);
+    use(handleOf(fd));
     closeObject(fd);
   }
 }

@@ -1,8 +1,8 @@
 // One pod floods the node's tables, every way it can; another loses nothing by it. Needs root.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { CT_KEY, SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
-import { allKeys, closeObject, getPinned, handleOf, lookupElement, testRun } from '#kernel/bpf.ts';
+import { SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
+import { allKeys, closeObject, getPinned, handleOf, lookupElement, type MapHandle, testRun } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { ICMP, TCP, UDP } from '#net/protocol.ts';
 import { type ProgramFault, withFaultyPrograms } from '#test/support/faulty-programs.ts';
@@ -81,26 +81,26 @@ class Siege {
     );
   }
 
-  keys(map: string, keySize: number): readonly Uint8Array[] {
-    return this.#pinned(map, (fd) => allKeys(handleOf(fd)));
+  keys(map: string): readonly Uint8Array[] {
+    return this.#pinned(map, allKeys);
   }
 
-  values(map: string, keySize: number, valueSize: number): readonly Buffer[] {
-    const keys = this.keys(map, keySize);
-    return this.#pinned(map, (fd) =>
+  values(map: string): readonly Buffer[] {
+    const keys = this.keys(map);
+    return this.#pinned(map, (handle) =>
       keys.map((key) => {
-        const value = Buffer.alloc(valueSize);
-        assert.ok(lookupElement(handleOf(fd), key, value));
+        const value = Buffer.alloc(handle.valueSize);
+        assert.ok(lookupElement(handle, key, value));
         return value;
       }),
     );
   }
 
-  #pinned<T>(map: string, use: (fd: number) => T): T {
+  #pinned<T>(map: string, use: (map: MapHandle) => T): T {
     const fd = getPinned(`${tablesPath(this.bed.prefix, NODE)}/${map}`);
     assert.ok(fd !== null);
     try {
-      return use(fd);
+      return use(handleOf(fd));
     } finally {
       closeObject(fd);
     }
@@ -276,14 +276,14 @@ function flood(siege: Siege, attack: Attack): readonly string[] {
 function assertEmptyInTheEnd(siege: Siege): void {
   siege.datapath.moveClock(3 * 86_400);
   siege.datapath.sweep();
-  const left = ['ct_assured', 'ct_unassured'].map((map) => siege.keys(map, CT_KEY.size).length);
+  const left = ['ct_assured', 'ct_unassured'].map((map) => siege.keys(map).length);
   assert.deepEqual(left, [0, 0]);
-  for (const share of ['share_map', 'total_map'].flatMap((map) => siege.values(map, 4, SHARE.size))) {
+  for (const share of ['share_map', 'total_map'].flatMap((map) => siege.values(map))) {
     assert.equal(share.readBigInt64LE(SHARE.assured), 0n);
     assert.equal(share.readBigInt64LE(SHARE.head), share.readBigInt64LE(SHARE.tail));
   }
   // Of each queue the part that its end is in.
-  assert.ok(siege.keys('queue_map', 8).length <= siege.bed.pods.length);
+  assert.ok(siege.keys('queue_map').length <= siege.bed.pods.length);
 }
 
 describe('floods (root)', needsRoot, () => {

@@ -262,7 +262,6 @@ export const ENTRY_FLAG = {
   PROXIED: 4,
   FIN_INITIATOR: 8,
   FIN_RESPONDER: 16,
-  REPLIED: 32,
   DIRECT: 64,
 } as const;
 
