@@ -26,12 +26,13 @@ export class HookWatch {
     const bad = lines.filter(isBad);
     this.#complaint = bad.length === 0 ? null : bad.map((line) => line.text).join('; ');
     this.#repaired += lines.length - bad.length;
+    for (const [index, { atMs }] of this.#said) if (nowMs - atMs >= SILENCE_MS) this.#said.delete(index);
     return lines.filter((line) => this.#isNews(line.interfaceIndex, line.text, nowMs)).map((line) => line.text);
   }
 
   #isNews(interfaceIndex: number, text: string, nowMs: number): boolean {
     const last = this.#said.get(interfaceIndex);
-    if (last !== undefined && last.text === text && nowMs - last.atMs < SILENCE_MS) return false;
+    if (last?.text === text) return false;
     this.#said.set(interfaceIndex, { text, atMs: nowMs });
     return true;
   }

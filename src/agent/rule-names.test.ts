@@ -33,6 +33,22 @@ test('a rule that is gone keeps its name for events still on their way', () => {
   assert.equal(names.name(1).id, 'allow');
 });
 
+test('of rules that are gone the oldest are forgotten: a default deny of a thousand policies is as much as their rules', () => {
+  const names = new RuleNames();
+  const isGone = (number: number): Step => ({ kind: 'rule', rule: number, value: null });
+  const numbers = Array.from({ length: 5000 }, (_, index) => index + 1);
+  names.follow(numbers.flatMap((number) => [rule(number, `allow-${number}`), isGone(number)]));
+  assert.equal(names.name(1).id, 'unknown-rule/1');
+  assert.equal(names.name(4990).id, 'allow-4990');
+  const policies = Array.from({ length: 1000 }, () => SOURCE);
+  for (let number = 5001; number <= 5005; number++) {
+    names.follow([rule(number, `deny-${number}`, { action: 'deny', source: null, policies }), isGone(number)]);
+  }
+  assert.equal(names.name(4990).id, 'unknown-rule/4990');
+  assert.equal(names.name(5001).id, 'unknown-rule/5001');
+  assert.equal(names.name(5002).places.length, 1000);
+});
+
 test('a number that nobody gave out is named as such', () => {
   assert.deepEqual(new RuleNames().name(9), { number: 9, id: 'unknown-rule/9', action: null, places: [] });
 });

@@ -91,9 +91,12 @@ export class Rules {
   }
 }
 
-/** The names of a thousand policies are put together for those who ask. */
+/**
+ * The names of a thousand policies are put together for those who ask. Of the policies no more than that is held: the
+ * name of a deny that is gone lives on, and must not keep all their rules.
+ */
 function denyInfo(tier: Tier, direction: Direction, isolating: readonly Isolating[]): RuleInfo {
-  const policies = isolating.map((one) => one.policy);
+  const policies = isolating.map(({ policy: { key, source } }) => ({ key, source }));
   return {
     direction,
     action: 'deny',

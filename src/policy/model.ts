@@ -93,7 +93,7 @@ export type Policy = {
 };
 
 /** Id of the synthetic rule that stands for an end of tier: names the tier and every policy that isolates the endpoint. */
-export function defaultDenyId(tier: Tier, direction: Direction, isolating: readonly Policy[]): RuleId {
+export function defaultDenyId(tier: Tier, direction: Direction, isolating: readonly Pick<Policy, 'key'>[]): RuleId {
   const names = isolating.map((policy) => policy.key).sort(compareText);
   return `default-deny/${tier.name}/${direction}/${names.join('+')}` as RuleId;
 }

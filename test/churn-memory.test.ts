@@ -1,0 +1,124 @@
+// A node under churn, without its kernel: what it holds of a cluster does not grow with how often that has changed.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { NodeState } from '#agent/node-state.ts';
+import { diffWorlds } from '#cluster/world/diff.ts';
+import { Compiler } from '#compile/compiler.ts';
+import type { Step } from '#compile/plan.ts';
+import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
+import type { HashName, Sink } from '#datapath/ebpf/encode/sink.ts';
+import { EMPTY_WORLD, STANDARD_SEMANTICS, type World, type WorldEvent } from '#policy/world.ts';
+import { drawRounds } from '#test/support/kills/rounds.ts';
+import { addressesOf, edited, firstWorld, localSlots, NODE } from '#test/support/kills/world.ts';
+
+const SIZES = { arena: 1 << 16, sets: 4096, setSlots: 4096, endpointSlots: 1024, peerEpochs: 256 };
+const SEED = 71;
+/** Changes in one turn, after which the cluster is as it was before. */
+const CHANGES = 200;
+/** Turns until all that has a limit is full, and turns after that. */
+const SETTLING = 12;
+const TURNS = 12;
+/** Code that becomes hot meanwhile, and is compiled for that. */
+const CODE_BYTES = 250_000;
+
+/** The keys of the kernel's hash tables. */
+class Keys implements Sink {
+  readonly tables: Map<HashName, Set<string>> = new Map();
+
+  put(table: HashName, key: Uint8Array): void {
+    this.#of(table).add(key.toString());
+  }
+
+  remove(table: HashName, key: Uint8Array): void {
+    this.#of(table).delete(key.toString());
+  }
+
+  record(): void {}
+  word(): void {}
+  live(): void {}
+  state(): void {}
+
+  get sizes(): string {
+    return JSON.stringify([...this.tables].map(([name, keys]) => [name, keys.size]).sort());
+  }
+
+  #of(table: HashName): Set<string> {
+    const found = this.tables.get(table) ?? new Set();
+    this.tables.set(table, found);
+    return found;
+  }
+}
+
+/** An agent's state; pods are attached at once. */
+class Node {
+  readonly keys: Keys = new Keys();
+  readonly #encoder: Encoder;
+  readonly #state: NodeState;
+  #world: World = EMPTY_WORLD;
+
+  constructor() {
+    this.#encoder = new Encoder(this.keys, {
+      ...{ node: NODE, sizes: SIZES, epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [] },
+      wait: () => undefined,
+    });
+    const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === NODE });
+    this.#state = new NodeState(NODE, compiler, {
+      apply: (steps: readonly Step[]) => this.#encoder.apply(steps),
+      attach: () => undefined,
+      detach: () => undefined,
+      poll: () => ({ events: [], lost: 0 }),
+      close: () => undefined,
+      settle: () => undefined,
+      counters: () => ({ drops: new Map() }),
+      refusedTables: 0,
+      failure: null,
+      repair: () => [],
+      refresh: () => undefined,
+    });
+  }
+
+  become(world: World): void {
+    // As it comes over a socket: nothing is shared with what was there before.
+    const events = JSON.parse(JSON.stringify(diffWorlds(this.#world, world))) as WorldEvent[];
+    this.#state.apply(events);
+    const [before, now] = [this.#world, world].map(localSlots);
+    for (const slot of before ?? []) if (!now?.includes(slot)) this.#encoder.detach(slot + 1);
+    for (const slot of now ?? []) this.#attach(slot);
+    this.#encoder.finish(this.#encoder.limbo.take());
+    this.#world = world;
+  }
+
+  #attach(slot: number): void {
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, slot);
+    const addresses = addressesOf(slot);
+    const link = { interfaceIndex: slot + 1, mac, hostMac: mac, mtu: 1500, redirect: false, adoptUntil: 0n, addresses };
+    this.#encoder.attach(link);
+  }
+}
+
+test('a cluster that changes all the time, and is as before in the end, takes no more memory than before', (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const worlds = [firstWorld()];
+  for (const { edits } of drawRounds(SEED, CHANGES)) worlds.push(edits.reduce(edited, worlds.at(-1) ?? EMPTY_WORLD));
+  const node = new Node();
+  const turn = (): { readonly heap: number; readonly tables: string } => {
+    for (const world of worlds) node.become(world);
+    node.become(firstWorld());
+    // What has just been freed waits for one change more.
+    node.become(firstWorld());
+    collect();
+    return { heap: process.memoryUsage().heapUsed, tables: node.keys.sizes };
+  };
+  const first = turn();
+  for (let count = 2; count < SETTLING; count++) turn();
+  const [settled, ...later] = Array.from({ length: TURNS }, turn);
+  const last = later.at(-1);
+  assert.ok(settled !== undefined && last !== undefined);
+  assert.equal(last.tables, first.tables);
+  const grown = last.heap - settled.heap;
+  t.diagnostic(`${grown} bytes more after ${later.length * CHANGES} changes`);
+  assert.ok(grown < CODE_BYTES, `${grown} bytes more after ${later.length * CHANGES} changes`);
+});
