@@ -38,8 +38,8 @@ MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_a, struct prefix4_key, struct tagged, 1048576
 MAP(BPF_MAP_TYPE_LPM_TRIE, prefix4_b, struct prefix4_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
 MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_a, struct prefix6_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
 MAP(BPF_MAP_TYPE_LPM_TRIE, prefix6_b, struct prefix6_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
-/* (layer, identity) → arena offset of the table. */
-MAP(BPF_MAP_TYPE_HASH, class_map, struct class_key, struct tagged, 524288, BPF_F_NO_PREALLOC);
+/* (layer, identity) → arena offset of the table; those of two agents, while one takes over from another. */
+MAP(BPF_MAP_TYPE_HASH, class_map, struct class_key, struct tagged, 1048576, BPF_F_NO_PREALLOC);
 /* Port tables, each a header and sorted records; offset 0 is no table. */
 MAP(BPF_MAP_TYPE_ARRAY, arena, __u32, struct arena_record, 1048576, BPF_F_MMAPABLE);
 /* Policy set → its slot; the tag is 1 + the set, so an empty element is no set. */

@@ -259,7 +259,8 @@ __attribute__((noinline)) int find_identity(struct context *c, const struct addr
 	c->exact = 0;
 	if (!missed)
 		return REASON_TABLE_ERROR;
-	if (!read_prefix(c, address, bank, &found))
+	/* No identity: the address found no room among the exact ones. */
+	if (!read_prefix(c, address, bank, &found) || !found.value)
 		return REASON_NO_IDENTITY;
 	c->identity = found.value;
 	return REASON_NONE;

@@ -35,6 +35,14 @@ class Keys implements Sink {
     this.#of(table).delete(key.toString());
   }
 
+  readonly waiting: ReadonlyMap<HashName, number> = new Map();
+
+  read(): null {
+    return null;
+  }
+
+  flush(): void {}
+  retry(): void {}
   record(): void {}
   word(): void {}
   live(): void {}
@@ -72,7 +80,7 @@ class Node {
       close: () => undefined,
       settle: () => undefined,
       counters: () => ({ drops: new Map() }),
-      refusedTables: 0,
+      lacks: [],
       failure: null,
       repair: () => [],
       refresh: () => undefined,

@@ -59,7 +59,8 @@ class AgentLoop {
   #checkedMs = 0;
   #refreshedMs = 0;
   #problem: string | null = null;
-  #full: string | null = null;
+  /** What there is no room for, here and in the shares of namespaces. */
+  #lacks: readonly string[] = [];
   #shortages: readonly string[] = [];
   #waiting: (() => void)[] = [];
 
@@ -141,19 +142,19 @@ class AgentLoop {
     return true;
   }
 
-  #checkRoom({ refusedTables }: NodeState): void {
-    const full = `the kernel has no room for ${refusedTables} port tables; the peers they are about are denied`;
-    const complaint = refusedTables === 0 ? null : full;
-    if (complaint !== null && complaint !== this.#full) this.#server.publish({ kind: 'problem', message: complaint });
-    this.#full = complaint;
+  /** Each lack is said when it begins, and when it is another one. */
+  #checkRoom({ lacks }: NodeState): void {
+    this.#tellNew(lacks, this.#lacks);
+    this.#lacks = lacks;
   }
 
-  /** Each shortage is said when it begins, and when it is another one. */
   #checkShares(shortages: readonly string[]): void {
-    for (const message of shortages) {
-      if (!this.#shortages.includes(message)) this.#server.publish({ kind: 'problem', message });
-    }
+    this.#tellNew(shortages, this.#shortages);
     this.#shortages = shortages;
+  }
+
+  #tellNew(complaints: readonly string[], known: readonly string[]): void {
+    for (const message of complaints) if (!known.includes(message)) this.#server.publish({ kind: 'problem', message });
   }
 
   /** What fails leaves a state that nobody vouches for: the kernel denies, or enforces what it has, until a fresh start. */
@@ -271,7 +272,7 @@ class AgentLoop {
     return {
       ...{ node: this.#options.node, datapath: 'ebpf', pid: process.pid, revision: this.#revision },
       ...{ endpoints, policies, rules, drops, lostEvents },
-      problem: this.#problem ?? joined(this.#watch.complaint, this.#full, ...this.#shortages),
+      problem: this.#problem ?? joined(this.#watch.complaint, ...this.#lacks, ...this.#shortages),
       hooksRepaired: this.#watch.repaired,
       memoryMb: Math.round(process.memoryUsage.rss() / 1e6),
     };

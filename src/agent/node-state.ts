@@ -1,9 +1,10 @@
 // One node's state: the compiled plan and the datapath that enforces it, moved together.
 import type { Step } from '#compile/plan.ts';
 import { type Shortage, shortageText } from '#compile/shortage.ts';
-import type { Datapath, DatapathEvent, DropReason, EndpointLink } from '#datapath/port.ts';
+import type { Datapath, DatapathEvent, DropReason, EndpointLink, Lack } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { WorldEvent } from '#policy/world.ts';
+import { lackText } from './lack-text.ts';
 import type { FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
 
@@ -24,8 +25,8 @@ export type NodeDatapath = Datapath & {
   /** Ends a takeover: from now on only what this process has named is in force. */
   settle(): void;
   counters(): { readonly drops: ReadonlyMap<DropReason, bigint> };
-  /** Port tables that the kernel had no room for: whom they are about is denied. */
-  readonly refusedTables: number;
+  /** What the kernel had no room for: whom it is about is denied. */
+  readonly lacks: readonly Lack[];
   /** Set once a change failed: then everything is denied, until another process or a fresh start takes over. */
   readonly failure: Error | null;
   repair(): readonly HookRepair[];
@@ -99,9 +100,9 @@ export class NodeState {
     this.#datapath.refresh();
   }
 
-  /** Port tables that the kernel had no room for. */
-  get refusedTables(): number {
-    return this.#datapath.refusedTables;
+  /** What to say of that for which the kernel has no room. */
+  get lacks(): readonly string[] {
+    return this.#datapath.lacks.map((lack) => lackText(lack, lack.rule === null ? null : this.#names.name(lack.rule)));
   }
 
   /** What to say of the namespaces whose policies need more than their share of this node. */

@@ -61,6 +61,15 @@ export type EndpointLink = {
   readonly addresses: readonly Address[];
 };
 
+/** What a datapath has no room for. Whom it is about is denied, and nobody else, until there is room. */
+export type Lack = {
+  /** The table that is full, by the datapath's own name. */
+  readonly table: string;
+  readonly count: number;
+  /** A rule that one of them is about; null where they are about none, or it is not known. */
+  readonly rule: RuleNumber | null;
+};
+
 /** A datapath of one node. Methods throw a typed error with `cause`; after a throw the node stays closed, not open. */
 export type Datapath = {
   /** Applies steps in order. Returns once every later packet is judged by them. */

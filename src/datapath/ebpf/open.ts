@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Step } from '#compile/plan.ts';
 import { ABI_VERSION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
-import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
+import type { Datapath, DatapathEvent, EndpointLink, Lack } from '#datapath/port.ts';
 import { runSyscall } from '#kernel/bpf.ts';
 import { lockPins, pinDirectory, pinPath, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
@@ -130,7 +130,11 @@ export class EbpfDatapath implements Datapath {
     const { bank } = leftovers;
     const { endpoints: inherited, numbers } = withEarlier(leftovers.inherited, pins.upgrade?.tables ?? []);
     this.#bank = bank;
-    this.#tables = new KernelTables(object.maps, bank, () => this.#encoder.limbo.drain());
+    this.#tables = new KernelTables(object.maps, bank, {
+      make: () => this.#encoder.limbo.drain(),
+      refused: (table, key) => this.#encoder.refused(table, key),
+      placed: (table, key) => this.#encoder.placed(table, key),
+    });
     this.#tables.changing(() => clearForStart(object.maps, leftovers));
     this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
     for (const [name, value] of numbers) {
@@ -251,6 +255,7 @@ export class EbpfDatapath implements Datapath {
         ...{ nodes: this.#encoder.nodes.all, uplinks: this.#uplinks.interfaces },
       };
       this.#tables.changing(() => clearLeftovers(this.#object.maps, kept));
+      this.#encoder.retry();
       this.#tables.state('closed', 0n);
     });
   }
@@ -272,9 +277,9 @@ export class EbpfDatapath implements Datapath {
     return { events, lost: Number(since) };
   }
 
-  /** How many port tables found no room: whom they are about is denied until they do. */
-  get refusedTables(): number {
-    return this.#encoder.refusedTables;
+  /** What found no room in the kernel: whom it is about is denied until it does. */
+  get lacks(): readonly Lack[] {
+    return this.#encoder.lacks;
   }
 
   /** What the kernel programs counted since they were first loaded. */

@@ -1,8 +1,9 @@
 // Writes encoded entries to the kernel: hash tables by batches of system calls, arrays through shared memory.
 
 import { ENDPOINT, STATE } from '#datapath/ebpf/encode/abi.gen.ts';
-import type { HashName, RecordName, Sink, Sizes, WordName } from '#datapath/ebpf/encode/sink.ts';
-import { deleteElement, updateBatch } from '#kernel/bpf.ts';
+import type { HashName, RecordName, RoomListener, Sink, Sizes, WordName } from '#datapath/ebpf/encode/sink.ts';
+import { Waiting } from '#datapath/ebpf/encode/waiting.ts';
+import { deleteElement, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import { mapArray, type SharedMemory } from '#kernel/memory.ts';
 import type { LoadedMap } from '#kernel/object.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
@@ -13,6 +14,11 @@ const MAPPED = ['arena', 'set_slots', 'endpoint_slots', 'set_map', 'set_epoch', 
 type MappedName = (typeof MAPPED)[number];
 type Array8 = { readonly memory: SharedMemory; readonly bytes: Uint8Array; readonly words: BigUint64Array };
 
+type Pending = { readonly table: HashName; readonly keys: Uint8Array[]; readonly values: Uint8Array[] };
+
+/** `make` deletes at once what waits to be deleted from `class_map`. */
+export type RoomKeeper = RoomListener & { make(): void };
+
 type StateField = Exclude<keyof typeof STATE, 'size'>;
 
 /** Which of the two banks of address maps a process fills. */
@@ -21,15 +27,15 @@ export type Bank = 0 | 1;
 export class KernelTables implements Sink {
   readonly #maps: ReadonlyMap<string, LoadedMap>;
   readonly #bank: Bank;
-  readonly #makeRoom: () => void;
+  readonly #room: RoomKeeper;
   readonly #arrays = new Map<MappedName, Array8>();
-  #pending: { readonly map: LoadedMap; readonly keys: Uint8Array[]; readonly values: Uint8Array[] } | null = null;
+  readonly #waiting = new Waiting();
+  #pending: Pending | null = null;
 
-  /** `makeRoom` deletes at once what waits to be deleted from `class_map`. */
-  constructor(maps: ReadonlyMap<string, LoadedMap>, bank: Bank, makeRoom: () => void) {
+  constructor(maps: ReadonlyMap<string, LoadedMap>, bank: Bank, room: RoomKeeper) {
     this.#maps = maps;
     this.#bank = bank;
-    this.#makeRoom = makeRoom;
+    this.#room = room;
     for (const name of MAPPED) {
       const map = this.#map(name);
       const memory = mapArray(map.fd, map.valueSize, map.maxEntries);
@@ -49,16 +55,35 @@ export class KernelTables implements Sink {
   }
 
   put(table: HashName, key: Uint8Array, value: Uint8Array): void {
-    const map = this.#map(this.#kernelName(table));
-    if (this.#pending !== null && (this.#pending.map !== map || this.#pending.keys.length >= BATCH)) this.flush();
-    this.#pending ??= { map, keys: [], values: [] };
+    if (this.#pending !== null && (this.#pending.table !== table || this.#pending.keys.length >= BATCH)) this.flush();
+    if (this.#waiting.has(table, key)) {
+      this.#writeOne(table, key, value);
+      return;
+    }
+    this.#pending ??= { table, keys: [], values: [] };
     this.#pending.keys.push(key);
     this.#pending.values.push(value);
   }
 
   remove(table: HashName, key: Uint8Array): void {
     this.flush();
-    this.changing(() => deleteElement(this.#map(this.#kernelName(table)), key));
+    if (this.#waiting.forget(table, key)) this.#room.placed(table, key);
+    else this.changing(() => deleteElement(this.#map(this.#kernelName(table)), key));
+  }
+
+  read(table: HashName, key: Uint8Array): Uint8Array | null {
+    this.flush();
+    const map = this.#map(this.#kernelName(table));
+    const value = Buffer.alloc(map.valueSize);
+    return lookupElement(map, key, value) ? value : null;
+  }
+
+  retry(): void {
+    this.#waiting.retry((table, key, value) => this.#writeOne(table, key, value));
+  }
+
+  get waiting(): ReadonlyMap<HashName, number> {
+    return this.#waiting.counts;
   }
 
   /** Nothing points to these records yet, so they may go ahead of entries that still wait in the batch. */
@@ -90,20 +115,42 @@ export class KernelTables implements Sink {
     return Atomics.load(this.#array('state_map').words, STATE[field] / 8);
   }
 
-  /** Writes what waits. */
+  /** Writes what is pending. Elements of a full table wait, and who must know is told before anything else is written. */
   flush(): void {
     const pending = this.#pending;
     if (pending === null) return;
     this.#pending = null;
-    const [keys, values] = [joined(pending.keys), joined(pending.values)];
-    const write = (): void => this.changing(() => updateBatch(pending.map, keys, values, pending.keys.length));
+    const { table, keys, values } = pending;
+    if (this.#writeAll(pending)) return;
+    // Classes of changes before this one wait for packets under way, and hold the room meanwhile.
+    const canMakeRoom = table === 'class_map' && !this.#waiting.hasAny(table);
+    if (canMakeRoom) this.#room.make();
+    if (canMakeRoom && this.#writeAll(pending)) return;
+    for (const [index, key] of keys.entries()) this.#writeOne(table, key, values[index] ?? key);
+    this.flush();
+  }
+
+  /** False where the table is full: then some of it may be written. */
+  #writeAll({ table, keys, values }: Pending): boolean {
+    return this.#write(table, joined(keys), joined(values), keys.length);
+  }
+
+  /** False where the element has to wait. */
+  #writeOne(table: HashName, key: Uint8Array, value: Uint8Array): boolean {
+    const written = this.#write(table, key, value, 1);
+    if (!written) this.#waiting.add(table, key, value);
+    if (!written) this.#room.refused(table, key);
+    else if (this.#waiting.forget(table, key)) this.#room.placed(table, key);
+    return written;
+  }
+
+  #write(table: HashName, keys: Uint8Array, values: Uint8Array, count: number): boolean {
     try {
-      write();
+      this.changing(() => updateBatch(this.#map(this.#kernelName(table)), keys, values, count));
+      return true;
     } catch (error) {
-      if (!isFull(error) || pending.map !== this.#map('class_map')) throw error;
-      // Classes of changes before this one wait for packets under way, and hold the room meanwhile.
-      this.#makeRoom();
-      write();
+      if (!isFull(error)) throw error;
+      return false;
     }
   }
 
@@ -119,9 +166,10 @@ export class KernelTables implements Sink {
     }
   }
 
-  /** Forgets what waits: for after a failure. */
+  /** Forgets what is pending or waits: for after a failure. */
   discard(): void {
     this.#pending = null;
+    this.#waiting.clear();
   }
 
   close(): void {
@@ -148,6 +196,7 @@ export class KernelTables implements Sink {
   }
 }
 
+/** Of a hash table; a full prefix tree says ENOSPC, and that is a failure. */
 function isFull(error: unknown): boolean {
   return error instanceof SystemCallError && error.code === 'E2BIG';
 }

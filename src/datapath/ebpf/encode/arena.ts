@@ -1,6 +1,7 @@
 // Where port tables stand in the kernel's arena. One that finds no room denies, for its own peers alone: whoever fills
 // the arena must not close the whole node.
-import type { PortTable, TableNumber } from '#compile/plan.ts';
+import type { PortTable, RuleNumber, TableNumber } from '#compile/plan.ts';
+import type { Lack } from '#datapath/port.ts';
 import { TABLE_ACTION } from './abi.gen.ts';
 import { type ArenaRecord, arenaBytes } from './bytes.ts';
 import { type Sink, StepOrderError } from './sink.ts';
@@ -13,8 +14,18 @@ const ACTIONS = {
   pass: TABLE_ACTION.PASS,
 } as const;
 
-/** `length` 0: it found no room, and stands where everything is denied. */
-type Placed = { readonly offset: number; readonly length: number };
+/**
+ * `length` 0: it found no room, and stands where everything is denied. `allows`: it does nothing but allow, so that who
+ * goes without it gets less. `rule`: one of its rules, by the Plan's number.
+ */
+type Placed = {
+  readonly offset: number;
+  readonly length: number;
+  readonly allows: boolean;
+  readonly rule: RuleNumber | null;
+};
+
+const NOTHING: Placed = { offset: 0, length: 0, allows: false, rule: null };
 
 export type ArenaGround = {
   readonly sink: Sink;
@@ -28,7 +39,8 @@ export class Arena {
   readonly #ground: ArenaGround;
   readonly #placed = new Map<TableNumber, Placed>();
   readonly #refused = new Map<TableNumber, readonly ArenaRecord[]>();
-  readonly #denying: Placed;
+  /** Where everything is denied. */
+  readonly denying: number;
   #freed = false;
 
   constructor(ground: ArenaGround) {
@@ -37,12 +49,22 @@ export class Arena {
     const everything = [header(1), { start: 0, action: TABLE_ACTION.DENY, rule: 0, order: 0 }];
     const offset = ground.space.allocate(everything.length);
     ground.sink.record('arena', offset, arenaBytes(everything));
-    this.#denying = { offset, length: 0 };
+    this.denying = offset;
   }
 
-  /** How many tables found no room. */
-  get refused(): number {
-    return this.#refused.size;
+  /** How many tables found no room, and a rule of one of them. */
+  get lacks(): readonly Lack[] {
+    const [first] = this.#refused.keys();
+    return first === undefined ? [] : [{ table: 'arena', count: this.#refused.size, rule: this.ruleOf(first) }];
+  }
+
+  ruleOf(table: TableNumber): RuleNumber | null {
+    return this.#placed.get(table)?.rule ?? null;
+  }
+
+  /** True where a table does nothing but allow. */
+  allows(table: TableNumber): boolean {
+    return this.#placed.get(table)?.allows === true;
   }
 
   /** Where a table stands now. */
@@ -56,15 +78,17 @@ export class Arena {
   place(table: TableNumber, value: PortTable): boolean {
     const before = this.#placed.get(table);
     const records = tableRecords(value, this.#ground.base);
+    const said = { allows: value.every(({ action }) => action === 'allow'), rule: value[0]?.rule ?? null };
     // Where others were refused already, waiting for room once more would hold up every change.
     const { space } = this.#ground;
     const offset = this.#refused.size > 0 ? space.find(records.length) : space.findOrWait(records.length);
     this.#refused.delete(table);
     if (offset === null) {
       this.#refused.set(table, records);
-      this.#placed.set(table, this.#denying);
+      this.#placed.set(table, { offset: this.denying, length: 0, ...said });
     } else {
-      this.#write(table, offset, records);
+      this.#ground.sink.record('arena', offset, arenaBytes(records));
+      this.#placed.set(table, { offset, length: records.length, ...said });
     }
     this.#release(before);
     return before !== undefined;
@@ -87,15 +111,12 @@ export class Arena {
       const offset = this.#ground.space.find(records.length);
       if (offset === null) break;
       this.#refused.delete(table);
-      this.#write(table, offset, records);
+      this.#ground.sink.record('arena', offset, arenaBytes(records));
+      const { allows, rule } = this.#placed.get(table) ?? NOTHING;
+      this.#placed.set(table, { offset, length: records.length, allows, rule });
       moved.push(table);
     }
     return moved;
-  }
-
-  #write(table: TableNumber, offset: number, records: readonly ArenaRecord[]): void {
-    this.#ground.sink.record('arena', offset, arenaBytes(records));
-    this.#placed.set(table, { offset, length: records.length });
   }
 
   #release(before: Placed | undefined): void {

@@ -1,18 +1,20 @@
 // Steps of a Plan → writes to the kernel's tables, in an order that is safe for packets under way. Pure.
 import type { IdentityNumber, LayerNumber, Step } from '#compile/plan.ts';
+import type { Lack } from '#datapath/port.ts';
 import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { addressBytes, prefixBytes, taggedBytes, u32Bytes } from './bytes.ts';
 import { Endpoints, type Inherited, type Link } from './endpoints.ts';
 import { Nodes } from './nodes.ts';
-import { type HashName, type Sink, type Sizes, StepOrderError } from './sink.ts';
+import { Shields } from './shields.ts';
+import { type HashName, NumbersUsedUpError, type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { Limbo } from './space.ts';
 import { type Ground, PolicyTables } from './tables.ts';
 import { addressTag, prefixTag } from './tag.ts';
 
 const IDENTITY_UNKNOWN = 0x8000_0000;
-/** Numbers are reserved in blocks, so that a crash never leaves one in use above `high`. */
-const BLOCK = 1 << 16;
+/** Numbers are reserved in blocks, so that a crash never leaves one in use above `high`. Each start takes one at least. */
+const BLOCK = 1 << 12;
 
 /** Where an encoder starts: on empty tables all are zero. */
 export type Start = {
@@ -39,6 +41,7 @@ export class Encoder {
   readonly #tables: PolicyTables;
   readonly #endpoints: Endpoints;
   readonly #nodes: Nodes;
+  readonly #shields: Shields;
   readonly #unknown = new Map<IdentityNumber, boolean>();
   #epoch: bigint;
   #bump = false;
@@ -58,6 +61,7 @@ export class Encoder {
     this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base, bank: start.bank };
     this.#tables = new PolicyTables(this.#ground);
     this.#nodes = new Nodes(sink, start.node);
+    this.#shields = new Shields(sink);
     const clock = {
       nextEpoch: () => this.#nextEpoch(),
       nextGeneration: () => this.#nextGeneration(),
@@ -70,8 +74,26 @@ export class Encoder {
   apply(steps: readonly Step[]): void {
     const dying = findDying(steps);
     for (const step of steps) this.#step(step, dying);
-    this.#tables.retry();
+    this.retry();
+  }
+
+  /** Tries again what found no room: something may have been given back. */
+  retry(): void {
+    this.#sink.retry();
+    this.#endpoints.retry(this.#tables.retry());
     this.#settleEpoch();
+  }
+
+  /** An element of a hash table found no room. */
+  refused(table: HashName, key: Uint8Array): void {
+    if (table === 'class_map') this.#tables.refused(key);
+    if (table === 'address') this.#shields.raise(key);
+  }
+
+  /** One that found no room has some now, or is not wanted any more. */
+  placed(table: HashName, key: Uint8Array): void {
+    if (table === 'class_map') this.#tables.placed(key);
+    if (table === 'address') this.#shields.lower(key);
   }
 
   attach(link: Link): void {
@@ -93,12 +115,17 @@ export class Encoder {
   /** Runs a batch of the limbo whose time has come, and uses the room that it gives back. */
   finish(batch: readonly (() => void)[]): void {
     this.limbo.finish(batch);
-    this.#tables.retry();
+    this.retry();
   }
 
-  /** How many port tables found no room in the kernel: they deny until they do. */
-  get refusedTables(): number {
-    return this.#tables.refused;
+  /** What found no room in the kernel: whom it is about is denied until it does. */
+  get lacks(): readonly Lack[] {
+    const others = [...this.#sink.waiting].filter(([table]) => table !== 'class_map');
+    return [
+      ...this.#tables.lacks,
+      ...this.#endpoints.lacks,
+      ...others.map(([table, count]) => ({ table, count, rule: null })),
+    ];
   }
 
   /** Addresses of nodes that the steps named. */
@@ -186,7 +213,8 @@ export class Encoder {
 
   #prefix(cidr: Cidr, value: IdentityNumber | null): void {
     const table = cidr.address.family === 4 ? 'prefix4' : 'prefix6';
-    this.#put(table, prefixBytes(cidr), this.#mapped(value, prefixTag(cidr)));
+    const mapped = this.#mapped(value, prefixTag(cidr));
+    if (!this.#shields.holds(cidr, mapped)) this.#put(table, prefixBytes(cidr), mapped);
   }
 
   #mapped(identity: IdentityNumber | null, tag: number): Uint8Array | null {
@@ -242,7 +270,7 @@ export class Encoder {
   /** Written before the number is used: a later agent starts above it. */
   #reserve(number: number): void {
     const kernel = number + this.#start.base + 1;
-    if (kernel >= IDENTITY_UNKNOWN) throw new StepOrderError(`number ${number} is beyond what the kernel's keys hold`);
+    if (kernel >= IDENTITY_UNKNOWN) throw new NumbersUsedUpError();
     if (kernel <= this.#high) return;
     this.#high = kernel + BLOCK;
     this.#sink.state('high', BigInt(this.#high));

@@ -1,5 +1,6 @@
 // Local endpoints: an address is one only once its interface (attach) and its policy (an endpoint step) are both known.
-import type { PlanEndpoint } from '#compile/plan.ts';
+import type { PlanEndpoint, SetNumber } from '#compile/plan.ts';
+import type { Lack } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { ENDPOINT_FLAG } from './abi.gen.ts';
 import { addressBytes, endpointBytes, ifaceWord, liveWord, taggedWord, u32Bytes, u64Bytes } from './bytes.ts';
@@ -56,6 +57,8 @@ export class Endpoints {
   readonly #inherited: Map<AddressKey, Inherited>;
   /** Records that no address leads to any more, though entries of connections may still name them. */
   readonly #replaced = new Set<number>();
+  /** What found no room for a record. */
+  readonly #roomless = new Set<Known>();
   /** ENDPOINT_FLAG.BANK where the address maps of this process are the second bank. */
   readonly #bank: number;
 
@@ -121,6 +124,27 @@ export class Endpoints {
     for (const interfaceIndex of interfaces) this.#publishInterface(interfaceIndex);
   }
 
+  /** Addresses that found no room for a record: whoever has them is closed. */
+  get lacks(): readonly Lack[] {
+    const count = this.#roomless.size;
+    return count === 0 ? [] : [{ table: 'endpoint_slots', count, rule: null }];
+  }
+
+  /** Publishes again what has one of these sets, which have a place only now, and what found no room before. */
+  retry(placed: ReadonlySet<SetNumber>): void {
+    for (const known of this.#roomless) {
+      if (known.link !== null) this.#publish(known, known.link);
+      if (known.slot === 0) break;
+    }
+    if (placed.size === 0) return;
+    for (const known of this.#known.values()) {
+      const { link, plan } = known;
+      if (link === null || plan === null || !(placed.has(plan.egress) || placed.has(plan.ingress))) continue;
+      known.epoch = this.#clock.nextEpoch();
+      this.#publish(known, link);
+    }
+  }
+
   /** Ends the records that were replaced: from here on, no packet passes by one of them. To be called last, and before any wait. */
   retire(): void {
     for (const slot of this.#replaced) this.#ground.sink.live(slot, 0n);
@@ -160,7 +184,15 @@ export class Endpoints {
     const before = known.slot;
     const inherited = this.#inherited.get(formatAddress(known.address));
     this.#inherited.delete(formatAddress(known.address));
-    known.slot = this.#slots.allocate(1);
+    known.slot = (this.#roomless.size > 0 ? this.#slots.find(1) : this.#slots.findOrWait(1)) ?? 0;
+    if (known.slot === 0) {
+      this.#roomless.add(known);
+      sink.remove('endpoint_map', addressBytes(known.address));
+      if (inherited !== undefined) this.#replaced.add(inherited.slot);
+      this.#releaseSlot(before);
+      return;
+    }
+    this.#roomless.delete(known);
     sink.record('endpoint_slots', known.slot, this.#record(known, link));
     sink.live(known.slot, liveWord(known.slot, known.generation));
     const word = taggedWord(known.slot, addressTag(known.address));
@@ -208,6 +240,7 @@ export class Endpoints {
   }
 
   #unlink(known: Known): void {
+    this.#roomless.delete(known);
     this.#ground.sink.remove('endpoint_map', addressBytes(known.address));
     this.#releaseSlot(known.slot);
     known.slot = 0;

@@ -20,6 +20,14 @@ export type WordName = 'set_map' | 'set_epoch' | 'peer_epoch';
 /** Writes in order; nothing written earlier may be missing when a later write is seen. */
 export type Sink = {
   put(table: HashName, key: Uint8Array, value: Uint8Array): void;
+  /** What a look-up finds: of a prefix tree, the longest prefix there is. Null = nothing. */
+  read(table: HashName, key: Uint8Array): Uint8Array | null;
+  /** Writes what is pending: from here on it is known what found no room. */
+  flush(): void;
+  /** Writes what found no room before, as far as there is some now. */
+  retry(): void;
+  /** How many elements of each table found no room. */
+  readonly waiting: ReadonlyMap<HashName, number>;
   /** Deleting what is not there is no error. */
   remove(table: HashName, key: Uint8Array): void;
   /** Records from `index` on; nothing points there yet. */
@@ -47,3 +55,17 @@ export type Sizes = {
   readonly endpointSlots: number;
   readonly peerEpochs: number;
 };
+
+/** Who is told of elements that find no room, and of those that do after all or are not wanted any more. */
+export type RoomListener = {
+  refused(table: HashName, key: Uint8Array): void;
+  placed(table: HashName, key: Uint8Array): void;
+};
+
+/** Agents of this node gave out every number that the kernel's keys hold: only a node without tables can begin again. */
+export class NumbersUsedUpError extends Error {
+  constructor() {
+    super('the numbers of rules, layers and identities are used up: take the pins of this node away, as a reboot does');
+    this.name = 'NumbersUsedUpError';
+  }
+}
