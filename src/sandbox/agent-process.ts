@@ -42,7 +42,7 @@ export const AGENT_ENVIRONMENT: Readonly<Record<string, string>> = {
   MALLOC_ARENA_MAX: '1',
   MALLOC_TRIM_THRESHOLD_: '131072',
   MALLOC_MMAP_THRESHOLD_: '131072',
-  // Code is kept ready to run: what strips types from it is not loaded then.
+  // Code is kept ready to run: an agent starts over once it is (agent/ready-code.ts).
   NODE_COMPILE_CACHE: COMPILE_CACHE,
 };
 const MAIN = join(import.meta.dirname, '../agent/main.ts');
