@@ -2,18 +2,30 @@
 import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
 import type { Direction, Policy } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
+import type { PolicyEntry } from './groups.ts';
+import type { Place } from './order-list.ts';
 import { type Head, headOf, isBase, namedPorts, nextSerial, type Part, partsOf } from './parts.ts';
-import type { RuleEntry, Rules } from './rules.ts';
+import type { Isolating, RuleEntry, Rules } from './rules.ts';
 import { sameValue } from './same.ts';
+import { SortedList } from './sorted-list.ts';
+
+/** In the one order of rules: a policy, or the end of the tier at a position. It keeps no rules: denies keep it for long. */
+export type Item =
+  | { readonly kind: 'policy'; readonly position: number; readonly order: string; readonly entry: PolicyEntry }
+  | { readonly kind: 'end'; readonly position: number };
 
 /** The rules of one policy in one direction, for one resolution of the subject's named ports. Immutable. */
 export type Block = {
   readonly serial: number;
+  readonly place: Place<Item>;
   readonly parts: readonly Part[];
   /** Those of the parts that are for any peer. */
   readonly base: readonly Part[];
   readonly rules: readonly RuleEntry[];
 };
+
+/** The list of no blocks. */
+export const NO_BLOCKS: SortedList<Block> = SortedList.of<Block>(keyOf);
 
 type Side = {
   /** Text that is equal where the rules mean the same. */
@@ -39,17 +51,16 @@ export class ActivePolicy {
   readonly #atoms: Atoms;
   #policy: Policy;
   #sides: Sides;
-  /** Key of the first rule in the order list. */
-  #key: number;
-  #naming = nextSerial();
-  /** Stands for the policy's key while it is active. */
-  readonly serial: number = nextSerial();
+  #place: Place<Item>;
+  #naming: Isolating;
+  readonly #serial = nextSerial();
 
-  constructor(policy: Policy, key: number, uses: { readonly rules: Rules; readonly atoms: Atoms }) {
+  constructor(policy: Policy, place: Place<Item>, uses: { readonly rules: Rules; readonly atoms: Atoms }) {
     this.#rules = uses.rules;
     this.#atoms = uses.atoms;
     this.#policy = policy;
-    this.#key = key;
+    this.#place = place;
+    this.#naming = this.#named();
     this.#sides = { egress: this.#side('egress', null), ingress: this.#side('ingress', null) };
   }
 
@@ -57,28 +68,31 @@ export class ActivePolicy {
     return this.#policy;
   }
 
-  /** Stands for all that a default deny says of the policy, while that is the same. */
-  get naming(): number {
+  /** What a default deny says of the policy: the same object while that, and the policy's place, are the same. */
+  get naming(): Isolating {
     return this.#naming;
   }
 
-  /** Key of its first rule in the order list. */
-  get key(): number {
-    return this.#key;
+  /** Where its first rule stands in the order. */
+  get place(): Place<Item> {
+    return this.#place;
   }
 
   /** Takes a new form of the same policy. A direction whose meaning is the same keeps its blocks. */
   update(policy: Policy): void {
-    if (!sameValue([this.#policy.tier, this.#policy.source], [policy.tier, policy.source])) this.#naming = nextSerial();
+    const before = this.#policy;
     this.#policy = policy;
+    if (!sameValue([before.tier, before.source], [policy.tier, policy.source])) this.#naming = this.#named();
     const { egress, ingress } = this.#sides;
     this.#sides = { egress: this.#side('egress', egress), ingress: this.#side('ingress', ingress) };
   }
 
-  /** The policy has another place in the order: its parts are made again. */
-  moveTo(key: number): void {
-    if (key === this.#key) return;
-    this.#key = key;
+  /** The policy has another place in the order, or its place another key: its parts are made again. */
+  moveTo(place: Place<Item>): void {
+    if (place !== this.#place) {
+      this.#place = place;
+      this.#naming = this.#named();
+    }
     for (const side of [this.#sides.egress, this.#sides.ingress]) {
       side.blocks.clear();
       side.plain = null;
@@ -99,8 +113,8 @@ export class ActivePolicy {
     const key = own.length === 0 ? '' : resolutionKey(own);
     const found = side.blocks.get(key);
     if (found !== undefined) return found;
-    const parts = side.heads.flatMap((head, index) => partsOf(head, this.#key + index, own));
-    const block = { serial: nextSerial(), parts, base: parts.filter(isBase), rules: side.rules };
+    const parts = side.heads.flatMap((head, index) => partsOf(head, this.#place.key + index, own));
+    const block = { serial: nextSerial(), place: this.#place, parts, base: parts.filter(isBase), rules: side.rules };
     side.blocks.set(key, block);
     if (side.named.size === 0) side.plain = block;
     return block;
@@ -137,12 +151,22 @@ export class ActivePolicy {
     };
   }
 
+  #named(): Isolating {
+    const { key, tier, source } = this.#policy;
+    return { serial: this.#serial, place: this.#place, key, tier, source };
+  }
+
   #releaseHeads(side: Side): void {
     for (const head of side.heads) {
       for (const atom of head.atoms ?? []) this.#atoms.release(atom);
       for (const port of head.ports) this.#atoms.release(port.atom);
     }
   }
+}
+
+/** What sorts the rules of policies: the key of their policy's place. */
+export function keyOf({ place }: { readonly place: { readonly key: number } }): number {
+  return place.key;
 }
 
 function resolutionKey(ports: readonly NamedPort[]): string {

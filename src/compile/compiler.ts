@@ -4,10 +4,11 @@ import type { IdentityChanges } from '#identity/changes.ts';
 import { Identifier } from '#identity/identifier.ts';
 import { Population } from '#identity/population.ts';
 import type { Address } from '#net/address.ts';
-import { comparePolicies, type PolicyKey } from '#policy/model.ts';
+import { comparePolicies, type Policy } from '#policy/model.ts';
 import { isEndpoint, type Pod, type PodKey, type Semantics, type WorldEvent } from '#policy/world.ts';
 import { ActivePolicies } from './active-policies.ts';
 import { Endpoints } from './endpoints.ts';
+import type { PolicyEntry } from './groups.ts';
 import { Layers } from './layers.ts';
 import type { Plan, SetNumber, Step } from './plan.ts';
 import { Recorder } from './recorder.ts';
@@ -123,12 +124,17 @@ export class Compiler {
   }
 
   /** Brings active policies up to date. Returns the pods whose rule lists that can change. */
-  #setActive(keys: ReadonlySet<PolicyKey>): Set<PodKey> {
-    const policies = [...keys].flatMap((key) => this.#subjects.active(key) ?? []).sort(comparePolicies);
-    for (const policy of policies) this.#active.set(policy.key, policy);
-    for (const key of keys) if (this.#subjects.selectedBy(key).size === 0) this.#active.set(key, null);
+  #setActive(entries: ReadonlySet<PolicyEntry>): Set<PodKey> {
+    const active: (readonly [PolicyEntry, Policy])[] = [];
+    for (const entry of entries) {
+      const policy = this.#subjects.active(entry);
+      if (policy === null) this.#active.set(entry, null);
+      else active.push([entry, policy]);
+    }
+    active.sort(([, a], [, b]) => comparePolicies(a, b));
+    for (const [entry, policy] of active) this.#active.set(entry, policy);
     const pods = new Set<PodKey>();
-    for (const key of this.#active.takeMoved()) for (const pod of this.#subjects.selectedBy(key)) pods.add(pod);
+    for (const entry of this.#active.takeMoved()) for (const pod of this.#subjects.selectedBy(entry)) pods.add(pod);
     return pods;
   }
 
@@ -166,6 +172,7 @@ export class Compiler {
   #sweep(): void {
     this.#sets.sweep();
     this.#layers.sweep();
+    this.#active.settle();
     const retired = this.#identifier.bury();
     this.#layers.forget(retired);
     this.#tables.sweep();

@@ -1,27 +1,20 @@
 // The policy sets of local pods: from the policies that select a pod to its layers, and its entries in the Plan.
-import { remember } from '#identity/collect.ts';
-import { portsKey } from '#identity/pods.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { DEFAULT_TIER, type Direction } from '#policy/model.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
 import type { ActivePolicies } from './active-policies.ts';
-import type { ActivePolicy } from './active-policy.ts';
 import type { Group } from './groups.ts';
 import type { TierSpec } from './layer-rules.ts';
 import type { LayerEntry, Layers } from './layers.ts';
 import type { Recorder } from './recorder.ts';
 import { numberOf, type SetEntry, type Sets } from './sets.ts';
 import type { Shares } from './shares.ts';
+import type { LocalPod } from './subjects.ts';
+import { TierLists } from './tier-lists.ts';
 
 type SetPair = { readonly egress: SetEntry; readonly ingress: SetEntry };
 
 type Endpoint = SetPair & { readonly addresses: readonly Address[]; readonly pod: Pod };
-
-/** A pod as its endpoints need it. */
-export type Subject = { readonly pod: Pod; readonly group: Group };
-
-/** What pods of one group have in common until the next `settle`; sets by the pod's ports. */
-type Selection = { readonly inOrder: readonly ActivePolicy[]; readonly sets: Map<string, SetPair> };
 
 /** An endpoint before and after a change. */
 type Change = { readonly key: PodKey; readonly before: Endpoint | undefined; readonly now: Endpoint | null };
@@ -34,7 +27,9 @@ export class Endpoints {
   readonly #shares: Shares;
   readonly #endpoints = new Map<PodKey, Endpoint>();
   readonly #changes: Change[] = [];
-  readonly #selections = new Map<Group, Selection>();
+  readonly #tiers: TierLists;
+  /** Sets given in this batch, by group and ports. */
+  readonly #given = new Map<Group, Map<string, SetPair>>();
 
   constructor(uses: {
     readonly recorder: Recorder;
@@ -45,6 +40,7 @@ export class Endpoints {
   }) {
     this.#recorder = uses.recorder;
     this.#active = uses.active;
+    this.#tiers = new TierLists(uses.active);
     this.#layers = uses.layers;
     this.#sets = uses.sets;
     this.#shares = uses.shares;
@@ -55,7 +51,7 @@ export class Endpoints {
   }
 
   /** Gives a pod its sets anew; `settle` writes them. `owned`: its addresses that no other pod owns; null: as before. */
-  set(key: PodKey, subject: Subject, known: Pod['addresses'] | null): void {
+  set(key: PodKey, subject: LocalPod, known: Pod['addresses'] | null): void {
     const { pod } = subject;
     const { egress, ingress } = this.#setsOf(subject);
     const before = this.#endpoints.get(key);
@@ -86,11 +82,13 @@ export class Endpoints {
   /** Writes what changed. Sets have their numbers by now. */
   settle(): void {
     for (const { key, before, now } of this.#changes) {
+      if (before !== undefined && now !== null && isTheSame(before, now)) continue;
       for (const address of before?.addresses ?? []) this.#recorder.dropEndpoint(formatAddress(address), key);
       if (now !== null) this.#write(key, now);
     }
     this.#changes.length = 0;
-    this.#selections.clear();
+    this.#given.clear();
+    this.#tiers.settle();
   }
 
   #write(key: PodKey, { egress, ingress, addresses, pod }: Endpoint): void {
@@ -101,38 +99,39 @@ export class Endpoints {
   }
 
   /** One more use of the two sets of a pod. */
-  #setsOf({ pod, group }: Subject): SetPair {
-    const selection = this.#selection(group);
-    const ports = portsKey(pod.ports);
-    const found = selection.sets.get(ports);
+  #setsOf(subject: LocalPod): SetPair {
+    const { group } = subject.kind;
+    const given = this.#given.get(group) ?? new Map<string, SetPair>();
+    this.#given.set(group, given);
+    const found = given.get(subject.ports);
     if (found !== undefined) {
       this.#sets.again(found.egress);
       this.#sets.again(found.ingress);
       return found;
     }
-    const egress = this.#take('egress', selection.inOrder, pod);
-    const ingress = this.#take('ingress', selection.inOrder, pod);
-    selection.sets.set(ports, { egress, ingress });
-    return { egress, ingress };
+    const sets = { egress: this.#take('egress', subject), ingress: this.#take('ingress', subject) };
+    given.set(subject.ports, sets);
+    return sets;
   }
 
-  #selection(group: Group): Selection {
-    return remember(this.#selections, group, () => ({ inOrder: this.#active.inOrder(group), sets: new Map() }));
-  }
-
-  #take(direction: Direction, policies: readonly ActivePolicy[], pod: Pod): SetEntry {
-    const ports = direction === 'ingress' ? pod.ports : [];
+  #take(direction: Direction, { pod, kind, ports }: LocalPod): SetEntry {
     const groups: TierSpec[][] = [[], [], []];
-    for (const tier of tiersOf(policies, direction)) {
-      const blocks = tier.map((active) => active.block(direction, ports));
-      groups[groupOf(tier)]?.push({ blocks, end: this.#active.end(direction, tier) });
+    const tiers = this.#tiers.of(kind.group, { direction, ports: { key: ports, list: pod.ports } });
+    for (const { position, blocks, isolating } of tiers) {
+      groups[groupOf(position)]?.push({ position, blocks, end: this.#active.end(direction, isolating) });
     }
-    const layers = groups.flatMap((tiers): LayerEntry[] => {
-      const layer = tiers.length === 0 ? null : this.#layers.take(tiers, this.#shares.of(pod.namespace));
+    const layers = groups.flatMap((specs): LayerEntry[] => {
+      const layer = specs.length === 0 ? null : this.#layers.take(specs, this.#shares.of(pod.namespace));
       return layer === null ? [] : [layer];
     });
     return this.#sets.take(layers);
   }
+}
+
+/** True where nothing of what the Plan says of the endpoint is other than before. */
+function isTheSame(before: Endpoint, now: Endpoint): boolean {
+  if (before.pod.node !== now.pod.node || !sameAddresses(before.addresses, now.addresses)) return false;
+  return before.egress.number === now.egress.number && before.ingress.number === now.ingress.number;
 }
 
 function sameSets(a: SetPair, b: SetPair): boolean {
@@ -143,22 +142,8 @@ function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
   return a === b || a.map(formatAddress).join() === b.map(formatAddress).join();
 }
 
-/** Those of sorted policies that speak of a direction, each tier's together. */
-function tiersOf(sorted: readonly ActivePolicy[], direction: Direction): ActivePolicy[][] {
-  const tiers: ActivePolicy[][] = [];
-  let position: number | null = null;
-  for (const active of sorted) {
-    if (!active.speaksOf(direction)) continue;
-    if (active.policy.tier.position === position) tiers.at(-1)?.push(active);
-    else tiers.push([active]);
-    position = active.policy.tier.position;
-  }
-  return tiers;
-}
-
 /** The layer that a tier belongs to: below the default tier, that tier, above it. */
-function groupOf(tier: readonly ActivePolicy[]): 0 | 1 | 2 {
-  const position = tier[0]?.policy.tier.position ?? DEFAULT_TIER.position;
+function groupOf(position: number): 0 | 1 | 2 {
   if (position === DEFAULT_TIER.position) return 1;
   return position < DEFAULT_TIER.position ? 0 : 2;
 }

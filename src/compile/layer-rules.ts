@@ -1,17 +1,21 @@
 // The rules of one layer, and what its tables have to know of them. They change by whole blocks.
 import type { AtomNumber } from '#identity/atoms.ts';
-import { push } from '#identity/collect.ts';
-import type { Block } from './active-policy.ts';
+import { push, remember } from '#identity/collect.ts';
+import { type Block, NO_BLOCKS } from './active-policy.ts';
 import { isBase, type Part } from './parts.ts';
 import type { RuleEntry } from './rules.ts';
-import { hashOf, sameList } from './same.ts';
 import type { Share } from './shares.ts';
+import type { Difference, SortedList } from './sorted-list.ts';
 
 /** The default deny of a tier, with its key in the order list. */
 export type TierEnd = { readonly rule: RuleEntry; readonly key: number };
 
-/** What one endpoint has of one tier: blocks in order, then perhaps its end. */
-export type TierSpec = { readonly blocks: readonly Block[]; readonly end: TierEnd | null };
+/** What one endpoint has of the tier at a position: blocks in order, then perhaps its end. */
+export type TierSpec = {
+  readonly position: number;
+  readonly blocks: SortedList<Block>;
+  readonly end: TierEnd | null;
+};
 
 export type Tier = { readonly parts: readonly Part[]; readonly end: TierEnd | null };
 
@@ -27,53 +31,57 @@ export type RulesChange = {
 
 const NO_PARTS: readonly Part[] = [];
 
+/** What is known of the parts of one tier. */
+type TierParts = {
+  /** Those for any peer, in order. */
+  readonly base: Part[];
+  /** How many of its parts pass on to the next tier. */
+  passes: number;
+};
+
 export class LayerRules {
   /** Whose room the tables take. */
   readonly share: Share;
   #specs: readonly TierSpec[] = [];
-  #blocks: readonly Block[] = [];
   /** Made when asked for. */
   #tiers: readonly Tier[] | null = null;
+  readonly #byPosition = new Map<number, TierParts>();
   readonly #byAtom = new Map<AtomNumber, Part[]>();
   /** Named ports, with the number of parts that have each. */
   readonly #ports = new Map<AtomNumber, number>();
   /** Parts that make the layer guarded. */
   #guards = 0;
-  #merged = false;
+  #baseRanges = 0;
 
   constructor(specs: readonly TierSpec[], share: Share) {
     this.share = share;
     this.change(specs);
   }
 
-  get specs(): readonly TierSpec[] {
-    return this.#specs;
+  *blocks(): Generator<Block> {
+    for (const { blocks } of this.#specs) yield* blocks;
   }
 
   get tiers(): readonly Tier[] {
-    this.#tiers ??= this.#specs.map(({ blocks, end }) => ({ parts: blocks.flatMap((block) => block.parts), end }));
+    this.#tiers ??= this.#specs.map(({ blocks, end }) => ({ parts: [...blocks].flatMap(({ parts }) => parts), end }));
     return this.#tiers;
   }
 
   /** The rules for any peer, and the ends. */
   baseTiers(): Tier[] {
-    return this.#specs.map(({ blocks, end }) => {
-      const parts: Part[] = [];
-      for (const { base } of blocks) for (const part of base) parts.push(part);
-      return { parts, end };
-    });
+    return this.#specs.map(({ position, end }) => ({ parts: this.#byPosition.get(position)?.base ?? NO_PARTS, end }));
   }
 
   /** How many port ranges the rules for any peer have. */
   get baseRanges(): number {
-    let ranges = 0;
-    for (const { base } of this.#blocks) for (const part of base) ranges += part.ranges.length;
-    return ranges;
+    return this.#baseRanges;
   }
 
   /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
   get merged(): boolean {
-    return this.#merged;
+    const last = this.#specs.at(-1)?.position;
+    for (const [position, { passes }] of this.#byPosition) if (passes > 0 && position !== last) return true;
+    return false;
   }
 
   /** A rule other than allow must deny addresses without a known pod (policy-model §5, datapath §2). */
@@ -102,49 +110,57 @@ export class LayerRules {
 
   /** All rules that the layer has, those of its ends too; one may stand there more than once. */
   entries(): RuleEntry[] {
-    return entriesOf(this.#blocks, this.#specs);
+    return entriesOf(this.blocks(), this.#specs);
   }
 
   /** Whom to name where everything is denied: a default deny, or any rule. */
   get denier(): RuleEntry {
-    const rule =
-      this.#specs.find(({ end }) => end !== null)?.end?.rule ?? this.#blocks.flatMap(({ rules }) => rules)[0];
-    if (rule === undefined) throw new Error('a layer has neither rule nor end');
-    return rule;
+    for (const { end } of this.#specs) if (end !== null) return end.rule;
+    for (const { rules } of this.blocks()) if (rules[0] !== undefined) return rules[0];
+    throw new Error('a layer has neither rule nor end');
   }
 
   /** Takes other rules in place of its own. */
   change(specs: readonly TierSpec[]): RulesChange {
-    const before = { blocks: this.#blocks, specs: this.#specs };
+    const before = this.#specs;
     this.#specs = specs;
-    const [only, ...others] = specs;
-    this.#blocks = only !== undefined && others.length === 0 ? only.blocks : specs.flatMap(({ blocks }) => blocks);
     this.#tiers = null;
-    this.#merged = specs.slice(0, -1).some(({ blocks }) => blocks.some(({ parts }) => parts.some(isPass)));
-    const { gone, come } = blocksBetween(before.blocks, this.#blocks);
-    const removed = gone.flatMap((block) => block.parts);
-    const added = come.flatMap((block) => block.parts);
-    for (const part of removed) this.#remove(part);
-    for (const part of added) this.#add(part);
-    const parts = [...removed, ...added];
-    const base = endsOf(before.specs) !== endsOf(specs) || parts.some(isBase);
-    return { parts, come: entriesOf(come, specs), gone: entriesOf(gone, before.specs), base };
+    const { gone, come } = blocksBetween(before, specs);
+    const parts: Part[] = [];
+    for (const block of gone) for (const part of block.parts) parts.push(this.#remove(part, block.place.item.position));
+    for (const block of come) for (const part of block.parts) parts.push(this.#add(part, block.place.item.position));
+    const base = endsOf(before) !== endsOf(specs) || parts.some(isBase);
+    return { parts, come: entriesOf(come, specs), gone: entriesOf(gone, before), base };
   }
 
-  #add(part: Part): void {
+  #add(part: Part, position: number): Part {
     if (isGuard(part)) this.#guards++;
+    const tier = remember(this.#byPosition, position, () => ({ base: [], passes: 0 }));
+    if (part.action === 'pass') tier.passes++;
+    if (isBase(part)) {
+      tier.base.splice(placeOf(tier.base, part), 0, part);
+      this.#baseRanges += part.ranges.length;
+    }
     if (part.port !== null) this.#ports.set(part.port.atom, (this.#ports.get(part.port.atom) ?? 0) + 1);
-    for (const atom of new Set(askedBy(part))) push(this.#byAtom, atom, part);
+    for (const atom of askedBy(part)) push(this.#byAtom, atom, part);
+    return part;
   }
 
-  #remove(part: Part): void {
+  #remove(part: Part, position: number): Part {
     if (isGuard(part)) this.#guards--;
+    const tier = remember(this.#byPosition, position, () => ({ base: [], passes: 0 }));
+    if (part.action === 'pass') tier.passes--;
+    if (isBase(part)) {
+      tier.base.splice(tier.base.indexOf(part, placeOf(tier.base, part)), 1);
+      this.#baseRanges -= part.ranges.length;
+    }
     if (part.port !== null) this.#dropPort(part.port.atom);
-    for (const atom of new Set(askedBy(part))) {
+    for (const atom of askedBy(part)) {
       const parts = this.#byAtom.get(atom) ?? [];
       parts.splice(parts.indexOf(part), 1);
       if (parts.length === 0) this.#byAtom.delete(atom);
     }
+    return part;
   }
 
   #dropPort(atom: AtomNumber): void {
@@ -152,6 +168,18 @@ export class LayerRules {
     if (left === 0) this.#ports.delete(atom);
     else this.#ports.set(atom, left);
   }
+}
+
+/** The first place among sorted parts that none before the part has. */
+function placeOf(parts: readonly Part[], { key }: Part): number {
+  let low = 0;
+  let high = parts.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((parts[middle]?.key ?? 0) < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** The atoms one of which a peer must have, or none for a part of the base table. */
@@ -165,44 +193,44 @@ function isGuard(part: Part): boolean {
   return isBase(part) ? action === 'pass' || action === 'reject' : action !== 'allow';
 }
 
-function isPass({ action }: Part): boolean {
-  return action === 'pass';
+function entriesOf(blocks: Iterable<Block>, specs: readonly TierSpec[]): RuleEntry[] {
+  const entries: RuleEntry[] = [];
+  for (const { rules } of blocks) for (const rule of rules) entries.push(rule);
+  for (const { end } of specs) if (end !== null) entries.push(end.rule);
+  return entries;
 }
 
-function entriesOf(blocks: readonly Block[], specs: readonly TierSpec[]): RuleEntry[] {
-  const ends = specs.flatMap(({ end }) => (end === null ? [] : [end.rule]));
-  return [...blocks.flatMap((block) => block.rules), ...ends];
+/** Blocks of tiers before that are not in those now, and the other way round. */
+function blocksBetween(before: readonly TierSpec[], now: readonly TierSpec[]): Difference<Block> {
+  const gone: Block[] = [];
+  const come: Block[] = [];
+  for (const { position, blocks } of now) {
+    const between = blocks.since(blocksAt(before, position));
+    for (const block of between.gone) gone.push(block);
+    for (const block of between.come) come.push(block);
+  }
+  for (const { position, blocks } of before) {
+    if (blocksAt(now, position) === NO_BLOCKS) for (const block of blocks) gone.push(block);
+  }
+  return { gone, come };
 }
 
-/** What two lists do not share. Mostly they have a long beginning and a long end in common. */
-function blocksBetween(
-  before: readonly Block[],
-  now: readonly Block[],
-): { readonly gone: readonly Block[]; readonly come: readonly Block[] } {
-  const shorter = Math.min(before.length, now.length);
-  let first = 0;
-  while (first < shorter && before[first] === now[first]) first++;
-  let last = 0;
-  while (last < shorter - first && before.at(-1 - last) === now.at(-1 - last)) last++;
-  const old = new Set(before.slice(first, before.length - last));
-  const rest = new Set(now.slice(first, now.length - last));
-  return { gone: [...old].filter((block) => !rest.has(block)), come: [...rest].filter((block) => !old.has(block)) };
+function blocksAt(specs: readonly TierSpec[], position: number): TierSpec['blocks'] {
+  return specs.find((spec) => spec.position === position)?.blocks ?? NO_BLOCKS;
 }
 
 /** A text that is equal for equal tiers, and seldom for others: `sameTiers` tells. */
 export function tiersKey(specs: readonly TierSpec[]): string {
-  return specs.map(({ blocks, end }) => `${hashOf(blocks, serialOf)}${endKey(end)}`).join('|');
+  return specs.map(({ blocks, end }) => `${blocks.hash}${endKey(end)}`).join('|');
 }
 
 /** True where two lists of tiers have the same rules. */
 export function sameTiers(a: readonly TierSpec[], b: readonly TierSpec[]): boolean {
-  return sameList(a, b, (one, other) => {
-    return endKey(one.end) === endKey(other.end) && sameList(one.blocks, other.blocks, Object.is);
-  });
+  return a.length === b.length && a.every((one, at) => isSameTier(one, b[at]));
 }
 
-function serialOf({ serial }: Block): number {
-  return serial;
+function isSameTier(one: TierSpec, other: TierSpec | undefined): boolean {
+  return other !== undefined && endKey(one.end) === endKey(other.end) && one.blocks.equals(other.blocks);
 }
 
 function endsOf(specs: readonly TierSpec[]): string {

@@ -82,7 +82,7 @@ export class Layers {
 
   /** One more use of the layer of these tiers; null where they say nothing. Its tables come with `settle`. */
   take(specs: readonly TierSpec[], share: Share): LayerEntry | null {
-    if (specs.every(({ blocks, end }) => end === null && blocks.every(({ parts }) => parts.length === 0))) return null;
+    if (specs.every(saysNothing)) return null;
     const key = tiersKey(specs);
     const layer = this.#byKey.get(key)?.find((one) => sameTiers(one.specs, specs)) ?? this.#make(key, specs, share);
     layer.uses++;
@@ -384,6 +384,12 @@ export class Layers {
     if (alsoUnknown) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
     return found;
   }
+}
+
+function saysNothing({ blocks, end }: TierSpec): boolean {
+  if (end !== null) return false;
+  for (const { parts } of blocks) if (parts.length > 0) return false;
+  return true;
 }
 
 /** What of the first list is not in the second. */

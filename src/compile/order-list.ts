@@ -34,9 +34,10 @@ export class OrderList<Item> {
     return { place, moved: this.#relabel(index).filter((other) => other !== place) };
   }
 
+  /** Takes a place away; another one of an equal item may stand beside it. */
   remove(place: Place<Item>): void {
-    const index = this.#find(place.item);
-    if (this.#places[index] !== place) throw new Error('order list: item is not in its place');
+    const index = this.#places.indexOf(place, this.#find(place.item));
+    if (index < 0) throw new Error('order list: item is not in its place');
     this.#places.splice(index, 1);
   }
 

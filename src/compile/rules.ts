@@ -4,21 +4,16 @@ import type { Direction, Policy, Rule, Tier } from '#policy/model.ts';
 import { compareText, defaultDenyId } from '#policy/model.ts';
 import type { RuleInfo, RuleNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
-import { hashOf, sameList } from './same.ts';
+import type { SortedList } from './sorted-list.ts';
 
-/**
- * A policy that isolates an endpoint. `serial` stands for its key; `naming` is another number once its key, tier or
- * source is another.
- */
-export type Isolating = { readonly policy: Policy; readonly serial: number; readonly naming: number };
+/** A policy that isolates an endpoint, as a default deny names it. `serial` stands for its key. */
+export type Isolating = Pick<Policy, 'key' | 'tier' | 'source'> & {
+  readonly serial: number;
+  readonly place: { readonly key: number };
+};
 
 /** A default deny: which policies it names, as it knew them last. */
-type Deny = {
-  readonly key: string;
-  readonly serials: readonly number[];
-  namings: readonly number[];
-  readonly entry: RuleEntry;
-};
+type Deny = { readonly key: string; isolating: SortedList<Isolating>; readonly entry: RuleEntry };
 
 export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
 
@@ -44,20 +39,19 @@ export class Rules {
   }
 
   /** The default deny of a tier, for endpoints that these policies isolate: one for the same policies. */
-  defaultDeny(direction: Direction, tier: Tier, isolating: readonly Isolating[]): RuleEntry {
-    const key = `${direction} ${hashOf(isolating, serialOf)}`;
-    const found = this.#denies.get(key)?.find(({ serials }) => sameList(isolating, serials, hasSerial));
+  defaultDeny(direction: Direction, tier: Tier, isolating: SortedList<Isolating>): RuleEntry {
+    const key = `${direction} ${isolating.hash}`;
+    const found = this.#denies.get(key)?.find((deny) => deny.isolating.equals(isolating, isSamePolicy));
     if (found === undefined) return this.#makeDeny(key, denyInfo(tier, direction, isolating), isolating);
-    if (!sameList(isolating, found.namings, hasNaming)) {
-      found.namings = isolating.map(namingOf);
-      this.#setInfo(found.entry, denyInfo(tier, direction, isolating));
-    }
+    const isRenamed = !found.isolating.equals(isolating);
+    found.isolating = isolating;
+    if (isRenamed) this.#setInfo(found.entry, denyInfo(tier, direction, isolating));
     return found.entry;
   }
 
-  #makeDeny(key: string, info: RuleInfo, isolating: readonly Isolating[]): RuleEntry {
+  #makeDeny(key: string, info: RuleInfo, isolating: SortedList<Isolating>): RuleEntry {
     const entry = this.#enter(info);
-    const deny = { key, serials: isolating.map(serialOf), namings: isolating.map(namingOf), entry };
+    const deny = { key, isolating, entry };
     push(this.#denies, key, deny);
     this.#denyOf.set(entry, deny);
     return entry;
@@ -95,35 +89,22 @@ export class Rules {
  * The names of a thousand policies are put together for those who ask. Of the policies no more than that is held: the
  * name of a deny that is gone lives on, and must not keep all their rules.
  */
-function denyInfo(tier: Tier, direction: Direction, isolating: readonly Isolating[]): RuleInfo {
-  const policies = isolating.map(({ policy: { key, source } }) => ({ key, source }));
+function denyInfo(tier: Tier, direction: Direction, isolating: SortedList<Isolating>): RuleInfo {
   return {
     direction,
     action: 'deny',
     source: null,
     get id() {
-      return defaultDenyId(tier, direction, policies);
+      return defaultDenyId(tier, direction, [...isolating]);
     },
     get policies() {
-      return policies.toSorted((a, b) => compareText(a.key, b.key)).map((policy) => policy.source);
+      return [...isolating].sort((a, b) => compareText(a.key, b.key)).map((policy) => policy.source);
     },
   };
 }
 
-function serialOf({ serial }: Isolating): number {
-  return serial;
-}
-
-function namingOf({ naming }: Isolating): number {
-  return naming;
-}
-
-function hasSerial(one: Isolating, serial: number): boolean {
-  return one.serial === serial;
-}
-
-function hasNaming(one: Isolating, naming: number): boolean {
-  return one.naming === naming;
+function isSamePolicy(one: Isolating, other: Isolating): boolean {
+  return one.serial === other.serial;
 }
 
 function infoOf(rule: Rule, direction: Direction): RuleInfo {

@@ -24,7 +24,7 @@ export function shortagesOf(bodies: Iterable<Short>): Shortage[] {
   return [...byShare].map(([{ namespace, limits, spent }, of]) => {
     const what = spent ?? 'entries';
     const peers = of.reduce((sum, { lacking }) => sum + lacking.size, 0);
-    const largest = sourceOf(of.flatMap(({ rules }) => rules.specs.flatMap(({ blocks }) => blocks)));
+    const largest = sourceOf(of.flatMap(({ rules }) => [...rules.blocks()]));
     return {
       namespace,
       spent: what,

@@ -1,40 +1,61 @@
-// Which policies select which local pods, kept up to date by events.
+// Which policies select which local pods, kept up to date by events. Pods of one namespace with the same labels are of
+// one kind: they are looked at once.
 import { push } from '#identity/collect.ts';
-import { labelTest } from '#identity/labels.ts';
+import { labelsKey, labelTest } from '#identity/labels.ts';
+import { portsKey } from '#identity/pods.ts';
+import { SelectorIndex } from '#identity/selector-index.ts';
 import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { Labels } from '#policy/selector.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
-import { type Group, Groups, type Move } from './groups.ts';
+import { type Group, Groups, type Move, type PolicyEntry } from './groups.ts';
+import { nextSerial } from './parts.ts';
 
-/** A local pod and the policies that select it. */
-export type LocalPod = { readonly pod: Pod; group: Group };
+/** Local pods that no selector can tell apart. */
+type Kind = {
+  readonly key: string;
+  readonly namespace: string;
+  readonly labels: Labels;
+  readonly pods: Set<PodKey>;
+  group: Group;
+};
+
+/** A local pod and what selects it. `ports` is equal for equal named ports. */
+export type LocalPod = { readonly pod: Pod; readonly kind: { readonly group: Group }; readonly ports: string };
 
 /** What a `settle` found. */
 type Selected = {
+  /** Pods that are themselves other than before. */
   readonly dirty: ReadonlySet<PodKey>;
+  /** Pods that policies select which are new or other than before, or that did. */
   readonly pods: ReadonlySet<PodKey>;
-  readonly policies: ReadonlySet<PolicyKey>;
+  /** Policies that are new, gone or other than before, or select local pods for the first time, or none any more. */
+  readonly policies: ReadonlySet<PolicyEntry>;
 };
 
-const NOBODY: ReadonlySet<PodKey> = new Set();
+/** A policy that selects no local pod, as most do, is kept as text: that is a third of it. Null: gone. */
+type Known = PolicyEntry & { subject: Policy['subject']; policy: Policy | string | null };
 
-/** A policy that selects no local pod, as most do, is kept as text: that is a third of it. */
-type Known = { readonly subject: Policy['subject']; policy: Policy | string };
+type LocalKind = LocalPod & { readonly kind: Kind };
+
+const NOBODY: ReadonlySet<never> = new Set();
 
 export class Subjects {
   readonly #groups = new Groups();
-  readonly #pods = new Map<PodKey, LocalPod>();
-  readonly #podsIn = new Map<string, Set<PodKey>>();
+  readonly #pods = new Map<PodKey, LocalKind>();
+  readonly #kinds = new Map<string, Kind>();
+  readonly #kindsIn = new Map<string, Set<Kind>>();
   readonly #policies = new Map<PolicyKey, Known>();
   /** Policies for one namespace by its name; '' holds those that choose namespaces by labels. */
-  readonly #policiesOf = new Map<string, Set<PolicyKey>>();
-  readonly #selected = new Map<PolicyKey, Set<PodKey>>();
+  readonly #policiesOf = new Map<string, SelectorIndex<Known>>();
+  readonly #selected = new Map<PolicyEntry, Set<Kind>>();
   readonly #namespaceLabels: (name: string) => Labels;
-  /** Pods to select for again, policies that are new or other than before. */
+  #size = 0;
+  /** What is new or other than before; a kind without pods is about to go. */
   readonly #dirtyPods = new Set<PodKey>();
-  readonly #dirtyPolicies = new Set<PolicyKey>();
-  /** Policies that a pod dropped out of. */
-  readonly #touched = new Set<PolicyKey>();
+  readonly #dirtyKinds = new Set<Kind>();
+  readonly #dirtyPolicies = new Set<Known>();
+  /** Policies that began to select local pods, or select none any more. */
+  readonly #turned = new Set<PolicyEntry>();
 
   constructor(namespaceLabels: (name: string) => Labels) {
     this.#namespaceLabels = namespaceLabels;
@@ -44,157 +65,194 @@ export class Subjects {
     return this.#pods.get(key);
   }
 
+  /** How many policies there are. */
   get policies(): number {
-    return this.#policies.size;
+    return this.#size;
   }
 
-  policyKeys(): IterableIterator<PolicyKey> {
-    return this.#policies.keys();
+  *policyKeys(): Generator<PolicyKey> {
+    for (const { key, policy } of this.#policies.values()) if (policy !== null) yield key;
   }
 
   /** The policy, where it selects local pods; null where it selects none. */
-  active(key: PolicyKey): Policy | null {
-    const known = this.#policies.get(key);
-    if (known === undefined || !this.#selected.has(key)) return null;
+  active(policy: PolicyEntry): Policy | null {
+    const known = this.#policies.get(policy.key);
+    if (known === undefined || known.policy === null || !this.#selected.has(known)) return null;
     if (typeof known.policy === 'string') known.policy = JSON.parse(known.policy) as Policy;
     return known.policy;
   }
 
   /** The local pods that a policy selects. */
-  selectedBy(policy: PolicyKey): ReadonlySet<PodKey> {
-    return this.#selected.get(policy) ?? NOBODY;
+  *selectedBy(policy: PolicyEntry): Generator<PodKey> {
+    for (const { pods } of this.#selected.get(policy) ?? NOBODY) yield* pods;
   }
 
   /** Null: no local pod, or none any more. */
   setPod(key: PodKey, pod: Pod | null): void {
     const before = this.#pods.get(key);
-    if (before !== undefined) remove(this.#podsIn, before.pod.namespace, key);
     if (before === undefined && pod === null) return;
     this.#dirtyPods.add(key);
-    if (pod === null) {
-      for (const policy of before?.group.policies ?? []) this.#deselect(policy, key);
-      if (before !== undefined) this.#groups.leave(before.group);
-      this.#pods.delete(key);
-      return;
-    }
-    this.#pods.set(key, { pod, group: before?.group ?? this.#groups.none });
-    if (before === undefined) this.#groups.none.pods++;
-    insert(this.#podsIn, pod.namespace, key);
+    if (before !== undefined) this.#leave(before.kind, key);
+    if (pod === null) this.#pods.delete(key);
+    else this.#pods.set(key, { pod, kind: this.#join(pod), ports: portsKey(pod.ports) });
   }
 
   setPolicy(key: PolicyKey, policy: Policy | null): void {
-    const before = this.#policies.get(key);
-    if (before !== undefined) remove(this.#policiesOf, scopeOf(before), key);
-    if (policy === null) this.#policies.delete(key);
-    else {
-      this.#policies.set(key, { subject: policy.subject, policy });
-      insert(this.#policiesOf, scopeOf(policy), key);
-    }
-    this.#dirtyPolicies.add(key);
+    const known = this.#policies.get(key) ?? this.#newPolicy(key, policy);
+    if (known === null) return;
+    this.#dirtyPolicies.add(known);
+    if (known.policy !== null) this.#unlist(known);
+    known.policy = policy;
+    if (policy !== null) this.#list(known, policy.subject);
   }
 
   /** The labels of a namespace are others. */
   touchNamespace(name: string): void {
-    for (const key of this.#podsIn.get(name) ?? []) this.#dirtyPods.add(key);
+    for (const kind of this.#kindsIn.get(name) ?? NOBODY) this.#dirtyKinds.add(kind);
   }
 
-  /**
-   * Selects again where something changed. Returns the policies that have to be looked at, pods that others may select
-   * now, and pods that are themselves other than before.
-   */
+  /** Selects again where something changed. */
   settle(): Selected {
-    const dirty = new Set(this.#dirtyPods);
-    const pods = new Set<PodKey>();
-    const policies = new Set(this.#touched);
-    const moves = new Map<PodKey, Move[]>();
-    for (const key of this.#dirtyPolicies) {
-      policies.add(key);
-      for (const pod of this.#reselectPolicy(key, moves)) pods.add(pod);
+    this.#groups.settle();
+    const moves = new Map<Kind, Move[]>();
+    for (const kind of this.#dirtyKinds) if (kind.pods.size === 0) this.#dropKind(kind);
+    const touched = new Set<Kind>();
+    for (const policy of this.#dirtyPolicies) this.#reselectPolicy(policy, moves, touched);
+    for (const kind of this.#dirtyKinds) if (kind.pods.size > 0) this.#reselectKind(kind, moves);
+    for (const [kind, list] of moves) {
+      kind.group = this.#groups.move(kind.group, list);
+      touched.add(kind);
     }
-    for (const key of this.#dirtyPods) for (const policy of this.#reselectPod(key, moves)) policies.add(policy);
-    for (const [key, list] of moves) this.#move(key, list);
-    const idle = [...policies].filter((key) => !this.#selected.has(key));
-    this.#groups.settle(idle);
-    for (const key of idle) this.#putAway(key);
-    this.#dirtyPods.clear();
-    this.#dirtyPolicies.clear();
-    this.#touched.clear();
+    const pods = new Set<PodKey>();
+    for (const kind of touched) for (const pod of kind.pods) pods.add(pod);
+    const policies = new Set([...this.#dirtyPolicies, ...this.#turned]);
+    for (const { key } of policies) this.#putAway(key);
+    const dirty = new Set(this.#dirtyPods);
+    for (const noted of [this.#dirtyPods, this.#dirtyKinds, this.#dirtyPolicies, this.#turned]) noted.clear();
     return { dirty, pods, policies };
   }
 
-  /** Returns the pods that the policy selected or selects. */
-  #reselectPolicy(key: PolicyKey, moves: Map<PodKey, Move[]>): ReadonlySet<PodKey> {
-    const before = this.selectedBy(key);
-    const policy = this.#policies.get(key);
-    const now = new Set(policy === undefined ? [] : this.#matching(policy));
-    if (now.size > 0) this.#selected.set(key, now);
-    else this.#selected.delete(key);
-    for (const pod of before) if (!now.has(pod)) push(moves, pod, { policy: key, selected: false });
-    for (const pod of now) if (!before.has(pod)) push(moves, pod, { policy: key, selected: true });
-    return new Set([...before, ...now]);
+  #newPolicy(key: PolicyKey, policy: Policy | null): Known | null {
+    if (policy === null) return null;
+    const known: Known = { key, serial: nextSerial(), subject: policy.subject, policy: null };
+    this.#policies.set(key, known);
+    return known;
   }
 
-  *#matching(policy: Known): Generator<PodKey> {
-    for (const pod of this.#candidatePods(policy)) {
-      const local = this.#pods.get(pod);
-      if (local !== undefined && this.#selects(policy, local.pod)) yield pod;
+  #list(known: Known, subject: Policy['subject']): void {
+    this.#size++;
+    known.subject = subject;
+    const scope = scopeOf(known);
+    const index = this.#policiesOf.get(scope) ?? new SelectorIndex<Known>();
+    this.#policiesOf.set(scope, index);
+    index.add(subject.pods, known);
+  }
+
+  #unlist(known: Known): void {
+    this.#size--;
+    const index = this.#policiesOf.get(scopeOf(known));
+    index?.remove(known.subject.pods, known);
+    if (index?.isEmpty) this.#policiesOf.delete(scopeOf(known));
+  }
+
+  #join({ key, namespace, labels }: Pod): Kind {
+    const text = `${namespace.length}:${namespace} ${labelsKey(labels)}`;
+    const found = this.#kinds.get(text);
+    if (found !== undefined) {
+      found.pods.add(key);
+      return found;
+    }
+    const kind: Kind = { key: text, namespace, labels, pods: new Set([key]), group: this.#groups.none };
+    this.#groups.none.kinds++;
+    this.#kinds.set(text, kind);
+    insert(this.#kindsIn, namespace, kind);
+    this.#dirtyKinds.add(kind);
+    return kind;
+  }
+
+  #leave(kind: Kind, pod: PodKey): void {
+    kind.pods.delete(pod);
+    if (kind.pods.size === 0) this.#dirtyKinds.add(kind);
+  }
+
+  #dropKind(kind: Kind): void {
+    for (const policy of kind.group.policies) this.#deselect(policy, kind);
+    this.#groups.leave(kind.group);
+    this.#kinds.delete(kind.key);
+    remove(this.#kindsIn, kind.namespace, kind);
+  }
+
+  /** `touched`: gains the kinds that the policy selected or selects. */
+  #reselectPolicy(policy: Known, moves: Map<Kind, Move[]>, touched: Set<Kind>): void {
+    const before = [...(this.#selected.get(policy) ?? NOBODY)];
+    const now = new Set(policy.policy === null ? [] : this.#matching(policy));
+    for (const kind of before) {
+      touched.add(kind);
+      if (now.has(kind)) continue;
+      this.#deselect(policy, kind);
+      push(moves, kind, { policy, selected: false });
+    }
+    for (const kind of now) {
+      if (this.#select(policy, kind)) push(moves, kind, { policy, selected: true });
+      touched.add(kind);
     }
   }
 
-  /** Returns the policies that selected or select the pod, as far as `moves` does not say so yet. */
-  #reselectPod(key: PodKey, moves: Map<PodKey, Move[]>): PolicyKey[] {
-    const local = this.#pods.get(key);
-    if (local === undefined) return [];
-    const known = new Set(moves.get(key)?.map(({ policy }) => policy));
-    const before = local.group.policies;
-    const touched: PolicyKey[] = [];
-    for (const scope of [local.pod.namespace, '']) {
-      for (const policy of this.#policiesOf.get(scope) ?? []) {
-        const value = this.#policies.get(policy);
-        if (known.has(policy) || value === undefined || this.#selects(value, local.pod) === before.has(policy))
-          continue;
-        touched.push(policy);
-      }
+  *#matching({ subject }: Known): Generator<Kind> {
+    const { namespaces } = subject;
+    const podTest = labelTest(subject.pods);
+    const isNamed = namespaces.kind === 'named';
+    const namespaceTest = isNamed ? () => true : labelTest(namespaces.selector);
+    for (const kind of isNamed ? (this.#kindsIn.get(namespaces.name) ?? NOBODY) : this.#kinds.values()) {
+      if (podTest(kind.labels) && namespaceTest(this.#namespaceLabels(kind.namespace))) yield kind;
     }
-    for (const policy of touched) {
-      const selected = !before.has(policy);
-      push(moves, key, { policy, selected });
-      if (selected) insert(this.#selected, policy, key);
-      else remove(this.#selected, policy, key);
+  }
+
+  /** Looks which policies select a kind, as far as `#selected` does not say so yet. */
+  #reselectKind(kind: Kind, moves: Map<Kind, Move[]>): void {
+    const now = new Set<PolicyEntry>();
+    const namespaceLabels = this.#namespaceLabels(kind.namespace);
+    for (const scope of [kind.namespace, '']) {
+      this.#policiesOf.get(scope)?.candidates(kind.labels, (policy) => {
+        const { namespaces, pods } = policy.subject;
+        const isInScope = namespaces.kind === 'named' || labelTest(namespaces.selector)(namespaceLabels);
+        if (isInScope && labelTest(pods)(kind.labels)) now.add(policy);
+      });
     }
-    return touched;
+    for (const policy of now) if (this.#select(policy, kind)) push(moves, kind, { policy, selected: true });
+    for (const policy of kind.group.policies) {
+      if (now.has(policy) || !this.#deselect(policy, kind)) continue;
+      push(moves, kind, { policy, selected: false });
+    }
+  }
+
+  /** False where the policy selects the kind already. */
+  #select(policy: PolicyEntry, kind: Kind): boolean {
+    const kinds = this.#selected.get(policy);
+    if (kinds?.has(kind)) return false;
+    if (kinds === undefined) this.#turned.add(policy);
+    insert(this.#selected, policy, kind);
+    return true;
+  }
+
+  /** False where the policy does not select the kind. */
+  #deselect(policy: PolicyEntry, kind: Kind): boolean {
+    if (!this.#selected.get(policy)?.has(kind)) return false;
+    remove(this.#selected, policy, kind);
+    if (!this.#selected.has(policy)) this.#turned.add(policy);
+    return true;
   }
 
   #putAway(key: PolicyKey): void {
     const known = this.#policies.get(key);
-    if (known !== undefined && typeof known.policy !== 'string') known.policy = JSON.stringify(known.policy);
-  }
-
-  #move(key: PodKey, moves: readonly Move[]): void {
-    const local = this.#pods.get(key);
-    if (local !== undefined) local.group = this.#groups.move(local.group, moves);
-  }
-
-  #deselect(policy: PolicyKey, pod: PodKey): void {
-    remove(this.#selected, policy, pod);
-    this.#touched.add(policy);
-  }
-
-  #candidatePods(policy: Known): Iterable<PodKey> {
-    const { namespaces } = policy.subject;
-    return namespaces.kind === 'named' ? (this.#podsIn.get(namespaces.name) ?? []) : this.#pods.keys();
-  }
-
-  #selects(policy: Known, pod: Pod): boolean {
-    const { namespaces, pods } = policy.subject;
-    if (!labelTest(pods)(pod.labels)) return false;
-    if (namespaces.kind === 'named') return namespaces.name === pod.namespace;
-    return labelTest(namespaces.selector)(this.#namespaceLabels(pod.namespace));
+    if (known === undefined || this.#selected.has(known)) return;
+    if (known.policy === null) this.#policies.delete(key);
+    else if (typeof known.policy !== 'string') known.policy = JSON.stringify(known.policy);
   }
 }
 
-function scopeOf(policy: Pick<Policy, 'subject'>): string {
-  return policy.subject.namespaces.kind === 'named' ? policy.subject.namespaces.name : '';
+function scopeOf({ subject }: Known): string {
+  return subject.namespaces.kind === 'named' ? subject.namespaces.name : '';
 }
 
 function insert<Key, Member>(sets: Map<Key, Set<Member>>, key: Key, member: Member): void {
