@@ -1,7 +1,8 @@
 // Exact addresses as columns: who claims each, who owns it, which identity it has.
-import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
+import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { Column, Rows } from './columns.ts';
+import { RowIndex } from './row-index.ts';
 
 /** A row without pod, or without identity. */
 export const NONE = -1;
@@ -10,7 +11,7 @@ const FEW_BLOCKS = 8;
 
 export class AddressTable {
   readonly #rows = new Rows();
-  readonly #byKey = new Map<number | AddressKey, number>();
+  readonly #index = new RowIndex((row) => this.#hashOf(row));
   readonly #family = new Column(0);
   readonly #words = [new Column(0), new Column(0), new Column(0), new Column(0)] as const;
   readonly #owner = new Column(NONE);
@@ -31,18 +32,17 @@ export class AddressTable {
   }
 
   find(address: Address): number | undefined {
-    return this.#byKey.get(keyOf(address));
+    return this.#index.find(hashOf(address), (row) => this.#isAt(row, address));
   }
 
   /** The row of an address; a new one is nobody's yet. */
   take(address: Address): number {
-    const key = keyOf(address);
-    const found = this.#byKey.get(key);
+    const found = this.find(address);
     if (found !== undefined) return found;
     const row = this.#rows.take();
-    this.#byKey.set(key, row);
     this.#family.set(row, address.family);
     for (const [index, word] of address.words.entries()) this.#words[index as 0 | 1 | 2 | 3].set(row, word | 0);
+    this.#index.add(row);
     return row;
   }
 
@@ -93,7 +93,7 @@ export class AddressTable {
 
   /** Forgets an address that nobody claims. */
   free(row: number): void {
-    this.#byKey.delete(keyOf(this.address(row)));
+    this.#index.delete(row);
     this.#family.set(row, 0);
     this.identity.set(row, NONE);
     this.#rows.give(row);
@@ -126,6 +126,18 @@ export class AddressTable {
     return found;
   }
 
+  #isAt(row: number, { family, words }: Address): boolean {
+    if (this.#family.at(row) !== family) return false;
+    return words.every((word, index) => this.#words[index as 0 | 1 | 2 | 3].at(row) === (word | 0));
+  }
+
+  #hashOf(row: number): number {
+    let hash = this.#words[0].at(row) | 0;
+    if (this.#family.at(row) === 6)
+      for (const index of [1, 2, 3] as const) hash = hashWord(hash, this.#words[index].at(row));
+    return hash;
+  }
+
   /** True where the words after the first are inside the block too. */
   #restInside(row: number, cidr: Cidr): boolean {
     return ([1, 2, 3] as const).every((index) => {
@@ -134,9 +146,12 @@ export class AddressTable {
   }
 }
 
-/** IPv4 by its number: less than half the memory of a text. */
-function keyOf(address: Address): number | AddressKey {
-  return address.family === 4 ? (address.words[0] ?? 0) | 0 : formatAddress(address);
+function hashOf({ words }: Address): number {
+  return words.reduce(hashWord, 0);
+}
+
+function hashWord(hash: number, word: number): number {
+  return Math.imul(hash, 31) + word;
 }
 
 function mask(bits: number): number {

@@ -4,13 +4,14 @@ import type { NamedPort, Pod, PodKey } from '#policy/world.ts';
 import { NONE } from './addresses.ts';
 import { Column, Rows, Shared } from './columns.ts';
 import { labelsKey } from './labels.ts';
+import { RowIndex } from './row-index.ts';
 
 export type NamespaceEntry = { readonly name: string; labels: Labels };
 
 export class PodTable {
   readonly #rows = new Rows();
-  readonly #byKey = new Map<PodKey, number>();
   readonly #keys: PodKey[] = [];
+  readonly #index = new RowIndex((row) => hashOf(this.key(row)));
   readonly #namespace = new Column(NONE);
   readonly #labels = new Column(NONE);
   readonly #ports = new Column(NONE);
@@ -24,14 +25,14 @@ export class PodTable {
   readonly portSets: Shared<readonly NamedPort[]> = new Shared();
 
   find(key: PodKey): number | undefined {
-    return this.#byKey.get(key);
+    return this.#index.find(hashOf(key), (row) => this.#keys[row] === key);
   }
 
   /** A pod that owns addresses of its own. `namespaceLabels`: what its namespace is labelled, were it new here. */
   add(pod: Pod, namespaceLabels: () => Labels): number {
     const row = this.#rows.take();
-    this.#byKey.set(pod.key, row);
     this.#keys[row] = pod.key;
+    this.#index.add(row);
     const name = pod.namespace;
     this.#namespace.set(
       row,
@@ -51,7 +52,7 @@ export class PodTable {
 
   remove(row: number): void {
     this.#unchain(row);
-    this.#byKey.delete(this.key(row));
+    this.#index.delete(row);
     this.#keys[row] = '' as PodKey;
     this.namespaces.give(this.#namespace.at(row));
     this.labelSets.give(this.#labels.at(row));
@@ -106,8 +107,8 @@ export class PodTable {
   }
 
   /** Every pod, in no order. */
-  values(): IterableIterator<number> {
-    return this.#byKey.values();
+  *values(): Generator<number> {
+    for (let row = 0; row < this.#rows.end; row++) if (this.#namespace.at(row) !== NONE) yield row;
   }
 
   #chain(row: number): void {
@@ -131,4 +132,10 @@ export class PodTable {
 /** Text that is equal for equal named ports. */
 export function portsKey(ports: readonly NamedPort[]): string {
   return ports.map((port) => JSON.stringify([port.name, port.protocol, port.port])).join();
+}
+
+function hashOf(key: PodKey): number {
+  let hash = 0;
+  for (let index = 0; index < key.length; index++) hash = (Math.imul(hash, 31) + key.charCodeAt(index)) | 0;
+  return hash;
 }
