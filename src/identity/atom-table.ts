@@ -11,7 +11,7 @@ import {
   type Resolution,
   type SelectorAtom,
 } from './atoms.ts';
-import { remember } from './collect.ts';
+import { remember, sortedSet } from './collect.ts';
 import type { NamespaceEntry } from './pods.ts';
 import { SelectorIndex } from './selector-index.ts';
 
@@ -78,7 +78,7 @@ export class AtomTable {
   }
 
   /** The atoms by selector and by named port that are true of a pod, ascending. */
-  ofPod(namespace: NamespaceEntry, labels: Labels, ports: readonly NamedPort[]): AtomNumber[] {
+  ofPod(namespace: NamespaceEntry, labels: Labels, ports: readonly NamedPort[]): readonly AtomNumber[] {
     const found: AtomNumber[] = [];
     const inNamed = (atom: SelectorAtom): void => {
       if (atom.podTest(labels)) found.push(atom.number);
@@ -93,7 +93,7 @@ export class AtomTable {
       const atom = this.#ports.get(portKey(port));
       if (atom !== undefined) found.push(this.resolve(atom, port.port));
     }
-    return [...new Set(found)].sort((a, b) => a - b);
+    return sortedSet(found);
   }
 
   /** The atom of a named port that has this number on some pod. */

@@ -17,7 +17,8 @@ export function push<Key, Value>(lists: Map<Key, Value[]>, key: Key, value: Valu
   else list.push(value);
 }
 
-/** Ascending, each number once. */
-export function sortedSet(numbers: readonly number[]): number[] {
-  return [...new Set(numbers)].sort((a, b) => a - b);
+/** Ascending, each number once; the list itself where it is so already. */
+export function sortedSet(numbers: readonly number[]): readonly number[] {
+  const isSorted = numbers.every((number, index) => index === 0 || number > (numbers[index - 1] ?? number));
+  return isSorted ? numbers : [...new Set(numbers)].sort((a, b) => a - b);
 }

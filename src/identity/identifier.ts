@@ -303,6 +303,8 @@ export class Identifier {
   #assignRows(before: ReadonlyMap<number, number>): Address[] {
     const peers: Address[] = [];
     const known = new Map<string, readonly AtomNumber[]>();
+    /** Of lists that are one and the same: pods alike have one. */
+    const ofList = new Map<readonly AtomNumber[], IdentityEntry>();
     for (const [row, old] of before) {
       const address = this.#population.addresses.address(row);
       if (!this.#population.addresses.isClaimed(row)) {
@@ -312,7 +314,7 @@ export class Identifier {
         peers.push(address);
         continue;
       }
-      const identity = this.#identities.of(this.#atomsOfRow(row, known), false);
+      const identity = remember(ofList, this.#atomsOfRow(row, known), (atoms) => this.#identities.of(atoms, false));
       this.#place(row, identity);
       if (identity.number !== old || this.#isSomebodyElse(row)) peers.push(address);
     }

@@ -1,5 +1,6 @@
 // Identities: sets of atoms that addresses and blocks share. Numbers go up and are never used again.
 import type { AtomNumber } from './atoms.ts';
+import { push } from './collect.ts';
 
 export type IdentityEntry = {
   readonly number: number;
@@ -12,10 +13,12 @@ export type IdentityEntry = {
   readonly origin: number | null;
 };
 
+type Content = Pick<IdentityEntry, 'atoms' | 'unknown'>;
+
 export class Identities {
   readonly #byNumber = new Map<number, IdentityEntry>();
-  /** More than one where atoms went away and left identities equal; the first is the one to use. */
-  readonly #byContent = new Map<string, IdentityEntry[]>();
+  /** By a hash of their atoms: groups of equal ones. More than one where atoms went away; the first is the one to use. */
+  readonly #byContent = new Map<number, IdentityEntry[][]>();
   readonly #byAtom = new Map<AtomNumber, IdentityEntry[]>();
   /** Identities that may be without members. */
   readonly #empty = new Set<IdentityEntry>();
@@ -66,7 +69,7 @@ export class Identities {
 
   /** The identity of these atoms (ascending), made where there is none: split off `origin`, if that is given. */
   of(atoms: readonly AtomNumber[], unknown: boolean, origin: number | null = null): IdentityEntry {
-    const found = this.#byContent.get(contentKey(atoms, unknown))?.[0];
+    const found = this.#groupOf({ atoms, unknown })?.[0];
     if (found !== undefined) return found;
     const entry: IdentityEntry = { number: this.#next++, atoms, unknown, members: 0, origin };
     this.#byNumber.set(entry.number, entry);
@@ -122,7 +125,7 @@ export class Identities {
   /** For each identity that equals a larger one: that one. */
   twinMap(): Map<number, IdentityEntry> {
     const into = new Map<number, IdentityEntry>();
-    for (const entries of this.#byContent.values()) {
+    for (const entries of [...this.#byContent.values()].flat()) {
       if (entries.length < 2) continue;
       entries.sort((a, b) => b.members - a.members || a.number - b.number);
       const [largest, ...others] = entries;
@@ -131,23 +134,31 @@ export class Identities {
     return into;
   }
 
+  #groupOf(content: Content): IdentityEntry[] | undefined {
+    return this.#byContent.get(hashOf(content))?.find(([one]) => one !== undefined && isSame(one, content));
+  }
+
   #enter(entry: IdentityEntry): void {
-    const key = contentKey(entry.atoms, entry.unknown);
-    const entries = this.#byContent.get(key);
-    if (entries === undefined) {
-      this.#byContent.set(key, [entry]);
-      return;
+    const group = this.#groupOf(entry);
+    if (group === undefined) {
+      push(this.#byContent, hashOf(entry), [entry]);
+    } else {
+      group.push(entry);
+      this.#twins++;
     }
-    entries.push(entry);
-    this.#twins++;
   }
 
   #leave(entry: IdentityEntry): void {
-    const key = contentKey(entry.atoms, entry.unknown);
-    const entries = this.#byContent.get(key) ?? [];
-    if (entries.length > 1) this.#twins--;
-    else this.#byContent.delete(key);
-    entries.splice(entries.indexOf(entry), 1);
+    const group = this.#groupOf(entry) ?? [];
+    group.splice(group.indexOf(entry), 1);
+    if (group.length > 0) {
+      this.#twins--;
+      return;
+    }
+    const hash = hashOf(entry);
+    const others = (this.#byContent.get(hash) ?? []).filter((other) => other !== group);
+    if (others.length === 0) this.#byContent.delete(hash);
+    else this.#byContent.set(hash, others);
   }
 
   #atomList(atom: AtomNumber): IdentityEntry[] {
@@ -164,6 +175,14 @@ export class Identities {
   }
 }
 
-function contentKey(atoms: readonly AtomNumber[], unknown: boolean): string {
-  return unknown ? `u${atoms.join()}` : atoms.join();
+/** Numbers, not text: an identity may have thousands of atoms, and there may be thousands of identities. */
+function hashOf({ atoms, unknown }: Content): number {
+  let hash = unknown ? 1 : 0;
+  for (const atom of atoms) hash = (Math.imul(hash ^ atom, 0x9e3779b1) ^ (hash >>> 15)) | 0;
+  return hash;
+}
+
+function isSame(a: Content, b: Content): boolean {
+  if (a.unknown !== b.unknown || a.atoms.length !== b.atoms.length) return false;
+  return a.atoms === b.atoms || a.atoms.every((atom, index) => atom === b.atoms[index]);
 }
