@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import { buildWorld } from '#cluster/world/build.ts';
 import { diffWorlds } from '#cluster/world/diff.ts';
+import { type Asked, type AskLimits, NODE_ASKS } from '#compile/allowance.ts';
 import { Compiler } from '#compile/compiler.ts';
 import type { Taken } from '#compile/shares.ts';
 import { shortageText } from '#compile/shortage.ts';
@@ -37,8 +38,8 @@ class Node {
   readonly #compiler: Compiler;
   #world: World = EMPTY_WORLD;
 
-  constructor(share: Taken) {
-    this.#compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: () => true, share });
+  constructor(share: Taken, asks: AskLimits = NODE_ASKS) {
+    this.#compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: () => true, share, asks });
   }
 
   become(...documents: readonly string[]): void {
@@ -93,6 +94,70 @@ for (const [what, share, fits, meaning] of [
     assert.equal(node.allowed(SHOP, 15), 15);
   });
 }
+
+const MUCH: Asked = { blocks: 1000, labels: 1_000_000 };
+
+for (const [what, asks, limit] of [
+  ['a namespace', { namespace: { ...MUCH, blocks: 20 }, node: MUCH }, 20],
+  ['the node', { namespace: MUCH, node: { ...MUCH, blocks: 30 } }, 20],
+] as const) {
+  test(`where ${what} has no room for more address blocks, those that came last match nobody, until there is`, () => {
+    const node = new Node(PLENTY, asks);
+    const others = [pod('shop', SHOP), pod('bank', BANK), policy('bank', 10)];
+    node.become(...others);
+    node.become(...others, policy('shop', 30));
+    assert.equal(node.allowed(SHOP, 30), limit);
+    assert.equal(node.allowed(BANK, 10), 10);
+    assert.match(
+      node.shortages.join(),
+      /^NetworkPolicy shop\/wide: spec.ingress\[20\] \(wide.yaml:\d+\): the policies of/,
+    );
+    assert.match(node.shortages.join(), /address blocks and exceptions: of 10 rules some peers match nobody/);
+    node.become(...others, policy('shop', limit));
+    assert.deepEqual([node.shortages, node.allowed(SHOP, 30)], [[], limit]);
+    node.become(...others, policy('shop', 30));
+    node.become(pod('shop', SHOP), pod('bank', BANK), policy('shop', 10), policy('shop', 12).replace('wide', 'more'));
+    assert.deepEqual([node.shortages, node.allowed(SHOP, 12)], [[], 12]);
+  });
+}
+
+test('who lacks blocks because of another namespace has them as soon as that one gives some back', () => {
+  const node = new Node(PLENTY, { namespace: MUCH, node: { ...MUCH, blocks: 30 } });
+  const pods = [pod('shop', SHOP), pod('bank', BANK)];
+  node.become(...pods, policy('bank', 20));
+  node.become(...pods, policy('bank', 20), policy('shop', 20));
+  assert.deepEqual([node.allowed(BANK, 20), node.allowed(SHOP, 20)], [20, 10]);
+  node.become(...pods, policy('bank', 15), policy('shop', 20));
+  assert.deepEqual([node.allowed(BANK, 20), node.allowed(SHOP, 20)], [15, 15]);
+  node.become(...pods, policy('shop', 20));
+  assert.deepEqual([node.allowed(SHOP, 20), node.shortages], [20, []]);
+});
+
+test('selectors that are looked at for every pod have a limit in a namespace; those that name a label have none', () => {
+  const node = new Node(PLENTY, { namespace: { ...MUCH, labels: 3 * 1024 }, node: MUCH });
+  const rules = (expression: (index: number) => string): string => {
+    const all = Array.from({ length: 10 }, (_, index) => {
+      return `{from: [{podSelector: {matchExpressions: [${expression(index)}]}}], ports: [{port: ${index + 1}}]}`;
+    });
+    return policy('shop', 0).replace('ingress: []', `ingress: [${all}]`);
+  };
+  const client = pod('shop', '10.0.0.9').replace('name: p', 'name: client, labels: {app: a}');
+  const allowed = (): number => {
+    return Array.from({ length: 10 }, (_, index) => node.allows('10.0.0.9', SHOP, index + 1)).filter(Boolean).length;
+  };
+  const wide = rules((index) => `{key: app, operator: NotIn, values: [x${index}]}`);
+  node.become(pod('shop', SHOP), client, wide);
+  assert.equal(allowed(), 3);
+  assert.match(
+    node.shortages.join(),
+    /spec.ingress\[3\] .* 3072 values of selectors .*: of 7 rules some peers match nobody/,
+  );
+  node.become(pod('shop', SHOP), client, wide, wide.replace('wide', 'same'));
+  assert.equal(allowed(), 3, 'what is asked twice counts once');
+  const narrow = rules((index) => `{key: app, operator: In, values: [a, x${index}]}`);
+  node.become(pod('shop', SHOP), client, narrow);
+  assert.deepEqual([allowed(), node.shortages], [10, []]);
+});
 
 test('with a larger share, the same policies let everybody through', () => {
   const node = new Node(PLENTY);

@@ -1,18 +1,21 @@
 // The policies that select some local pod, each with its place in the one order of rules.
 import { push } from '#identity/collect.ts';
 import { compareText, type Direction, type Policy } from '#policy/model.ts';
-import { ActivePolicy, type Atoms, type Item } from './active-policy.ts';
+import { ActivePolicy, type Item } from './active-policy.ts';
+import type { Allowances } from './allowance.ts';
 import type { PolicyEntry } from './groups.ts';
 import type { TierEnd } from './layer-rules.ts';
 import { OrderList, type Place } from './order-list.ts';
 import type { Isolating, Rules } from './rules.ts';
+import type { Shortage } from './shortage.ts';
 import type { SortedList } from './sorted-list.ts';
 
+const NONE: ReadonlySet<PolicyEntry> = new Set();
 const NOWHERE: readonly Place<Item>[] = [];
 
 export class ActivePolicies {
   readonly #rules: Rules;
-  readonly #atoms: Atoms;
+  readonly #allowances: Allowances;
   readonly #order = new OrderList<Item>(compareItems);
   readonly #active = new Map<PolicyEntry, ActivePolicy>();
   readonly #ends = new Map<number, Place<Item>>();
@@ -21,12 +24,14 @@ export class ActivePolicies {
   /** Places that policies had until this batch: lists of rules still know them. */
   readonly #left = new Map<PolicyEntry, Place<Item>[]>();
   readonly #moved = new Set<PolicyEntry>();
+  /** Those of which some rule lacks peers. */
+  readonly #lacking = new Map<PolicyEntry, ActivePolicy>();
   /** Positions of tiers whose end has another key than before. */
   readonly #movedEnds = new Set<number>();
 
-  constructor(rules: Rules, atoms: Atoms) {
+  constructor(rules: Rules, allowances: Allowances) {
     this.#rules = rules;
-    this.#atoms = atoms;
+    this.#allowances = allowances;
   }
 
   get(entry: PolicyEntry): ActivePolicy | undefined {
@@ -50,6 +55,36 @@ export class ActivePolicies {
       if (before !== undefined) this.#drop(entry, before);
     } else if (before === undefined) this.#add(entry, policy);
     else if (before.policy !== policy) this.#update(entry, before, policy);
+  }
+
+  /** Policies that asked for more than there is, by namespace. */
+  get shortages(): readonly Shortage[] {
+    const byNamespace = Map.groupBy(this.#lacking.values(), ({ policy }) => policy.source.namespace);
+    return [...byNamespace].flatMap(([namespace, policies]) => {
+      const { short } = this.#allowances.of(namespace);
+      if (short === null) return [];
+      const rules = policies.reduce((sum, { lackingRules }) => sum + lackingRules, 0);
+      const largest = policies[0]?.lacking ?? null;
+      const { what: spent, of, limit } = short;
+      return [{ namespace, spent, of, limit, closed: 0, peers: 0, rules, largest }];
+    });
+  }
+
+  /** Where something was given back, policies ask again for what they lack. Returns those that did. */
+  askAgain(): ReadonlySet<PolicyEntry> {
+    if (this.#lacking.size === 0) return NONE;
+    const released = this.#allowances.takeReleased();
+    const asked = new Set<PolicyEntry>();
+    for (const [entry, active] of [...this.#lacking]) {
+      if (!released.has(this.#allowances.of(active.policy.source.namespace))) continue;
+      active.askAgain();
+      this.#noteLacking(entry, active);
+      this.#changed.add(entry);
+      asked.add(entry);
+    }
+    // What each of them held it was given again.
+    if (asked.size > 0) this.#allowances.takeReleased();
+    return asked;
   }
 
   /** The default deny of a tier where these policies isolate the endpoint; null where its end does nothing. */
@@ -81,7 +116,10 @@ export class ActivePolicies {
   #add(entry: PolicyEntry, policy: Policy): void {
     this.#endPlace(policy.tier.position);
     const place = this.#insert(itemOf(entry, policy), widthOf(policy));
-    this.#active.set(entry, new ActivePolicy(policy, place, { rules: this.#rules, atoms: this.#atoms }));
+    const atoms = this.#allowances.of(policy.source.namespace);
+    const active = new ActivePolicy(policy, place, { rules: this.#rules, atoms });
+    this.#active.set(entry, active);
+    this.#noteLacking(entry, active);
     this.#changed.add(entry);
   }
 
@@ -89,6 +127,7 @@ export class ActivePolicies {
     const { place } = active;
     const item = itemOf(entry, policy);
     active.update(policy);
+    this.#noteLacking(entry, active);
     this.#changed.add(entry);
     if (compareItems(place.item, item) === 0 && widthOf(policy) <= place.width) return;
     push(this.#left, entry, place);
@@ -100,7 +139,13 @@ export class ActivePolicies {
     active.release();
     push(this.#left, entry, active.place);
     this.#active.delete(entry);
+    this.#lacking.delete(entry);
     this.#changed.add(entry);
+  }
+
+  #noteLacking(entry: PolicyEntry, active: ActivePolicy): void {
+    if (active.lacking === null) this.#lacking.delete(entry);
+    else this.#lacking.set(entry, active);
   }
 
   #endPlace(position: number): Place<Item> {

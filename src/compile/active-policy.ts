@@ -1,7 +1,7 @@
 // A policy that selects some local pod: its rule numbers, the atoms it uses, its blocks of parts.
-import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
-import type { Direction, Policy } from '#policy/model.ts';
+import type { Direction, Policy, Source } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
+import type { Allowance } from './allowance.ts';
 import type { PolicyEntry } from './groups.ts';
 import type { Place } from './order-list.ts';
 import { type Head, headOf, isBase, namedPorts, nextSerial, type Part, partsOf } from './parts.ts';
@@ -41,21 +41,18 @@ type Side = {
 
 type Sides = { readonly egress: Side; readonly ingress: Side };
 
-/** Where atoms are counted. */
-export type Atoms = { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly release: (atom: AtomNumber) => void };
-
 const NO_PORTS: readonly NamedPort[] = [];
 
 export class ActivePolicy {
   readonly #rules: Rules;
-  readonly #atoms: Atoms;
+  readonly #atoms: Allowance;
   #policy: Policy;
   #sides: Sides;
   #place: Place<Item>;
   #naming: Isolating;
   readonly #serial = nextSerial();
 
-  constructor(policy: Policy, place: Place<Item>, uses: { readonly rules: Rules; readonly atoms: Atoms }) {
+  constructor(policy: Policy, place: Place<Item>, uses: { readonly rules: Rules; readonly atoms: Allowance }) {
     this.#rules = uses.rules;
     this.#atoms = uses.atoms;
     this.#policy = policy;
@@ -85,6 +82,36 @@ export class ActivePolicy {
     if (!sameValue([before.tier, before.source], [policy.tier, policy.source])) this.#naming = this.#named();
     const { egress, ingress } = this.#sides;
     this.#sides = { egress: this.#side('egress', egress), ingress: this.#side('ingress', ingress) };
+  }
+
+  /** The rule that asks first for more than there is; null where none does. */
+  get lacking(): Source | null {
+    for (const { heads, rules } of [this.#sides.egress, this.#sides.ingress]) {
+      const at = heads.findIndex(({ lacking }) => lacking);
+      if (at >= 0) return rules[at]?.info.source ?? this.#policy.source;
+    }
+    return null;
+  }
+
+  get lackingRules(): number {
+    const { egress, ingress } = this.#sides;
+    return [...egress.heads, ...ingress.heads].filter(({ lacking }) => lacking).length;
+  }
+
+  /** Asks again for what there was too little of. */
+  askAgain(): void {
+    for (const direction of ['egress', 'ingress'] as const) {
+      const side = this.#sides[direction];
+      if (!side.heads.some(({ lacking }) => lacking)) continue;
+      const heads = this.#headsOf(direction, side.rules);
+      this.#releaseHeads(side);
+      this.#sides = { ...this.#sides, [direction]: { ...side, heads, blocks: new Map(), plain: null } };
+    }
+  }
+
+  #headsOf(direction: Direction, entries: readonly RuleEntry[]): Head[] {
+    const side = { direction, atoms: this.#atoms };
+    return this.#policy[direction].map((rule, index) => headOf(rule, entries[index]?.number ?? 0, side));
   }
 
   /** The policy has another place in the order, or its place another key: its parts are made again. */
@@ -137,8 +164,7 @@ export class ActivePolicy {
       return before;
     }
     const entries = rules.map((rule) => this.#rules.make(rule, direction));
-    const side = { direction, acquire: this.#atoms.acquire };
-    const heads = rules.map((rule, index) => headOf(rule, entries[index]?.number ?? 0, side));
+    const heads = this.#headsOf(direction, entries);
     const named = new Set(rules.flatMap(namedPorts).map((port) => `${port.name} ${port.protocol}`));
     if (before !== null) this.#releaseHeads(before);
     return {

@@ -7,6 +7,7 @@ import type { Address } from '#net/address.ts';
 import { comparePolicies, type Policy } from '#policy/model.ts';
 import { isEndpoint, type Pod, type PodKey, type Semantics, type WorldEvent } from '#policy/world.ts';
 import { ActivePolicies } from './active-policies.ts';
+import { Allowances, type AskLimits, NODE_ASKS } from './allowance.ts';
 import { Endpoints } from './endpoints.ts';
 import type { PolicyEntry } from './groups.ts';
 import { Layers } from './layers.ts';
@@ -25,7 +26,11 @@ export type CompilerOptions = {
   readonly isLocal: (pod: Pod) => boolean;
   /** What the policies of one namespace may take; by default a share of one node. */
   readonly share?: Taken;
+  /** What the peers of its rules may ask for. */
+  readonly asks?: AskLimits;
 };
+
+const NOBODY: ReadonlySet<PodKey> = new Set();
 
 export class Compiler {
   readonly #isLocal: (pod: Pod) => boolean;
@@ -48,10 +53,7 @@ export class Compiler {
     const identifier = new Identifier(this.#population, { sink, ipBlockPods });
     this.#identifier = identifier;
     this.#subjects = new Subjects((name) => this.#population.namespaceLabels(name));
-    this.#active = new ActivePolicies(this.#rules, {
-      acquire: (spec) => identifier.acquire(spec),
-      release: (atom) => identifier.release(atom),
-    });
+    this.#active = new ActivePolicies(this.#rules, new Allowances(identifier, options.asks ?? NODE_ASKS));
     this.#layers = new Layers({ recorder, tables: this.#tables, rules: this.#rules, identifier });
     this.#sets = new Sets(recorder, this.#layers);
     const shares = new Shares(options.share ?? NODE_SHARE);
@@ -65,7 +67,7 @@ export class Compiler {
 
   /** Namespaces whose policies found no room for all that they say. */
   get shortages(): readonly Shortage[] {
-    return this.#layers.shortages;
+    return [...this.#active.shortages, ...this.#layers.shortages];
   }
 
   /** How many policies there are, whomever they select. */
@@ -91,7 +93,15 @@ export class Compiler {
     const changedPolicies = this.#setActive(policies);
     const judged = this.#endpoints.size > 0;
     this.#setEndpoints([...pods, ...changedPolicies], new Set([...dirty, ...this.#population.takeRivals()]));
-    return this.#finish(this.#identifier.settle(), judged);
+    const steps = this.#finish(this.#identifier.settle(), judged);
+    const again = this.#active.askAgain();
+    if (again.size === 0) return steps;
+    this.#setEndpoints(
+      [...again].flatMap((key) => [...this.#subjects.selectedBy(key)]),
+      NOBODY,
+    );
+    for (const step of this.#finish(this.#identifier.settle(), judged)) steps.push(step);
+    return steps;
   }
 
   /** Makes identities one that have become equal; verdicts stay. `apply` does so by itself when they are many. */
@@ -152,7 +162,7 @@ export class Compiler {
   }
 
   /** What is new comes first, all of it: rule lists about to go must know new identities too, while packets meet both. */
-  #finish(changes: IdentityChanges, judged: boolean): readonly Step[] {
+  #finish(changes: IdentityChanges, judged: boolean): Step[] {
     for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
     this.#layers.settle(changes.created, this.#sets.successions());
     this.#sets.settle();

@@ -5,6 +5,7 @@ import { type AxisRange, axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import type { Protocol } from '#net/protocol.ts';
 import type { Action, Peer, Port, Rule } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
+import type { Allowance } from './allowance.ts';
 import type { RuleNumber } from './plan.ts';
 
 /** A named port of an egress rule: resolved on the peer. */
@@ -31,6 +32,8 @@ export type Head = {
   readonly rule: Rule;
   readonly number: RuleNumber;
   readonly atoms: readonly AtomNumber[] | null;
+  /** Some of its peers ask for more than there is (allowance.ts): an allow has none of them, another rule is for all. */
+  readonly lacking: boolean;
   readonly selects: boolean;
   readonly ports: readonly PeerPort[];
 };
@@ -44,23 +47,37 @@ export function nextSerial(): number {
 }
 
 /** A rule that matches nothing uses no atoms. */
-const NEVER: Pick<Head, 'atoms' | 'selects' | 'ports'> = { atoms: [], selects: false, ports: [] };
+const NEVER: Pick<Head, 'atoms' | 'lacking' | 'selects' | 'ports'> = {
+  atoms: [],
+  lacking: false,
+  selects: false,
+  ports: [],
+};
 
-/** Peers and named ports of a rule as atoms; `acquire` counts each use. */
+/** Peers and named ports of a rule as atoms; each use is counted. */
 export function headOf(
   rule: Rule,
   number: RuleNumber,
-  side: { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly direction: 'egress' | 'ingress' },
+  side: { readonly atoms: Pick<Allowance, 'acquire' | 'release'>; readonly direction: 'egress' | 'ingress' },
 ): Head {
   if (rule.ports.kind === 'these' && rule.ports.ports.length === 0) return { ...NEVER, rule, number };
   const peers = rule.peers.kind === 'any' ? null : rule.peers.peers;
   const named = side.direction === 'egress' && peers?.length !== 0 ? namedPorts(rule) : [];
+  const specs = peers === null ? [] : specsOf(peers);
+  const found = specs.flatMap((spec) => side.atoms.acquire(spec) ?? []);
+  const lacking = found.length < specs.length;
+  const isForAll = peers === null || (lacking && rule.action !== 'allow');
+  if (isForAll) for (const atom of found) side.atoms.release(atom);
   return {
     rule,
     number,
-    atoms: peers === null ? null : specsOf(peers).map(side.acquire),
+    atoms: isForAll ? null : found,
+    lacking,
     selects: peers?.some((peer) => peer.kind === 'pods') ?? false,
-    ports: named.map(({ name, protocol }) => ({ atom: side.acquire({ kind: 'port', name, protocol }), protocol })),
+    ports: named.flatMap(({ name, protocol }) => {
+      const atom = side.atoms.acquire({ kind: 'port', name, protocol });
+      return atom === null ? [] : [{ atom, protocol }];
+    }),
   };
 }
 

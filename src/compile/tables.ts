@@ -1,4 +1,5 @@
 // Port tables, shared: one number for equal content, one flattening for each list of matched rules.
+import { push } from '#identity/collect.ts';
 import { AXIS_END } from '#net/axis.ts';
 import type { PortTable, TableNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
@@ -6,7 +7,7 @@ import type { Share, Taken } from './shares.ts';
 
 export type TableEntry = {
   readonly number: TableNumber;
-  readonly content: string;
+  readonly hash: number;
   readonly lists: string[];
   /** Whose room it takes, and how much. */
   readonly share: Share;
@@ -21,7 +22,8 @@ export type RuleList = { readonly list: string; readonly ranges: number; readonl
 export class Tables {
   readonly #recorder: Recorder;
   readonly #byList = new Map<string, TableEntry>();
-  readonly #byContent = new Map<string, TableEntry>();
+  /** By a hash of what they say; those with one hash need not be equal. */
+  readonly #byContent = new Map<number, TableEntry[]>();
   readonly #idle = new Set<TableEntry>();
   #next = 1;
   /** The first number that was not given before the last `publish`. */
@@ -72,9 +74,11 @@ export class Tables {
   }
 
   #forget(entry: TableEntry, give: (what: Pick<Taken, 'entries' | 'ranges'>) => void): void {
-    const { number, content, lists, entries, ranges } = entry;
+    const { number, hash, lists, entries, ranges } = entry;
     this.#recorder.table(number, null);
-    this.#byContent.delete(content);
+    const others = (this.#byContent.get(hash) ?? []).filter((other) => other !== entry);
+    if (others.length === 0) this.#byContent.delete(hash);
+    else this.#byContent.set(hash, others);
     for (const list of lists) this.#byList.delete(list);
     this.#idle.delete(entry);
     give({ entries, ranges });
@@ -82,12 +86,14 @@ export class Tables {
 
   #make({ list, ranges, make }: RuleList, share: Share): TableEntry {
     const table = make();
-    const content = table.map((one) => `${one.first}-${one.last} ${one.action} ${one.rule} ${one.order}`).join();
-    let entry = this.#byContent.get(content);
+    const hash = hashOf(table);
+    let entry = this.#byContent.get(hash)?.find(({ number }) => {
+      return isSame(this.#recorder.plan.tables.get(number) ?? NO_TABLE, table);
+    });
     if (entry === undefined) {
       const entries = entriesOf(table);
-      entry = { number: this.#next++, content, lists: [], share, entries, ranges: 0, uses: 0 };
-      this.#byContent.set(content, entry);
+      entry = { number: this.#next++, hash, lists: [], share, entries, ranges: 0, uses: 0 };
+      push(this.#byContent, hash, entry);
       share.take({ entries });
       this.#recorder.table(entry.number, table);
     }
@@ -97,6 +103,26 @@ export class Tables {
     this.#byList.set(list, entry);
     return entry;
   }
+}
+
+const NO_TABLE: PortTable = [];
+
+function isSame(a: PortTable, b: PortTable): boolean {
+  if (a.length !== b.length) return false;
+  return a.every((one, index) => {
+    const other = b[index];
+    const alike = one.first === other?.first && one.last === other.last && one.action === other.action;
+    return alike && one.rule === other.rule && one.order === other.order;
+  });
+}
+
+/** Numbers, not text: a table may have tens of thousands of intervals, and there may be thousands of tables. */
+function hashOf(table: PortTable): number {
+  let hash = table.length;
+  for (const { first, last, rule, order } of table) {
+    for (const part of [first, last, rule, order]) hash = Math.imul(hash ^ part, 0x9e37_79b1) ^ (hash >>> 15);
+  }
+  return hash;
 }
 
 /** A head, a start for each interval, and one for each gap after one. */

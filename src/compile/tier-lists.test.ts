@@ -13,6 +13,7 @@ import { type Pod, podKey } from '#policy/world.ts';
 import { arbitraryLabels, arbitraryPolicy, NAMESPACES, PORT_NAMES } from '#test/support/arbitrary-policy.ts';
 import { fails, holds } from '#test/support/property.ts';
 import { ActivePolicies } from './active-policies.ts';
+import { Allowances, NODE_ASKS } from './allowance.ts';
 import { Recorder } from './recorder.ts';
 import { Rules } from './rules.ts';
 import { Subjects } from './subjects.ts';
@@ -56,7 +57,8 @@ class Lists {
 
   constructor() {
     const recorder = new Recorder(new AddressView(new Population().addresses));
-    this.#active = new ActivePolicies(new Rules(recorder), { acquire: () => 1, release: () => undefined });
+    const atoms = { acquire: () => 1, release: () => undefined };
+    this.#active = new ActivePolicies(new Rules(recorder), new Allowances(atoms, NODE_ASKS));
     this.#lists = new TierLists(this.#active);
   }
 

@@ -115,23 +115,18 @@ export class Identifier {
 
   /** Takes away what nothing uses: atoms and their boundaries. Returns the identities that nobody has any more. */
   bury(): readonly IdentityEntry[] {
-    for (const atom of this.#atoms.takeDead()) this.#forget(atom);
+    const dead = this.#atoms.takeDead();
+    for (const atom of dead) {
+      if (atom.kind !== 'addresses') continue;
+      for (const block of this.#population.blocks.removeAtom(atom)) this.#population.dirty.gone.add(block);
+    }
+    this.#identities.dropAtoms(new Set(dead.flatMap(numbersOf)));
     this.#dropGoneBlocks();
     return this.#identities.retireEmpty();
   }
 
   #createdSince(known: number): IdentityEntry[] {
     return this.#identities.after(known).filter((identity) => identity.members > 0);
-  }
-
-  #forget(atom: Atom): void {
-    if (atom.kind === 'addresses')
-      for (const block of this.#population.blocks.removeAtom(atom)) this.#population.dirty.gone.add(block);
-    if (atom.kind !== 'port') {
-      this.#identities.dropAtom(atom.number);
-      return;
-    }
-    for (const number of atom.resolutions.values()) this.#identities.dropAtom(number);
   }
 
   /** Takes everything that will be judged anew out of its identity. Returns the rows with the identity they had. */
@@ -381,6 +376,11 @@ export class Identifier {
       if (to !== undefined) this.#placeBlock(block, to);
     }
   }
+}
+
+/** What of an atom identities may have: of a named port, its resolutions. */
+function numbersOf(atom: Atom): readonly AtomNumber[] {
+  return atom.kind === 'port' ? [...atom.resolutions.values()] : [atom.number];
 }
 
 function partOf(parts: Map<number, Members>, identity: number): Members {

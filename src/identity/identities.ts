@@ -88,14 +88,18 @@ export class Identities {
     this.#enter(entry);
   }
 
-  /** An atom means nothing any more. */
-  dropAtom(atom: AtomNumber): void {
-    for (const entry of this.#byAtom.get(atom) ?? []) {
+  /** Atoms that mean nothing any more: all at once, since each identity that had one is another one then. */
+  dropAtoms(atoms: ReadonlySet<AtomNumber>): void {
+    const touched = new Set<IdentityEntry>();
+    for (const atom of atoms) {
+      for (const entry of this.#byAtom.get(atom) ?? []) touched.add(entry);
+      this.#byAtom.delete(atom);
+    }
+    for (const entry of touched) {
       this.#leave(entry);
-      entry.atoms = entry.atoms.filter((other) => other !== atom);
+      entry.atoms = entry.atoms.filter((atom) => !atoms.has(atom));
       this.#enter(entry);
     }
-    this.#byAtom.delete(atom);
   }
 
   /** One member more. */
