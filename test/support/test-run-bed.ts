@@ -33,6 +33,8 @@ export type BedOptions = {
   readonly kept?: number;
   /** What comes from elsewhere comes by an uplink, and meets the hook there before the pod's. */
   readonly uplink?: boolean;
+  /** Other programs than the project's build. */
+  readonly object?: string;
 };
 
 /** A namespace of its own, which this process enters, with a few veths in it. */
@@ -41,10 +43,12 @@ export class TestRunBed {
   readonly #interfaces: readonly number[];
   readonly #kept: number;
   readonly #uplink: Uplink | null;
+  readonly #object: string | undefined;
   readonly #nodes = new Map<string, TestNode>();
 
-  constructor(name: string, { kept = 0, uplink = false }: BedOptions = {}) {
+  constructor(name: string, { kept = 0, uplink = false, object }: BedOptions = {}) {
     this.#kept = kept;
+    this.#object = object;
     mountBpffs();
     this.#name = `moattest-${name}-${process.pid}`;
     execFileSync('ip', ['netns', 'add', this.#name]);
@@ -67,7 +71,7 @@ export class TestRunBed {
       ct_unassured: options.unassuredLimit ?? USUAL_LIMITS.ct_unassured,
     };
     const key = Object.values(limits).join('-');
-    const node = this.#nodes.get(key) ?? new TestNode(`${this.#name}-${key}`, limits, this.#uplink);
+    const node = this.#nodes.get(key) ?? new TestNode(`${this.#name}-${key}`, limits, this.#uplink, this.#object);
     this.#nodes.set(key, node);
     const free = [...this.#interfaces];
     return {
@@ -125,13 +129,13 @@ class TestNode implements Datapath {
   #base = 0;
   #end = 0;
 
-  constructor(instance: string, limits: typeof USUAL_LIMITS, uplink: Uplink | null) {
+  constructor(instance: string, limits: typeof USUAL_LIMITS, uplink: Uplink | null, object: string | undefined) {
     this.#instance = instance;
     this.#uplink = uplink;
     const sizes = { ...SIZES, ...limits };
     // Every drop is an event of its own, so that each frame's reason can be read.
     const knobs = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
-    this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs });
+    this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs, ...(object === undefined ? {} : { object }) });
     if (uplink === null) return;
     const value = NODE_ADDRESSES.flatMap((text) => parseAddress(text) ?? []);
     this.#datapath.apply([{ kind: 'node', node: NODE, value }]);

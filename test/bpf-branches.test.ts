@@ -1,0 +1,81 @@
+// Which branches of the kernel programs packets go through: of the conformance suite, and of random frames. Needs root.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import fc from 'fast-check';
+import { PODS } from '#datapath/conformance/rig.ts';
+import { conformance } from '#datapath/conformance.ts';
+import { arbitraryFrame } from './support/arbitrary-frame.ts';
+import { arbitraryHistory } from './support/arbitrary-world.ts';
+import { CountedPrograms } from './support/counted-programs.ts';
+import type { Branch } from './support/instrument-c.ts';
+import { needsRoot } from './support/needs.ts';
+import { samples } from './support/property.ts';
+import { type BedOptions, TestRunBed } from './support/test-run-bed.ts';
+import { play } from './support/twins.ts';
+
+/**
+ * What may be missed. Most of it are the null checks that verifiers ask for, races with a change of tables, and the
+ * take-over of another layout's connections, which `upgrade.test.ts` has.
+ */
+const MISSED = 0.19;
+const arbitraryFrames = fc.array(fc.array(arbitraryFrame, { minLength: 40, maxLength: 40 }), {
+  minLength: 8,
+  maxLength: 8,
+});
+
+let programs: CountedPrograms | null = null;
+const beds = new Map<string, TestRunBed>();
+
+before(() => {
+  if (needsRoot.skip === false) programs = new CountedPrograms();
+});
+
+after(() => {
+  for (const bed of beds.values()) bed.destroy();
+  programs?.remove();
+});
+
+/** The datapaths of a bed stay open, and what went through them counted. */
+function bedOf(name: string, options: BedOptions): TestRunBed {
+  assert.ok(programs);
+  const bed = beds.get(name) ?? new TestRunBed(name, { ...options, object: programs.object });
+  beds.set(name, bed);
+  return bed;
+}
+
+/** The suite on pods alone, and on pods behind an uplink's hook. */
+const suite = (name: string, uplink: boolean): void => {
+  const options = { kept: PODS.length, uplink };
+  conformance(
+    `ebpf, counted${uplink ? ', behind an uplink' : ''} (root)`,
+    (limits) => bedOf(name, options).harness(limits),
+    [],
+    needsRoot,
+  );
+};
+
+suite('counted', false);
+suite('counted-uplink', true);
+
+test('packets go through most branches of the kernel programs (root)', needsRoot, async (context) => {
+  assert.ok(programs);
+  const { branches } = programs;
+  const seen = new Map<string, number>();
+  for (const [history, sent] of samples(context, fc.tuple(arbitraryHistory('tiered'), arbitraryFrames), 40)) {
+    play(bedOf('counted-frames', { uplink: true }), { history, sent }, seen);
+    await setTimeout(1);
+  }
+  const missed = programs.missed();
+  const within = (all: readonly Branch[], file: string): readonly Branch[] => all.filter((each) => each.file === file);
+  for (const file of new Set(branches.map((branch) => branch.file))) {
+    const all = within(branches, file).length;
+    const lines = within(missed, file).map(({ line, kind }) => (kind === 'taken' ? `${line}` : `${line} (no else)`));
+    context.diagnostic(
+      `${file}: ${all - lines.length} of ${all}${lines.length === 0 ? '' : `; not ${lines.join(', ')}`}`,
+    );
+  }
+  context.diagnostic(`${branches.length - missed.length} of ${branches.length} branches`);
+  assert.ok(branches.length > 900, 'the sources are written in other C than this test reads');
+  assert.ok(missed.length < branches.length * MISSED, 'packets go through fewer branches than they did');
+});
