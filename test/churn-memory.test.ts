@@ -78,6 +78,7 @@ class Node {
       detach: () => undefined,
       poll: () => ({ events: [], lost: 0 }),
       close: () => undefined,
+      turn: () => undefined,
       settle: () => undefined,
       counters: () => ({ drops: new Map() }),
       lacks: [],

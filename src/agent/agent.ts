@@ -201,6 +201,7 @@ class AgentLoop {
   #recovered(state: NodeState): void {
     for (const request of this.#attached.values()) this.#attachAgain(state, request);
     if (this.#settled) state.settle();
+    else if (this.#attached.size > 0) state.turn();
     this.#problem = null;
     this.#pauseMs = FIRST_PAUSE_MS;
     this.#server.publish({ kind: 'problem', message: 'the fresh start succeeded: policy is in force again' });
@@ -236,9 +237,11 @@ class AgentLoop {
     const attached = requests.map((request) => [request.interfaceIndex, request] as const);
     for (const link of links) this.#attachNow(link);
     for (const [index, request] of attached) this.#attached.set(index, request);
+    // The first request of a process names every endpoint that is up.
+    if (!this.#settled) this.#guard((state) => state.turn());
     const addresses = links.flatMap((link) => link.addresses);
     await this.#until(() => addresses.every((address) => this.#state?.enforces(address) === true));
-    // The first request of a process names every endpoint that is up: the takeover is over.
+    // The takeover is over.
     if (!this.#settled) this.#guard((state) => state.settle());
     this.#settled = true;
     return { attached: links.length };

@@ -22,6 +22,8 @@ export type PlanMaker = {
 
 /** The port, and what an agent needs of a datapath that outlives its process. */
 export type NodeDatapath = Datapath & {
+  /** Gives the pods of an earlier process that are attached by now their new policy, all at once. */
+  turn(): void;
   /** Ends a takeover: from now on only what this process has named is in force. */
   settle(): void;
   counters(): { readonly drops: ReadonlyMap<DropReason, bigint> };
@@ -138,6 +140,11 @@ export class NodeState {
 
   detach(interfaceIndex: number): void {
     this.#datapath.detach(interfaceIndex);
+  }
+
+  /** Every local endpoint is attached: those of an earlier process get their new policy, all at once. */
+  turn(): void {
+    this.#datapath.turn();
   }
 
   /** Every local endpoint is attached, and its policy in force: what an earlier process left may go. */

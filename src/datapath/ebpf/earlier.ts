@@ -148,7 +148,7 @@ function endpointReader(layout: Layout, record: Buffer): () => Inherited | null 
       ...{ address, interfaceIndex: record.readUInt32LE(ifindex), generation: record.readUInt32LE(generation) },
       mac: Uint8Array.from(mac, (offset) => record.readUInt8(offset)),
       // Its record is none of this process's: no element is ever at the first slot.
-      slot: 0,
+      ...{ slot: 0, closed: false },
     };
   };
 }

@@ -1,6 +1,6 @@
 // The sets of pinned tables of a node, each in a directory of its own: usually one. While a version with other layouts
 // takes over, its tables stand beside those of the version before.
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ABI_VERSION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { closeObject, getPinned, handleOf, lookupElement, type MapShape, mapShape } from '#kernel/bpf.ts';
@@ -11,6 +11,7 @@ import { mapLayouts } from '#kernel/btf.ts';
 export type Generations = { readonly own: string; readonly earlier: readonly string[] };
 
 const NAME = /^tables_(\d+)$/;
+const GONE = '_gone';
 
 /**
  * Finds the tables that a process with these maps can go on with, or names a new directory for them. `shapes`: of the
@@ -21,7 +22,8 @@ export function findGenerations(directory: string, shapes: ReadonlyMap<string, M
   const fitting = found.findLast((each) => fits(each, shapes));
   const others = found.filter((each) => each !== fitting);
   const earlier = others.filter((each) => versionOf(each) !== 0);
-  for (const each of others) if (!earlier.includes(each)) rmSync(each, { recursive: true });
+  for (const each of others) if (!earlier.includes(each)) removeGeneration(each);
+  for (const name of readdirSync(directory).filter(isGone)) rmSync(join(directory, name), { recursive: true });
   return { own: fitting ?? join(directory, `tables_${nextNumber(found)}`), earlier };
 }
 
@@ -42,6 +44,17 @@ export function tablesPath(instance: string, node: string): string {
 
 export function makeGeneration(own: string): void {
   mkdirSync(own, { recursive: true, mode: 0o700 });
+}
+
+/** Takes tables away: at once, so that nobody goes on with half of them, whenever this process dies. */
+export function removeGeneration(generation: string): void {
+  const gone = `${generation}${GONE}`;
+  renameSync(generation, gone);
+  rmSync(gone, { recursive: true });
+}
+
+function isGone(name: string): boolean {
+  return name.endsWith(GONE);
 }
 
 /** The version that wrote some tables; 0 where none has. */

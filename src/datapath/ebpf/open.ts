@@ -154,6 +154,7 @@ export class EbpfDatapath implements Datapath {
         gracePeriodNow();
       },
     });
+    this.#tables.flush();
     const areFilters = pins.mode === 'clsact';
     this.#pods = new PodLinks({
       hooks: this.#makeHooks(POD_PLACES, pins),
@@ -235,6 +236,14 @@ export class EbpfDatapath implements Datapath {
   #refreshUplinks(): void {
     const { own } = this.#encoder.nodes;
     if (own.length > 0 || this.#uplinks.interfaces.length > 0) this.#uplinks.refresh(this.#interfaces.all(), own);
+  }
+
+  /**
+   * Gives pods of before their new policy, all of them at once: call it when those are attached. Until then nothing that is
+   * attached is published; afterwards everything is, once its policy is known. Harmless on fresh tables.
+   */
+  turn(): void {
+    this.#change(() => this.#encoder.turn());
   }
 
   /**

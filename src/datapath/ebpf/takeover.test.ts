@@ -2,14 +2,18 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, mkdirSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
-import { mountBpffs } from '#kernel/bpffs.ts';
+import { ENDPOINT, ENDPOINT_FLAG, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
+import { allKeys, closeObject, getPinned, handleOf, lookupElement } from '#kernel/bpf.ts';
+import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { connect, type Ends, hold, speaks } from '#test/support/holder.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
+import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
 for (const attach of ATTACH_MODES) {
@@ -115,6 +119,73 @@ for (const attach of ATTACH_MODES) {
       assert.ok(allowed(111));
     });
 
+    /** The next process, which knows the policies before its pods are attached, as from a cluster. */
+    const next = (open: readonly number[] = [0, 1, 2]): EbpfDatapath => {
+      datapath?.close();
+      const sizes = { ct_assured: 1024, ct_unassured: 1024 };
+      const opened = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes });
+      opened.apply([...ground(), ...isolatingSet(3, 30)]);
+      for (const index of open) turn(opened, index);
+      return opened;
+    };
+    const turn = (opened: EbpfDatapath, index: number): void => {
+      const sets = index === 2 ? { ingress: 3 } : {};
+      opened.apply(bed.pod(index).link.addresses.map((each) => endpointStep(each, sets, `pod${index}`)));
+    };
+    const banks = (): ReadonlySet<number> => banksOf(bed.prefix, 'node-a');
+
+    it('turns all pods at once: whoever dies before or after leaves one bank in use', () => {
+      datapath = next();
+      const before = banks();
+      assert.equal(before.size, 1);
+      for (const pod of bed.pods) {
+        datapath.attach(pod.link);
+        assert.deepEqual(banks(), before);
+      }
+      assert.ok(speaks(open) && denied(112));
+      datapath.turn();
+      assert.equal(banks().size, 1);
+      assert.notDeepEqual(banks(), before);
+      assert.ok(speaks(open) && denied(113) && allowed(113));
+    });
+
+    for (const turned of [[0], [0, 2], [1]]) {
+      it(`keeps connections where a process died that knew of pod ${turned.join(' and ')} alone when it turned`, () => {
+        assert.ok(speaks(open));
+        datapath = next(turned);
+        for (const pod of bed.pods) datapath.attach(pod.link);
+        datapath.turn();
+        assert.equal(banks().size, 2);
+        assert.ok(speaks(open) && denied(114), 'half taken over');
+        datapath = next([]);
+        // The fewer are closed until their policy comes; what others send to them meanwhile does no harm.
+        assert.ok(denied(115));
+        speaks(open);
+        for (const pod of bed.pods) datapath.attach(pod.link);
+        datapath.turn();
+        for (const index of [0, 1, 2]) {
+          turn(datapath, index);
+          speaks(open);
+        }
+        datapath.settle();
+        assert.ok(
+          waitFor(() => speaks(open), 5000),
+          'the connection is lost',
+        );
+        assert.ok(denied(116) && allowed(116));
+      });
+    }
+
+    it('takes away tables that a process died over while it took them away', () => {
+      const left = `${pinPath(bed.prefix, 'node-a')}/tables_99_gone`;
+      mkdirSync(left);
+      datapath = next();
+      assert.equal(existsSync(left), false);
+      for (const pod of bed.pods) datapath.attach(pod.link);
+      datapath.settle();
+      assert.ok(speaks(open) && denied(117));
+    });
+
     it('denies at the interface of an endpoint that the next process does not name', () => {
       datapath?.close();
       datapath = openDatapath({
@@ -133,4 +204,20 @@ for (const attach of ATTACH_MODES) {
       assert.ok(!udpArrives(bed, bed.pod(1), bed.pod(2), { family: 4, port: 101 }));
     });
   });
+}
+
+/** The bank of every endpoint in force. */
+function banksOf(instance: string, node: string): ReadonlySet<number> {
+  const [words, slots] = ['endpoint_map', 'endpoint_slots'].map((name) =>
+    getPinned(`${tablesPath(instance, node)}/${name}`),
+  );
+  assert.ok(words && slots);
+  const found = allKeys(handleOf(words)).map((key) => {
+    const [word, record] = [Buffer.alloc(TAGGED.size), Buffer.alloc(ENDPOINT.size)];
+    assert.ok(lookupElement(handleOf(words), key, word));
+    assert.ok(lookupElement(handleOf(slots), word.subarray(TAGGED.value, TAGGED.value + 4), record));
+    return record.readUInt32LE(ENDPOINT.flags) & ENDPOINT_FLAG.BANK;
+  });
+  for (const fd of [words, slots]) closeObject(fd);
+  return new Set(found);
 }

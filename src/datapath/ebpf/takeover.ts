@@ -12,32 +12,27 @@ export type Maps = ReadonlyMap<string, LoadedMap>;
 /** What stands in the kernel, and the bank of tables that is free for this process. */
 export type Leftovers = {
   readonly bank: 0 | 1;
+  /** Those whose tables are given up are closed. */
   readonly inherited: readonly Inherited[];
-  /** Addresses of endpoints that are given up. */
-  readonly lost: readonly Address[];
 };
 
 const BANKED = ['address_map', 'prefix4', 'prefix6'] as const;
 
 /**
  * Reads the endpoints in force. A process that died in the middle of its own takeover leaves both banks in use: then
- * the bank with fewer endpoints is given up, and those endpoints deny until their policy comes.
+ * the bank with fewer endpoints is given up, and those endpoints deny until their policy comes; their connections stay.
  */
 export function readLeftovers(maps: Maps): Leftovers {
   const found = readEndpoints(maps);
   const second = found.filter((each) => each.bank === 1);
   const bank = second.length * 2 > found.length || found.length === 0 ? 0 : 1;
-  const addressesIn = (each: Found): Address => each.endpoint.address;
-  return {
-    bank,
-    inherited: found.filter((each) => each.bank !== bank).map((each) => each.endpoint),
-    lost: found.filter((each) => each.bank === bank).map(addressesIn),
-  };
+  return { bank, inherited: found.map((each) => ({ ...each.endpoint, closed: each.bank === bank })) };
 }
 
 /** Empties the bank that this process is going to fill. */
-export function clearForStart(maps: Maps, { bank, lost }: Leftovers): void {
-  deleteAll(mapOf(maps, 'endpoint_map'), lost.map(addressBytes));
+export function clearForStart(maps: Maps, { bank, inherited }: Leftovers): void {
+  const closed = inherited.filter((each) => each.closed).map(({ address }) => addressBytes(address));
+  deleteAll(mapOf(maps, 'endpoint_map'), closed);
   clearBank(maps, bank);
 }
 
@@ -68,7 +63,7 @@ function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {
   deleteAll(map, gone);
 }
 
-type Found = { readonly bank: 0 | 1; readonly endpoint: Inherited };
+type Found = { readonly bank: 0 | 1; readonly endpoint: Omit<Inherited, 'closed'> };
 
 function readEndpoints(maps: Maps): readonly Found[] {
   const words = mapOf(maps, 'endpoint_map');

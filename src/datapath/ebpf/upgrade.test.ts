@@ -122,6 +122,7 @@ describe('versions with other layouts (root)', needsRoot, () => {
         bed.raise(late);
         try {
           for (const pod of [...bed.pods, late]) mine.attach(pod.link);
+          mine.turn();
           fill(mine);
           mine.apply(late.link.addresses.map((each) => endpointStep(each, {}, 'late')));
           mine.refresh();

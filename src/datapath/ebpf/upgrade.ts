@@ -1,12 +1,12 @@
 // From tables of another layout to this version's. Hooks stay with the programs of before until this version's tables are
 // whole; then all of them get programs that look into both versions' connections, what has not spoken since is carried
 // over, and they get the final programs. At no moment is a connection in none of the tables that its hooks look into.
-import { rmSync } from 'node:fs';
 import { closeObject, runSyscall } from '#kernel/bpf.ts';
 import { gracePeriodNow } from '#kernel/memory.ts';
 import type { LoadedObject } from '#kernel/object.ts';
 import { type EarlierConnections, type EarlierTables, openConnections, readEarlier } from './earlier.ts';
 import { DatapathError } from './error.ts';
+import { removeGeneration } from './generations.ts';
 import type { HookPrograms, Hooks } from './hooks.ts';
 import { type LoadAsk, loadPrograms } from './load.ts';
 import type { Maps } from './takeover.ts';
@@ -87,7 +87,7 @@ export class Upgrade {
     this.#done = true;
     for (const { interfaces } of this.#waiting) interfaces.clear();
     this.close();
-    for (const generation of this.#generations) rmSync(generation, { recursive: true });
+    this.#generations.forEach(removeGeneration);
   }
 
   /** Lets go of what only the change needs; the earlier tables stay where it was not finished. */

@@ -106,6 +106,12 @@ export class Encoder {
     this.#settleEpoch();
   }
 
+  /** Gives the endpoints of an earlier process that are attached by now their new policy, all at once. */
+  turn(): void {
+    this.#endpoints.turn();
+    this.#settleEpoch();
+  }
+
   /** Takes away the endpoints that an earlier process left and this one does not know. */
   settle(): void {
     this.#endpoints.settle();

@@ -28,6 +28,8 @@ export type Inherited = {
   readonly mac: Uint8Array;
   readonly generation: number;
   readonly slot: number;
+  /** Nothing of its policy stands any more: it denies until the new one is known, and keeps its connections. */
+  readonly closed: boolean;
 };
 
 type Known = {
@@ -55,6 +57,8 @@ export class Endpoints {
   /** What iface_map says: nothing is written twice, since each write may send a look-up astray. */
   readonly #interfaces = new Map<number, bigint>();
   readonly #inherited: Map<AddressKey, Inherited>;
+  /** Until `turn`, while records of an earlier process are in force: what is to be published with it. */
+  #waiting: Set<Known> | null;
   /** Records that no address leads to any more, though entries of connections may still name them. */
   readonly #replaced = new Set<number>();
   /** What found no room for a record. */
@@ -70,8 +74,11 @@ export class Endpoints {
     this.#slots = new Space('endpoint_slots', extent, ground.limbo);
     // What a process left here that died while it took over.
     for (let slot = extent.first; slot < extent.end; slot++) ground.sink.live(slot, 0n);
-    this.#inherited = new Map(inherited.map((each) => [formatAddress(each.address), each]));
     this.#bank = ground.bank === 1 ? ENDPOINT_FLAG.BANK : 0;
+    this.#waiting = inherited.length === 0 ? null : new Set();
+    this.#inherited = new Map(
+      inherited.map((each) => [formatAddress(each.address), each.closed ? this.#closed(each) : each]),
+    );
   }
 
   /** Interfaces that iface_map has an element for. */
@@ -85,7 +92,23 @@ export class Endpoints {
     const keys = new Set(link.addresses.map(formatAddress));
     for (const known of before) if (!keys.has(formatAddress(known.address))) this.#unlink(known);
     for (const address of link.addresses) this.#claim(address, link);
-    this.#publishInterface(link.interfaceIndex);
+    if (this.#waiting === null) this.#publishInterface(link.interfaceIndex);
+  }
+
+  /**
+   * Gives endpoints of an earlier process their new policy, those that are attached and have one: all by one write, since
+   * whoever dies with half of them done leaves two banks in use, and the next process needs one. From then on each
+   * endpoint is published as soon as it can be. To be called once those of before are attached.
+   */
+  turn(): void {
+    const waiting = [...(this.#waiting ?? [])];
+    this.#waiting = null;
+    // Their old policy judged until now, and the numbers of their new one may be older than that.
+    const epoch = this.#clock.nextEpoch();
+    for (const known of waiting) if (this.#inherited.has(formatAddress(known.address))) known.epoch = epoch;
+    this.#publish(waiting);
+    const interfaces = new Set([...this.#known.values()].flatMap(({ link }) => link?.interfaceIndex ?? []));
+    for (const interfaceIndex of interfaces) this.#publishInterface(interfaceIndex);
   }
 
   detach(interfaceIndex: number): void {
@@ -103,23 +126,24 @@ export class Endpoints {
     const moved = known.plan?.egress !== plan?.egress || known.plan?.ingress !== plan?.ingress;
     known.plan = plan;
     if (moved) known.epoch = this.#clock.nextEpoch();
-    if (known.link !== null) {
-      this.#publish(known, known.link);
-      this.#publishInterface(known.link.interfaceIndex);
-    }
+    if (known.link !== null) this.#show(known, known.link);
     this.#forgetUnused(known);
   }
 
   /** Takes away what an earlier process left and nobody claimed by now: its interfaces deny from here on. */
   settle(): void {
-    for (const each of this.#inherited.values()) {
-      this.#replaced.add(each.slot);
+    this.turn();
+    const left = [...this.#inherited.values()];
+    for (const each of left) {
       const claimed = this.#known.get(formatAddress(each.address));
       // Attached, but without a policy: closed, as any endpoint before its step.
-      if (claimed?.link) this.#publish(claimed, claimed.link);
-      else this.#ground.sink.remove('endpoint_map', addressBytes(each.address));
+      if (claimed?.link) this.#publish([claimed]);
+      else {
+        this.#leave(each);
+        this.#ground.sink.remove('endpoint_map', addressBytes(each.address));
+      }
     }
-    const interfaces = new Set([...this.#inherited.values()].map((each) => each.interfaceIndex));
+    const interfaces = new Set(left.map((each) => each.interfaceIndex));
     this.#inherited.clear();
     for (const interfaceIndex of interfaces) this.#publishInterface(interfaceIndex);
   }
@@ -133,7 +157,7 @@ export class Endpoints {
   /** Publishes again what has one of these sets, which have a place only now, and what found no room before. */
   retry(placed: ReadonlySet<SetNumber>): void {
     for (const known of this.#roomless) {
-      if (known.link !== null) this.#publish(known, known.link);
+      this.#publish([known]);
       if (known.slot === 0) break;
     }
     if (placed.size === 0) return;
@@ -141,7 +165,7 @@ export class Endpoints {
       const { link, plan } = known;
       if (link === null || plan === null || !(placed.has(plan.egress) || placed.has(plan.ingress))) continue;
       known.epoch = this.#clock.nextEpoch();
-      this.#publish(known, link);
+      this.#show(known, link);
     }
   }
 
@@ -168,43 +192,88 @@ export class Endpoints {
       known.generation = earlier.generation;
       known.link = link;
       if (known.plan === null) return;
-      // Its old policy judged until now, and the numbers of its new one may be older than that.
-      known.epoch = this.#clock.nextEpoch();
-      this.#publish(known, link);
+      // Attached after the others turned.
+      if (this.#waiting === null) known.epoch = this.#clock.nextEpoch();
+      this.#show(known, link);
       return;
     }
     if (known.link !== null && known.slot !== 0 && isSameLink(known.link, link)) return;
     if (known.link === null || !isSamePlace(known.link, link)) known.generation = this.#clock.nextGeneration();
     known.link = link;
-    this.#publish(known, link);
+    this.#show(known, link);
   }
 
-  #publish(known: Known, link: Link): void {
+  /** Publishes an endpoint, or has it wait for the others. */
+  #show(known: Known, link: Link): void {
+    if (this.#waiting !== null) {
+      this.#waiting.add(known);
+      return;
+    }
+    this.#publish([known]);
+    this.#publishInterface(link.interfaceIndex);
+  }
+
+  /** Records first, then all that leads to them in one write. */
+  #publish(many: readonly Known[]): void {
     const { sink } = this.#ground;
-    const before = known.slot;
-    const inherited = this.#inherited.get(formatAddress(known.address));
-    this.#inherited.delete(formatAddress(known.address));
+    const before = new Map(many.map((known) => [known, known.slot]));
+    const placed = many.filter((known) => this.#place(known));
+    for (const { address, slot } of placed) {
+      sink.put('endpoint_map', addressBytes(address), u64Bytes(taggedWord(slot, addressTag(address))));
+    }
+    for (const [known, slot] of before) this.#replace(known, slot);
+  }
+
+  /** Writes the record; false where there is no room for it: then nothing leads to the endpoint. */
+  #place(known: Known): boolean {
+    const { sink } = this.#ground;
     known.slot = (this.#roomless.size > 0 ? this.#slots.find(1) : this.#slots.findOrWait(1)) ?? 0;
     if (known.slot === 0) {
       this.#roomless.add(known);
       sink.remove('endpoint_map', addressBytes(known.address));
-      if (inherited !== undefined) this.#replaced.add(inherited.slot);
-      this.#releaseSlot(before);
-      return;
+      return false;
     }
     this.#roomless.delete(known);
-    sink.record('endpoint_slots', known.slot, this.#record(known, link));
+    sink.record('endpoint_slots', known.slot, this.#record(known));
     sink.live(known.slot, liveWord(known.slot, known.generation));
-    const word = taggedWord(known.slot, addressTag(known.address));
-    sink.put('endpoint_map', addressBytes(known.address), u64Bytes(word));
-    if (inherited !== undefined) this.#replaced.add(inherited.slot);
-    // Entries of connections with what was a remote address until now know of no record here.
-    if (before === 0 && inherited === undefined) this.#clock.judgeAgain(known.address);
-    this.#releaseSlot(before);
+    return true;
   }
 
-  #record(known: Known, link: Link): Uint8Array {
-    const { plan } = known;
+  /** What led to another record, or to none, before. */
+  #replace({ address, slot: now }: Known, slot: number): void {
+    const inherited = this.#inherited.get(formatAddress(address));
+    this.#inherited.delete(formatAddress(address));
+    if (inherited !== undefined) this.#leave(inherited);
+    // Entries of connections with what was a remote address until now know of no record here.
+    if (now !== 0 && slot === 0 && inherited === undefined) this.#clock.judgeAgain(address);
+    this.#releaseSlot(slot);
+  }
+
+  /** A record that denies, in place of the one whose slot is this process's now. */
+  #closed(each: Inherited): Inherited {
+    const slot = this.#slots.find(1);
+    // Nothing leads there then, which denies as well.
+    if (slot === null) return { ...each, slot: 0 };
+    const record = endpointBytes({
+      ...{ self: each.address, interfaceIndex: each.interfaceIndex, generation: each.generation, epoch: 0n },
+      ...{ adoptUntil: 0n, egressSet: 0, ingressSet: 0, flags: this.#bank, mtu: 0 },
+      ...{ podMac: each.mac, hostMac: new Uint8Array(6) },
+    });
+    this.#ground.sink.record('endpoint_slots', slot, record);
+    const word = taggedWord(slot, addressTag(each.address));
+    this.#ground.sink.put('endpoint_map', addressBytes(each.address), u64Bytes(word));
+    return { ...each, slot };
+  }
+
+  /** No address leads to the record of an earlier process any more. */
+  #leave({ slot, closed }: Inherited): void {
+    if (closed) this.#releaseSlot(slot);
+    else this.#replaced.add(slot);
+  }
+
+  #record(known: Known): Uint8Array {
+    const { plan, link } = known;
+    if (link === null) throw new Error(`${formatAddress(known.address)} is published without an interface`);
     const ready = plan === null ? 0 : ENDPOINT_FLAG.READY;
     const redirect = link.redirect ? ENDPOINT_FLAG.REDIRECT : 0;
     const adopt = link.adoptUntil > 0n ? ENDPOINT_FLAG.ADOPT : 0;
@@ -245,6 +314,7 @@ export class Endpoints {
     this.#releaseSlot(known.slot);
     known.slot = 0;
     known.link = null;
+    this.#waiting?.delete(known);
     this.#forgetUnused(known);
   }
 
