@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { readFiles } from '#cluster/files.ts';
-import { isInvalid } from '#cluster/load.ts';
+import { isInvalid, loadManifests } from '#cluster/load.ts';
+
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import { buildWorld } from '#cluster/world/build.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
@@ -215,3 +216,39 @@ for (const [text, value] of [
     );
   });
 }
+
+test('an object of a hundred thousand errors has twenty findings, and says how many more', () => {
+  const bad = Array.from({ length: 100_000 }, (_, index) => `{port: ${70_000 + index}}`).join(', ');
+  const { found } = read(policy('name: p', `podSelector: {}, ingress: [{ports: [${bad}]}]`));
+  assert.equal(found.length, 21);
+  assert.deepEqual(
+    found.slice(-1).map(({ code, object, message }) => [code, object, message]),
+    [['more-errors', 'NetworkPolicy default/p', '99980 more errors, not shown']],
+  );
+});
+
+test('errors after many warnings still make an input invalid', () => {
+  const warnings = Array.from({ length: 30 }, () => '{ipBlock: {cidr: 10.0.0.1/8}}').join(', ');
+  const text = policy('name: p', `${PEER}${warnings}, {ipBlock: {cidr: nonsense}}]}]`);
+  const { found } = read(text);
+  assert.deepEqual(
+    found.slice(20).map(({ code, message }) => `${code}: ${message}`),
+    ['more-errors: 1 more error, not shown', 'more-warnings: 10 more warnings, not shown'],
+  );
+  assert.ok(isInvalid(found));
+});
+
+test('a file of 10 000 broken objects is refused in a text that can be read, and it counts them all', () => {
+  const path = join(folder, 'broken.yaml');
+  const broken = (index: number): string =>
+    policy(`name: p${index}`, 'podSelector: {}, ingress: [{ports: [{port: 99999}, {port: 0}]}]');
+  writeFileSync(path, Array.from({ length: 10_000 }, (_, index) => broken(index)).join('---\n'));
+  const { diagnostics } = loadManifests([path]);
+  assert.equal(diagnostics.length, 501);
+  assert.equal(diagnostics.at(-1)?.message, '19500 more errors, not shown');
+  const main = join(import.meta.dirname, '../src/main/moat.ts');
+  const told = spawnSync(process.execPath, [main, 'reach', '-f', path], { encoding: 'utf8', maxBuffer: 64 << 20 });
+  assert.equal(told.status, 2);
+  assert.ok(told.stderr.length < 200_000, `${told.stderr.length} characters`);
+  assert.match(told.stderr, /more than 501 errors, no result/);
+});

@@ -14,8 +14,12 @@ export function readInput(options: InputOptions & { readonly output: string }): 
   const loaded = loadManifests(options.filename);
   printDiagnostics(loaded.diagnostics, options.output);
   if (isInvalid(loaded.diagnostics) && !options.lenient) {
-    const count = loaded.diagnostics.filter(({ severity }) => severity === 'error').length;
-    throw new CommandError(options.output === 'json' ? '' : `${count} ${count === 1 ? 'error' : 'errors'}, no result`);
+    const errors = loaded.diagnostics.filter(({ severity }) => severity === 'error');
+    const isAll = errors.every(({ code }) => code !== 'more-errors');
+    const count = isAll
+      ? `${errors.length} ${errors.length === 1 ? 'error' : 'errors'}`
+      : `more than ${errors.length} errors`;
+    throw new CommandError(options.output === 'json' ? '' : `${count}, no result`);
   }
   if (loaded.objects.length === 0) throw new CommandError(`there is no object in ${options.filename.join(', ')}`);
   return loaded;

@@ -1,7 +1,7 @@
 // Paths → world: what every command that takes `-f` calls.
 
 import { parseManifest } from '#cluster/manifests/parse.ts';
-import type { Diagnostic } from '#policy/diagnostic.ts';
+import { type Diagnostic, firstOfInput } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
 import type { World } from '#policy/world.ts';
 import { readFiles } from './files.ts';
@@ -22,7 +22,7 @@ export function loadManifests(paths: readonly string[], options: BuildOptions = 
   const objects = parsed.flatMap((file) => file.objects);
   const built = buildWorld(objects, options);
   const found = [...diagnostics, ...parsed.flatMap((file) => file.diagnostics), ...built.diagnostics];
-  return { world: built.world, objects, unknownKinds: built.unknownKinds, diagnostics: found };
+  return { world: built.world, objects, unknownKinds: built.unknownKinds, diagnostics: firstOfInput(found) };
 }
 
 /** True where the input must be refused (exit code 2), unless the caller is lenient. */

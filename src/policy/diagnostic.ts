@@ -22,8 +22,60 @@ export type Diagnostic = {
 };
 
 /** The findings, each once: an object that is looked at twice has the same ones twice. */
-export function withoutRepeats(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
+function withoutRepeats(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
   return [...new Map(diagnostics.map((each) => [JSON.stringify(each), each])).values()];
+}
+
+/** So many findings of one object are told, and so many of one input. */
+const MOST_OF_OBJECT = 20;
+const MOST_OF_INPUT = 500;
+
+/** Takes findings, keeps the first, and counts the others: an object or input of megabytes may have a million. */
+export class Findings {
+  readonly #most: number;
+  readonly #kept: Diagnostic[] = [];
+  readonly #more: Record<Severity, number> = { error: 0, warning: 0 };
+
+  constructor(most: number = MOST_OF_OBJECT) {
+    this.#most = most;
+  }
+
+  /** `make` is called where the finding is kept. */
+  add(severity: Severity, make: () => Diagnostic): void {
+    if (this.#kept.length < this.#most) this.#kept.push(make());
+    else this.#more[severity]++;
+  }
+
+  /** The findings; what was not kept is one more for each severity, so that an invalid input never passes for a valid one. */
+  get list(): readonly Diagnostic[] {
+    const more = (['error', 'warning'] as const).filter((severity) => this.#more[severity] > 0);
+    return [...this.#kept, ...more.map((severity) => this.#moreOf(severity))];
+  }
+
+  #moreOf(severity: Severity): Diagnostic {
+    const [first] = this.#kept;
+    const isOfOne = this.#kept.every(({ object, file }) => object === first?.object && file === first.file);
+    const about = isOfOne && first !== undefined ? first : { object: '', file: null, line: null };
+    const count = this.#more[severity];
+    return {
+      ...{ code: severity === 'error' ? 'more-errors' : 'more-warnings', severity, path: '' },
+      ...{ object: about.object, file: about.file, line: about.line },
+      message: `${count} more ${count === 1 ? severity : `${severity}s`}, not shown`,
+      hint: 'Mend those that are shown, and look again.',
+    };
+  }
+}
+
+/** The first findings of an input, each once, and how many more there are. */
+export function firstOfInput(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
+  return firstOf(withoutRepeats(diagnostics), MOST_OF_INPUT);
+}
+
+/** The first findings, and how many more there are. */
+export function firstOf(diagnostics: readonly Diagnostic[], most: number = MOST_OF_OBJECT): readonly Diagnostic[] {
+  const findings = new Findings(most);
+  for (const each of diagnostics) findings.add(each.severity, () => each);
+  return findings.list;
 }
 
 /** What a finding says, apart from where it stands. */

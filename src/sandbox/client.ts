@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { readLines, writeLine } from '#agent/json-lines.ts';
 import { isInvalid, loadManifests } from '#cluster/load.ts';
 import { formatAddress } from '#net/address.ts';
-import { withoutRepeats } from '#policy/diagnostic.ts';
+import { firstOfInput } from '#policy/diagnostic.ts';
 import type { Change, SandboxEvent, SandboxProbe, SandboxStatus } from './api.ts';
 import type { ControlMessage, ControlRequest, Refusal } from './control.ts';
 import { InvalidInputError, SandboxError } from './error.ts';
@@ -75,7 +75,7 @@ export class SandboxClient {
     const { objects, diagnostics } = loadManifests(paths);
     if (isInvalid(diagnostics) && options.lenient !== true) throw new InvalidInputError(diagnostics);
     const change = (await this.#ask({ method: 'apply', objects })) as Change;
-    return { ...change, diagnostics: withoutRepeats([...diagnostics, ...change.diagnostics]) };
+    return { ...change, diagnostics: firstOfInput([...diagnostics, ...change.diagnostics]) };
   }
 
   async probe(ask: SandboxProbe): Promise<ProbeResult> {

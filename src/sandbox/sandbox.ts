@@ -14,7 +14,7 @@ import { buildWorld } from '#cluster/world/build.ts';
 import { DEFAULT_PORT, ownPorts, probePairs } from '#datapath/reference/simulate.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { type Diagnostic, withoutRepeats } from '#policy/diagnostic.ts';
+import { type Diagnostic, firstOfInput } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
 import { checkAddresses, checkExternals } from './addresses.ts';
@@ -256,7 +256,7 @@ export class Sandbox {
       changes: describeChanges(before, events),
       totalMs: performance.now() - startedMs,
       nodeMs,
-      diagnostics: withoutRepeats([...found, ...built.diagnostics]),
+      diagnostics: firstOfInput([...found, ...built.diagnostics]),
     };
     const said = JSON.stringify(change.diagnostics);
     if (events.length > 0 || said !== this.#said) this.#tell({ kind: 'change', change });

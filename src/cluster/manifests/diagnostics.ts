@@ -30,7 +30,9 @@ export type ManifestCode =
   | 'kind-not-understood'
   | 'kind-unknown'
   | 'address-shared'
-  | 'addresses-exhausted';
+  | 'addresses-exhausted'
+  | 'more-errors'
+  | 'more-warnings';
 
 export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
   'yaml-syntax': { severity: 'error', meaning: 'The file is not valid YAML or JSON.' },
@@ -77,4 +79,6 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
     meaning: 'Two running pods, two nodes, or a pod and a node have one address.',
   },
   'addresses-exhausted': { severity: 'error', meaning: 'A node has no free address left for its pods.' },
+  'more-errors': { severity: 'error', meaning: 'An object has more than 20 findings, or the input more than 500.' },
+  'more-warnings': { severity: 'warning', meaning: 'The same, of warnings alone or beside errors.' },
 };

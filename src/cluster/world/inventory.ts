@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { MANIFEST_CODES, type ManifestCode } from '#cluster/manifests/diagnostics.ts';
 import { apiGroup, kindStanding } from '#cluster/manifests/kinds.ts';
 import { consequence, isolating, mayBePolicy, nameStanding, standInFor } from '#cluster/manifests/stand-in.ts';
-import { bounded, type Diagnostic, diagnose, objectName } from '#policy/diagnostic.ts';
+import { bounded, type Diagnostic, diagnose, firstOf, objectName } from '#policy/diagnostic.ts';
 import { fieldsOf, show } from '#policy/fields.ts';
 import { childPath, lineOf, type SourceObject } from '#policy/object.ts';
 import { unheardAnnotations } from './annotations.ts';
@@ -38,8 +38,8 @@ export function takeInventory(input: readonly SourceObject[]): Inventory {
       diagnostics.push(refused.fault);
       if (refused.standIn !== null) diagnostics.push(...addTo(byKey, refused.standIn));
     } else {
-      diagnostics.push(...(fault === null ? [] : [fault]), ...metadataFaults(object));
-      diagnostics.push(...unheardAnnotations(object), ...addTo(byKey, object));
+      const own = [...(fault === null ? [] : [fault]), ...metadataFaults(object), ...unheardAnnotations(object)];
+      diagnostics.push(...firstOf([...own, ...addTo(byKey, object)]));
     }
   }
   const unknownKinds = [...foreign.values()].map(summarise);

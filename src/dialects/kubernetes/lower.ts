@@ -1,6 +1,6 @@
 // networking.k8s.io/v1 NetworkPolicy → Policy. What can not be understood never widens access (policy model, invariant 5):
 // a rule with such a part matches nothing, isolation stays, and a subject that can not be read is the whole namespace.
-import type { Diagnostic } from '#policy/diagnostic.ts';
+import { type Diagnostic, Findings } from '#policy/diagnostic.ts';
 import { type Fields, isAbsent, isFields } from '#policy/fields.ts';
 import {
   DEFAULT_TIER,
@@ -37,14 +37,15 @@ const MOST_RULES = 5000;
 
 /** Reads one NetworkPolicy. Offline, any error among the diagnostics makes the object invalid. */
 export function lowerNetworkPolicy(object: SourceObject): Lowered {
-  const reader: Reader = { object, diagnostics: [] };
+  const reader: Reader = { object, findings: new Findings() };
   const whole = readMapping(reader, { value: object.content, path: '' }, OBJECT_FIELDS);
-  if (!isFields(object.content)) return { value: null, diagnostics: reader.diagnostics };
+  if (!isFields(object.content)) return { value: null, diagnostics: reader.findings.list };
   const found = fieldAt({ value: object.content, path: '' }, 'spec');
   // Without a spec every field has its default: the policy isolates every pod of its namespace. But a field that is
   // not known may be the misspelt spec.
   const spec = isAbsent(found.value) && whole !== null ? { value: {}, path: found.path } : found;
-  return { value: lowerSpec(reader, spec), diagnostics: reader.diagnostics };
+  const value = lowerSpec(reader, spec);
+  return { value, diagnostics: reader.findings.list };
 }
 
 function lowerSpec(reader: Reader, at: Located): Policy {

@@ -1,11 +1,11 @@
 // What every part of the NetworkPolicy reader shares: where findings go, and the checks that each mapping needs.
-import { type Diagnostic, diagnose } from '#policy/diagnostic.ts';
+import { diagnose, type Findings } from '#policy/diagnostic.ts';
 import { describe, type Fields, isAbsent, isFields } from '#policy/fields.ts';
 import { childPath, type FieldPath, itemPath, type SourceObject } from '#policy/object.ts';
 import { KUBERNETES_CODES, type KubernetesCode } from './diagnostics.ts';
 
 /** The object being read and what was found in it so far. */
-export type Reader = { readonly object: SourceObject; readonly diagnostics: Diagnostic[] };
+export type Reader = { readonly object: SourceObject; readonly findings: Findings };
 
 /** A value and where it stands. */
 export type Located = { readonly value: unknown; readonly path: FieldPath };
@@ -15,7 +15,7 @@ export type Complaint = { readonly code: KubernetesCode; readonly message: strin
 /** Notes a finding. Returns null, so that a part that is not understood can `return complain(…)`. */
 export function complain(reader: Reader, path: FieldPath, complaint: Complaint): null {
   const { severity } = KUBERNETES_CODES[complaint.code];
-  reader.diagnostics.push(diagnose(reader.object, path, { ...complaint, severity }));
+  reader.findings.add(severity, () => diagnose(reader.object, path, { ...complaint, severity }));
   return null;
 }
 
