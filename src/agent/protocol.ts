@@ -24,8 +24,10 @@ export type NamedRule = {
   /** The rule's id; `unknown-rule/N` for a number that no plan of this agent ever had. */
   readonly id: RuleId;
   readonly action: Action | null;
-  /** The rule's own place; for a default deny, each policy that isolates the endpoint. */
+  /** The rule's own place; for a default deny, the first policies that isolate the endpoint, by name. */
   readonly places: readonly Place[];
+  /** How many more policies isolate it. */
+  readonly more: number;
 };
 
 /** A datapath event with its rules named. For ICMP, `destinationPort` is type << 8 | code. */

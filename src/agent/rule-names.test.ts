@@ -46,9 +46,35 @@ test('of rules that are gone the oldest are forgotten: a default deny of a thous
   }
   assert.equal(names.name(4990).id, 'unknown-rule/4990');
   assert.equal(names.name(5001).id, 'unknown-rule/5001');
-  assert.equal(names.name(5002).places.length, 1000);
+  assert.equal(names.name(5002).more, 1000 - 8);
 });
 
 test('a number that nobody gave out is named as such', () => {
-  assert.deepEqual(new RuleNames().name(9), { number: 9, id: 'unknown-rule/9', action: null, places: [] });
+  assert.deepEqual(new RuleNames().name(9), { number: 9, id: 'unknown-rule/9', action: null, places: [], more: 0 });
+});
+
+test('a default deny of ten thousand policies is named by the first of them, and how many more there are', () => {
+  const policies = Array.from({ length: 10_000 }, (_, index) => ({ ...SOURCE, name: `p${index}` }));
+  const names = new RuleNames();
+  let sorted = 0;
+  const info = {
+    action: 'deny',
+    source: null,
+    get policies() {
+      sorted++;
+      return policies;
+    },
+  } as const;
+  const [deny] = [rule(3, 'deny')];
+  assert.ok(deny?.kind === 'rule' && deny.value !== null);
+  names.follow([
+    { ...deny, value: Object.defineProperties({ ...deny.value }, Object.getOwnPropertyDescriptors(info)) },
+  ]);
+  const named = names.name(3);
+  assert.deepEqual([named.places.length, named.more], [8, 9992]);
+  assert.ok(JSON.stringify(named).length < 2000);
+  for (let event = 0; event < 1000; event++) names.name(3);
+  assert.equal(sorted, 1, 'once, not for each event');
+  names.follow([rule(3, 'deny', { action: 'deny', source: null, policies: policies.slice(0, 2) })]);
+  assert.deepEqual([names.name(3).places.length, names.name(3).more], [2, 0]);
 });

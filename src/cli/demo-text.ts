@@ -60,7 +60,7 @@ export function deniedText(denied: readonly Denied[]): string {
     .join('\n');
 }
 
-/** A default deny's id names all its policies, which stand below anyway. */
+/** A default deny's id names its first policies, which stand below anyway. */
 function whyText(rule: string): string {
   return rule.startsWith('default-deny/') ? 'isolated by these, and no rule allows it:' : `by ${rule}:`;
 }

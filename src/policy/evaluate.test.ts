@@ -4,7 +4,16 @@ import { test } from 'node:test';
 import { ICMP, protocolNumber, TCP } from '#net/protocol.ts';
 import { addressOf, worldOf } from '#test/support/worlds.ts';
 import { evaluate } from './evaluate.ts';
-import { type Action, DEFAULT_TIER, type Policy, policyKey, type Rule, type RuleId, type Tier } from './model.ts';
+import {
+  type Action,
+  DEFAULT_TIER,
+  defaultDenyId,
+  type Policy,
+  policyKey,
+  type Rule,
+  type RuleId,
+  type Tier,
+} from './model.ts';
 import { EVERYTHING } from './selector.ts';
 import type { Flow, LegVerdict } from './verdict.ts';
 import { STANDARD_SEMANTICS, type World } from './world.ts';
@@ -402,6 +411,15 @@ test('evaluate: a default deny names every policy that isolates, in order', () =
   const world = worldOf(WORLD + policy('b', 'Ingress') + policy('a', 'Ingress, Egress') + policy('c', 'Egress'));
   const { ingress } = evaluate(world, flowOf('10.2.0.20 10.1.0.10 TCP/80'), STANDARD_SEMANTICS);
   assert.equal(ingress.rule, 'default-deny/default/ingress/NetworkPolicy/shop/a+NetworkPolicy/shop/b');
+});
+
+test('evaluate: a default deny of thousands of policies names the first eight, and how many more there are', () => {
+  const many = Array.from({ length: 3000 }, (_, index) => ({
+    key: policyKey('NetworkPolicy', 'shop', `p${1000 + index}`),
+  }));
+  const id = defaultDenyId(DEFAULT_TIER, 'ingress', many);
+  assert.ok(id.startsWith('default-deny/default/ingress/NetworkPolicy/shop/p1000+'));
+  assert.ok(id.endsWith('/p1007+2992-more'));
 });
 
 const ADMIN: Tier = { name: 'admin', position: 1000, end: 'none' };

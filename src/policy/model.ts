@@ -92,10 +92,14 @@ export type Policy = {
   readonly source: Source;
 };
 
-/** Id of the synthetic rule that stands for an end of tier: names the tier and every policy that isolates the endpoint. */
+/** So many policies that isolate an endpoint are named; a pod may have ten thousand, and each event names them. */
+export const MOST_NAMED = 8;
+
+/** Id of the synthetic rule that stands for an end of tier: names the tier and the first policies that isolate the endpoint. */
 export function defaultDenyId(tier: Tier, direction: Direction, isolating: readonly Pick<Policy, 'key'>[]): RuleId {
   const names = isolating.map((policy) => policy.key).sort(compareText);
-  return `default-deny/${tier.name}/${direction}/${names.join('+')}` as RuleId;
+  const more = names.length > MOST_NAMED ? `+${names.length - MOST_NAMED}-more` : '';
+  return `default-deny/${tier.name}/${direction}/${names.slice(0, MOST_NAMED).join('+')}${more}` as RuleId;
 }
 
 /** Code-unit order: the same on every machine and locale. */

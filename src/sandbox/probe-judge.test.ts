@@ -6,7 +6,7 @@ import type { Action, RuleId } from '#policy/model.ts';
 import { type Evidence, judgeEvidence, SILENCE_MS } from './probe-judge.ts';
 
 function rule(id: string, action: Action): NamedRule {
-  return { number: 1, id: id as RuleId, action, places: [] };
+  return { number: 1, id: id as RuleId, action, places: [], more: 0 };
 }
 
 const EVENT: FlowEvent = {
