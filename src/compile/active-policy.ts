@@ -1,5 +1,5 @@
 // A policy that selects some local pod: its rule numbers, the atoms it uses, its blocks of parts.
-import type { Direction, Policy, Source } from '#policy/model.ts';
+import type { Direction, Policy, Rule, Source } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
 import type { Allowance } from './allowance.ts';
 import type { PolicyEntry } from './groups.ts';
@@ -28,8 +28,6 @@ export type Block = {
 export const NO_BLOCKS: SortedList<Block> = SortedList.of<Block>(keyOf);
 
 type Side = {
-  /** Text that is equal where the rules mean the same. */
-  readonly meaning: string;
   readonly heads: readonly Head[];
   readonly rules: readonly RuleEntry[];
   /** Named ports that ingress rules mention, as `name protocol`. */
@@ -155,8 +153,7 @@ export class ActivePolicy {
 
   #side(direction: Direction, before: Side | null): Side {
     const rules = this.#policy[direction];
-    const meaning = JSON.stringify(rules.map(({ id, action, peers, ports }) => [id, action, peers, ports]));
-    if (before?.meaning === meaning) {
+    if (before !== null && meanTheSame(rules, before.heads)) {
       for (const [index, entry] of before.rules.entries()) {
         const rule = rules[index];
         if (rule !== undefined) this.#rules.update(entry, rule);
@@ -168,7 +165,6 @@ export class ActivePolicy {
     const named = new Set(rules.flatMap(namedPorts).map((port) => `${port.name} ${port.protocol}`));
     if (before !== null) this.#releaseHeads(before);
     return {
-      meaning,
       heads,
       rules: entries,
       named: direction === 'ingress' ? named : new Set(),
@@ -188,6 +184,18 @@ export class ActivePolicy {
       for (const port of head.ports) this.#atoms.release(port.atom);
     }
   }
+}
+
+/** True where rules differ in nothing but where they are written. */
+function meanTheSame(rules: readonly Rule[], heads: readonly Head[]): boolean {
+  const meaning = ({ id, action, peers, ports }: Rule): unknown => [id, action, peers, ports];
+  return (
+    rules.length === heads.length &&
+    heads.every(({ rule }, index) => {
+      const now = rules[index];
+      return now !== undefined && sameValue(meaning(rule), meaning(now));
+    })
+  );
 }
 
 /** What sorts the rules of policies: the key of their policy's place. */

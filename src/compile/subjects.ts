@@ -8,6 +8,7 @@ import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { Labels } from '#policy/selector.ts';
 import type { Pod, PodKey } from '#policy/world.ts';
 import { type Group, Groups, type Move, type PolicyEntry } from './groups.ts';
+import { type Packed, Packer } from './packed.ts';
 import { nextSerial } from './parts.ts';
 
 /** Local pods that no selector can tell apart. */
@@ -32,8 +33,8 @@ type Selected = {
   readonly policies: ReadonlySet<PolicyEntry>;
 };
 
-/** A policy that selects no local pod, as most do, is kept as text: that is a third of it. Null: gone. */
-type Known = PolicyEntry & { subject: Policy['subject']; policy: Policy | string | null };
+/** A policy that selects no local pod, as most do, is packed: that is a tenth of it. Null: gone. */
+type Known = PolicyEntry & { subject: Policy['subject']; policy: Policy | Packed | null };
 
 type LocalKind = LocalPod & { readonly kind: Kind };
 
@@ -48,6 +49,7 @@ export class Subjects {
   /** Policies for one namespace by its name; '' holds those that choose namespaces by labels. */
   readonly #policiesOf = new Map<string, SelectorIndex<Known>>();
   readonly #selected = new Map<PolicyEntry, Set<Kind>>();
+  readonly #packer = new Packer();
   readonly #namespaceLabels: (name: string) => Labels;
   #size = 0;
   /** What is new or other than before; a kind without pods is about to go. */
@@ -78,7 +80,7 @@ export class Subjects {
   active(policy: PolicyEntry): Policy | null {
     const known = this.#policies.get(policy.key);
     if (known === undefined || known.policy === null || !this.#selected.has(known)) return null;
-    if (typeof known.policy === 'string') known.policy = JSON.parse(known.policy) as Policy;
+    if (isPacked(known.policy)) known.policy = this.#packer.unpack<Policy>(known.policy);
     return known.policy;
   }
 
@@ -102,6 +104,7 @@ export class Subjects {
     if (known === null) return;
     this.#dirtyPolicies.add(known);
     if (known.policy !== null) this.#unlist(known);
+    if (isPacked(known.policy)) this.#packer.drop(known.policy);
     known.policy = policy;
     if (policy !== null) this.#list(known, policy.subject);
   }
@@ -247,8 +250,12 @@ export class Subjects {
     const known = this.#policies.get(key);
     if (known === undefined || this.#selected.has(known)) return;
     if (known.policy === null) this.#policies.delete(key);
-    else if (typeof known.policy !== 'string') known.policy = JSON.stringify(known.policy);
+    else if (!isPacked(known.policy)) known.policy = this.#packer.pack(known.policy);
   }
+}
+
+function isPacked(policy: Known['policy']): policy is Packed {
+  return policy !== null && 'leaves' in policy;
 }
 
 function scopeOf({ subject }: Known): string {

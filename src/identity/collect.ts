@@ -10,10 +10,14 @@ export function remember<Key, Value>(known: Map<Key, Value>, key: Key, make: (ke
   return value;
 }
 
-/** Adds a value to the list of a key. */
+/** An array that something is pushed to takes room for 17 at once. */
+const SHORT = 8;
+
+/** Adds a value to the list of a key. A short list is made anew, since most stay short; of a long one the array stays. */
 export function push<Key, Value>(lists: Map<Key, Value[]>, key: Key, value: Value): void {
   const list = lists.get(key);
   if (list === undefined) lists.set(key, [value]);
+  else if (list.length < SHORT) lists.set(key, [...list, value]);
   else list.push(value);
 }
 

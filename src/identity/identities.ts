@@ -74,7 +74,7 @@ export class Identities {
     const entry: IdentityEntry = { number: this.#next++, atoms, unknown, members: 0, origin };
     this.#byNumber.set(entry.number, entry);
     this.#empty.add(entry);
-    for (const atom of atoms) this.#atomList(atom).push(entry);
+    for (const atom of atoms) push(this.#byAtom, atom, entry);
     this.#enter(entry);
     return entry;
   }
@@ -84,7 +84,7 @@ export class Identities {
     const before = new Set(entry.atoms);
     this.#leave(entry);
     entry.atoms = atoms;
-    for (const atom of atoms) if (!before.has(atom)) this.#atomList(atom).push(entry);
+    for (const atom of atoms) if (!before.has(atom)) push(this.#byAtom, atom, entry);
     this.#enter(entry);
   }
 
@@ -163,12 +163,6 @@ export class Identities {
     const others = (this.#byContent.get(hash) ?? []).filter((other) => other !== group);
     if (others.length === 0) this.#byContent.delete(hash);
     else this.#byContent.set(hash, others);
-  }
-
-  #atomList(atom: AtomNumber): IdentityEntry[] {
-    const list = this.#byAtom.get(atom) ?? [];
-    if (list.length === 0) this.#byAtom.set(atom, list);
-    return list;
   }
 
   #unlist(atom: AtomNumber, entry: IdentityEntry): void {

@@ -1,0 +1,59 @@
+// Values that are many, much alike, and seldom looked at, as short texts: what they have in common is kept once.
+
+/** What values are alike in: everything but their texts and numbers. */
+type Shape = { readonly text: string; uses: number };
+
+/** A value put away: its shape, and each text and number of it once, in the order in which they come. */
+export type Packed = { readonly shape: Shape; readonly leaves: string };
+
+/** Texts under these keys are words of the model: there are few of them. */
+const WORDS: ReadonlySet<string> = new Set(['kind', 'op', 'action', 'dialect', 'end']);
+
+export class Packer {
+  readonly #shapes = new Map<string, Shape>();
+
+  /** Packs plain data: what JSON can say. */
+  pack(value: object): Packed {
+    const leaves = new Map<unknown, number>();
+    const text = shapeOf(value, leaves);
+    const shape = this.#shapes.get(text) ?? { text, uses: 0 };
+    this.#shapes.set(text, shape);
+    shape.uses++;
+    return { shape, leaves: JSON.stringify([...leaves.keys()]) };
+  }
+
+  /** What was packed, made anew. The packed form is of no more use. */
+  unpack<Value>(packed: Packed): Value {
+    const { shape, leaves } = packed;
+    this.drop(packed);
+    const known = JSON.parse(leaves) as readonly unknown[];
+    return JSON.parse(shape.text, (_, value: unknown) => (typeof value === 'number' ? known[value] : value)) as Value;
+  }
+
+  /** The packed form is of no more use. */
+  drop({ shape }: Packed): void {
+    shape.uses--;
+    if (shape.uses === 0) this.#shapes.delete(shape.text);
+  }
+}
+
+/** JSON with the number of a leaf in the place of each text and number. */
+function shapeOf(value: unknown, leaves: Map<unknown, number>, key = ''): string {
+  if (typeof value === 'string' && WORDS.has(key)) return JSON.stringify(value);
+  if (typeof value === 'string' || typeof value === 'number') {
+    const found = leaves.get(value);
+    if (found !== undefined) return String(found);
+    leaves.set(value, leaves.size);
+    return String(leaves.size - 1);
+  }
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
+  let text = '';
+  if (Array.isArray(value)) {
+    for (const each of value) text += `${text === '' ? '[' : ','}${shapeOf(each, leaves)}`;
+    return text === '' ? '[]' : `${text}]`;
+  }
+  for (const [name, each] of Object.entries(value)) {
+    if (each !== undefined) text += `${text === '' ? '{' : ','}${JSON.stringify(name)}:${shapeOf(each, leaves, name)}`;
+  }
+  return text === '' ? '{}' : `${text}}`;
+}
