@@ -79,7 +79,7 @@ test('needs root: a clock of the day that jumps by years changes nothing', needs
 test('needs root: no room for its socket ends an agent, and what was in force stays', needsRoot, async (t) => {
   const still = bedOf(t, 'faults-disk');
   await (await still.start()).kill();
-  const full = tmpfsOf(t, 'nr_inodes=1');
+  const full = tmpfsOf(t, 'nr_inodes=1,mode=0700');
   const life = still.spawn({ agentFolder: full });
   await until('its end', () => life.end !== null);
   assert.equal(life.end, 'exit code 1');
@@ -96,7 +96,8 @@ test('needs root: a log on a full disk stops no agent, also when it has somethin
   const log = join(full, 'log');
   writeFileSync(log, 'x'.repeat(4096));
   // A crowd that has no room in the tables is a failure, and the end of it mends that.
-  const sizes = { ct_assured: 1024, ct_unassured: 1024, address_map_a: 16, address_map_b: 16 };
+  const few = { address_map_a: 16, address_map_b: 16, prefix4_a: 16, prefix4_b: 16 };
+  const sizes = { ct_assured: 1024, ct_unassured: 1024, ...few };
   const life = await still.live({ sizes }, { prefix: ['sh', '-c', `exec "$@" 2>> ${log}`, 'sh'] });
   const world = firstWorld();
   still.cluster.publish({ ...world, pods: new Map([...world.pods, ...crowd(world)]) });

@@ -1,11 +1,11 @@
 // The bpffs must be the host's own: tried in mount namespaces where it is not. Needs root.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { needsRoot } from '#test/support/needs.ts';
-import { mountBpffs, pinDirectory, removePins } from './bpffs.ts';
+import { BpffsError, mountBpffs, pinDirectory, removePins } from './bpffs.ts';
 
 const MODULE = join(import.meta.dirname, 'bpffs.ts');
 const SCRIPT = `
@@ -38,6 +38,40 @@ describe('the directory of pins (root)', needsRoot, () => {
 
   it('is refused where there is no bpffs, with the command that mounts it', () => {
     assert.match(saidAfter('mount -t tmpfs none /sys/fs/bpf'), /not a BPF file system: run `mount -t bpf/);
+  });
+
+  it('is refused where somebody else made it, or a part of its path, opened it, or put a link there', () => {
+    const [made, elsewhere] = ['/sys/fs/bpf/moat/moattest-theirs', '/sys/fs/bpf/moattest-elsewhere'];
+    const accepted = (): boolean => {
+      try {
+        return pinDirectory('moattest-theirs', 'a') !== '';
+      } catch (error) {
+        assert.ok(error instanceof BpffsError);
+        assert.match(error.message, /is not a folder that its owner alone can change .*: remove it, and start again/);
+        return false;
+      }
+    };
+    const ways: readonly (() => void)[] = [
+      () => chownSync(made, 65_534, 65_534),
+      () => chmodSync(made, 0o777),
+      () => chownSync(`${made}/a`, 65_534, 65_534),
+      () => {
+        rmSync(made, { recursive: true });
+        mkdirSync(elsewhere, { recursive: true });
+        symlinkSync(elsewhere, made);
+      },
+    ];
+    try {
+      for (const way of ways) {
+        assert.ok(accepted(), 'as it makes it itself');
+        way();
+        assert.ok(!accepted());
+        rmSync(made, { recursive: true });
+      }
+    } finally {
+      rmSync(made, { recursive: true, force: true });
+      rmSync(elsewhere, { recursive: true, force: true });
+    }
   });
 
   it('takes no name that is a path', () => {

@@ -11,7 +11,9 @@ import {
   rmSync,
   statfsSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
 import koffi from 'koffi';
+import { strangeFolder } from './own-folder.ts';
 import { SystemCallError } from './sockets.ts';
 
 const BPFFS = '/sys/fs/bpf';
@@ -32,12 +34,17 @@ export class BpffsError extends Error {
 
 /**
  * The directory of a node's pins, made if need be, readable by root alone. Throws BpffsError where /sys/fs/bpf is no
- * bpffs, or is one that only this mount namespace sees (a pin there is gone with the namespace, and traffic passes).
+ * bpffs, or is one that only this mount namespace sees (a pin there is gone with the namespace, and traffic passes), or
+ * where somebody else made a directory there before: many machines let everybody write to the bpffs.
  */
 export function pinDirectory(instance: string, node: string): string {
   checkHostBpffs();
   const path = pinPath(instance, node);
   mkdirSync(path, { recursive: true, mode: 0o700 });
+  for (let each = path; each !== BPFFS; each = dirname(each)) {
+    const strange = strangeFolder(each);
+    if (strange !== null) throw new BpffsError(`${strange}: remove it, and start again`);
+  }
   return path;
 }
 

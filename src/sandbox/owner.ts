@@ -1,7 +1,8 @@
 // Who holds a sandbox: one live process a name. What a dead one left behind is found and removed.
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { removeInstancePins } from '#kernel/bpffs.ts';
+import { strangeFolder } from '#kernel/own-folder.ts';
 import { SandboxError } from './error.ts';
 import { COMPILE_CACHE, checkInstanceName, runFolder, type StatePaths, statePaths } from './names.ts';
 import { SandboxNetwork } from './network.ts';
@@ -44,18 +45,9 @@ export function claim(instance: string): StatePaths {
 
 /** Refuses what is no folder of this user, or gives others one of these rights: made before this process, or a link. */
 function requireOwn(path: string, rights: number): void {
-  const { uid, mode } = lstatSync(path);
-  const isOurs = uid === process.getuid?.() && (mode & (0o170000 | rights)) === S_IFDIR;
-  if (isOurs) return;
-  const found = `owner ${uid}, mode ${(mode & 0o7777).toString(8)}`;
-  throw new SandboxError(
-    'folder',
-    `${path} is not a folder that root alone can change (${found})`,
-    'remove it, and try again',
-  );
+  const strange = strangeFolder(path, rights);
+  if (strange !== null) throw new SandboxError('folder', strange, 'remove it, and try again');
 }
-
-const S_IFDIR = 0o040000;
 
 /** The live process that holds a sandbox, or null. */
 export function readOwner(instance: string): Owner | null {
