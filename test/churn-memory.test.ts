@@ -65,6 +65,7 @@ class Node {
   readonly #encoder: Encoder;
   readonly #state: NodeState;
   #world: World = EMPTY_WORLD;
+  #revision = 0;
 
   constructor() {
     this.#encoder = new Encoder(this.keys, {
@@ -91,7 +92,8 @@ class Node {
   become(world: World): void {
     // As it comes over a socket: nothing is shared with what was there before.
     const events = JSON.parse(JSON.stringify(diffWorlds(this.#world, world))) as WorldEvent[];
-    this.#state.apply(events);
+    this.#state.apply(events, ++this.#revision);
+    while (this.#state.isBusy) this.#state.advance();
     const [before, now] = [this.#world, world].map(localSlots);
     for (const slot of before ?? []) if (!now?.includes(slot)) this.#encoder.detach(slot + 1);
     for (const slot of now ?? []) this.#attach(slot);

@@ -39,12 +39,12 @@ test('what the kernel has no room for is said, with a policy that it is about (n
   const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: () => true });
   const state = new NodeState('node-a', compiler, openDatapath({ instance, node: 'node-a', sizes: SIZES }));
   try {
-    state.apply(diffWorlds(EMPTY_WORLD, world(12)));
+    state.apply(diffWorlds(EMPTY_WORLD, world(12)), 1);
     const [said = '', ...others] = state.lacks;
     assert.deepEqual(others, []);
     assert.match(said, /^the kernel's table class_map is full: there is no room for 4 peers with rules of their own/);
     assert.match(said, /\(of NetworkPolicy shop\/wide, spec.ingress\[\d+\], among others\)/);
-    state.apply(diffWorlds(world(12), world(6)));
+    state.apply(diffWorlds(world(12), world(6)), 2);
     // What is gone gives its room back once no packet can ask for it.
     for (let tries = 0; tries < 200 && state.lacks.length > 0; tries++) await setTimeout(10);
     assert.deepEqual(state.lacks, []);

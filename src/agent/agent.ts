@@ -3,7 +3,7 @@ import { InterfaceError } from '#datapath/ebpf/links.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 import { HookWatch } from './hook-watch.ts';
-import type { HookRepair, NodeState } from './node-state.ts';
+import type { Applied, HookRepair, NodeState } from './node-state.ts';
 import type { AgentRequest, AgentStatus, AttachRequest } from './protocol.ts';
 import { AgentServer } from './server.ts';
 import { type Batch, ClusterSource } from './source.ts';
@@ -63,6 +63,9 @@ class AgentLoop {
   #lacks: readonly string[] = [];
   #shortages: readonly string[] = [];
   #waiting: (() => void)[] = [];
+  #slice: NodeJS.Immediate | null = null;
+  /** When the first of the changes came that wait now; null where none does. */
+  #heldMs: number | null = null;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -79,6 +82,7 @@ class AgentLoop {
   close(): void {
     this.#source?.close();
     for (const timer of [this.#timer, this.#retry]) if (timer !== null) clearTimeout(timer);
+    if (this.#slice !== null) clearImmediate(this.#slice);
     this.#server.close();
     this.#state?.close();
   }
@@ -93,14 +97,42 @@ class AgentLoop {
   }
 
   #apply(state: NodeState, batch: Batch): void {
-    const applied = state.apply(batch.events);
+    const startedMs = performance.now();
+    const { steps } = state.apply(batch.events, batch.revision);
+    if (state.revision < batch.revision) this.#heldMs ??= startedMs;
     if (this.#problem !== null) this.#recovered(state);
+    this.#told(state, { steps, applyMs: performance.now() - startedMs });
+  }
+
+  /** What changed is in force. */
+  #told(state: NodeState, applied: Applied): void {
     this.#checkShares(state.shortages);
-    this.#revision = batch.revision;
-    this.#server.publish({ kind: 'applied', revision: batch.revision, ...applied });
+    this.#revision = state.revision;
+    this.#server.publish({ kind: 'applied', revision: this.#revision, ...applied });
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const check of waiting) check();
+    this.#goOn(state);
+  }
+
+  /** What waits is worked off in slices; whatever else there is to do comes in between. */
+  #goOn(state: NodeState): void {
+    if (this.#slice !== null || !state.isBusy) return;
+    this.#slice = setImmediate(() => {
+      this.#slice = null;
+      this.#guard((now) => this.#advance(now));
+    });
+  }
+
+  #advance(state: NodeState): void {
+    const { steps } = state.advance();
+    const heldMs = this.#heldMs;
+    if (state.revision === this.#revision || heldMs === null) {
+      this.#goOn(state);
+      return;
+    }
+    this.#heldMs = null;
+    this.#told(state, { steps, applyMs: performance.now() - heldMs });
   }
 
   #poll(): void {
@@ -174,6 +206,7 @@ class AgentLoop {
     this.#state = null;
     this.#source?.close();
     this.#revision = 0;
+    this.#heldMs = null;
     state.close();
     this.#startAfresh(error);
   }

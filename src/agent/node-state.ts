@@ -1,24 +1,14 @@
 // One node's state: the compiled plan and the datapath that enforces it, moved together.
+import type { Compiler } from '#compile/compiler.ts';
+import { GradualCompiler } from '#compile/gradual.ts';
 import type { Step } from '#compile/plan.ts';
-import { type Shortage, shortageText } from '#compile/shortage.ts';
+import { shortageText } from '#compile/shortage.ts';
 import type { Datapath, DatapathEvent, DropReason, EndpointLink, Lack } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import { lackText } from './lack-text.ts';
 import type { FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
-
-/** What turns changes of the world into steps (compile/). */
-export type PlanMaker = {
-  /** Takes changes; they count with the next `apply`. */
-  note(events: readonly WorldEvent[]): void;
-  apply(events: readonly WorldEvent[]): readonly Step[];
-  /** The deletion of each thing that it knows. */
-  known(): Iterable<WorldEvent>;
-  readonly policies: number;
-  /** Namespaces whose policies found no room for all that they say. */
-  readonly shortages: readonly Shortage[];
-};
 
 /** The port, and what an agent needs of a datapath that outlives its process. */
 export type NodeDatapath = Datapath & {
@@ -49,19 +39,27 @@ export type HookRepair = {
 
 export type Applied = { readonly steps: number; readonly applyMs: number };
 
+/** A slice is to take so long: five milliseconds are the limit, and one can take longer than the one before it. */
+const SLICE_MS = 2.5;
+const FIRST_SLICE = 64;
+const SHORTEST_SLICE = 8;
+const LONGEST_SLICE = 4096;
+
 /** Owns the compiler's and the datapath's common history. After a throw it is of no more use: start afresh. */
 export class NodeState {
   readonly #node: string;
-  readonly #compiler: PlanMaker;
+  readonly #compiler: GradualCompiler;
   readonly #datapath: NodeDatapath;
   readonly #names: RuleNames = new RuleNames();
   /** Local addresses whose policy is in force. */
   readonly #endpoints: Set<AddressKey> = new Set();
   #lost = 0;
+  /** How many addresses a slice moves. */
+  #slice = FIRST_SLICE;
 
-  constructor(node: string, compiler: PlanMaker, datapath: NodeDatapath) {
+  constructor(node: string, compiler: Compiler, datapath: NodeDatapath) {
     this.#node = node;
-    this.#compiler = compiler;
+    this.#compiler = new GradualCompiler(compiler);
     this.#datapath = datapath;
   }
 
@@ -122,10 +120,35 @@ export class NodeState {
     return this.#compiler.known();
   }
 
-  /** Brings changes into force: every later packet is judged by them. */
-  apply(events: readonly WorldEvent[]): Applied {
+  /** The latest revision by which, with all before it, every packet is judged. */
+  get revision(): number {
+    return this.#compiler.revision;
+  }
+
+  /** True while there is something for `advance`. */
+  get isBusy(): boolean {
+    return this.#compiler.isBusy;
+  }
+
+  /**
+   * Brings changes into force, which lead to a revision: every later packet is judged by them. Those that move many
+   * addresses wait for `advance`.
+   */
+  apply(events: readonly WorldEvent[], revision: number): Applied {
+    return this.#follow(() => this.#compiler.apply(events, revision));
+  }
+
+  /** Does a part of what waits: some milliseconds' worth, so that whatever else comes is not held up by all of it. */
+  advance(): Applied {
+    const applied = this.#follow(() => this.#compiler.advance(this.#slice));
+    const change = Math.min(2, Math.max(0.5, SLICE_MS / applied.applyMs));
+    this.#slice = Math.min(LONGEST_SLICE, Math.max(SHORTEST_SLICE, Math.round(this.#slice * change)));
+    return applied;
+  }
+
+  #follow(change: () => readonly Step[]): Applied {
     const startedMs = performance.now();
-    const steps = this.#compiler.apply(events);
+    const steps = change();
     // Before the kernel knows a rule's number, its name is known: no event can come first.
     this.#names.follow(steps);
     this.#datapath.apply(steps);

@@ -1,16 +1,19 @@
 // World events in, steps of a Plan out. Cost follows what changed; nothing here knows of kernels or dialects.
 import { AddressView } from '#identity/address-view.ts';
+import type { AtomNumber } from '#identity/atoms.ts';
 import type { IdentityChanges } from '#identity/changes.ts';
 import { Identifier } from '#identity/identifier.ts';
 import { Population } from '#identity/population.ts';
+import type { Waiting } from '#identity/waiting.ts';
 import type { Address } from '#net/address.ts';
-import { comparePolicies, type Policy } from '#policy/model.ts';
+import { comparePolicies, type Policy, type PolicyKey } from '#policy/model.ts';
 import { isEndpoint, type Pod, type PodKey, type Semantics, type WorldEvent } from '#policy/world.ts';
 import { ActivePolicies } from './active-policies.ts';
-import { Allowances, type AskLimits, NODE_ASKS } from './allowance.ts';
+import { type Allowance, Allowances, type AskLimits, NODE_ASKS } from './allowance.ts';
 import { Endpoints } from './endpoints.ts';
 import type { PolicyEntry } from './groups.ts';
 import { Layers } from './layers.ts';
+import { atomsOf } from './parts.ts';
 import type { Plan, SetNumber, Step } from './plan.ts';
 import { Recorder } from './recorder.ts';
 import { Rules } from './rules.ts';
@@ -31,6 +34,22 @@ export type CompilerOptions = {
 };
 
 const NOBODY: ReadonlySet<PodKey> = new Set();
+export type ApplyOptions = {
+  /** What was foreseen of these events: who waits for it moves now, and it need not be remembered any more. */
+  readonly foreseen?: readonly Foreseen[];
+  /** Others who wait and move now. */
+  readonly waiting?: readonly Waiting[];
+  /** Whether identities that equal another become one with it where they are many. Default: merge. */
+  readonly twins?: 'merge' | 'leave';
+  /** Which open flows are judged again. Default: those whose verdict the events change. */
+  readonly judge?: 'all' | 'changed';
+};
+
+/** Atoms that count before rules use them, and who is yet to move for that. */
+export type Foreseen = {
+  readonly atoms: readonly { readonly number: AtomNumber; readonly allowance: Allowance }[];
+  readonly waiting: Waiting;
+};
 
 export class Compiler {
   readonly #isLocal: (pod: Pod) => boolean;
@@ -40,6 +59,7 @@ export class Compiler {
   readonly #subjects: Subjects;
   readonly #rules = new Rules(this.#recorder);
   readonly #tables = new Tables(this.#recorder);
+  readonly #allowances: Allowances;
   readonly #active: ActivePolicies;
   readonly #layers: Layers;
   readonly #sets: Sets;
@@ -53,7 +73,8 @@ export class Compiler {
     const identifier = new Identifier(this.#population, { sink, ipBlockPods });
     this.#identifier = identifier;
     this.#subjects = new Subjects((name) => this.#population.namespaceLabels(name));
-    this.#active = new ActivePolicies(this.#rules, new Allowances(identifier, options.asks ?? NODE_ASKS));
+    this.#allowances = new Allowances(identifier, options.asks ?? NODE_ASKS);
+    this.#active = new ActivePolicies(this.#rules, this.#allowances);
     this.#layers = new Layers({ recorder, tables: this.#tables, rules: this.#rules, identifier });
     this.#sets = new Sets(recorder, this.#layers);
     const shares = new Shares(options.share ?? NODE_SHARE);
@@ -87,21 +108,70 @@ export class Compiler {
   }
 
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
-  apply(events: readonly WorldEvent[]): readonly Step[] {
+  apply(events: readonly WorldEvent[], how: ApplyOptions = {}): readonly Step[] {
     for (const event of events) this.#take(event);
     const { dirty, pods, policies } = this.#subjects.settle();
     const changedPolicies = this.#setActive(policies);
     const judged = this.#endpoints.size > 0;
+    const { foreseen = [], waiting = [] } = how;
+    for (const one of foreseen) this.forget(one);
     this.#setEndpoints([...pods, ...changedPolicies], new Set([...dirty, ...this.#population.takeRivals()]));
-    const steps = this.#finish(this.#identifier.settle(), judged);
+    const moved = [...foreseen.map((one) => one.waiting), ...waiting];
+    const steps = this.#finish(this.#identifier.settle(moved, how.twins), judged, how.judge);
     const again = this.#active.askAgain();
     if (again.size === 0) return steps;
     this.#setEndpoints(
       [...again].flatMap((key) => [...this.#subjects.selectedBy(key)]),
       NOBODY,
     );
-    for (const step of this.#finish(this.#identifier.settle(), judged)) steps.push(step);
+    for (const step of this.#finish(this.#identifier.settle([], how.twins), judged)) steps.push(step);
     return steps;
+  }
+
+  /**
+   * Introduces the selectors of policies that events bring to local pods: what is new or changes is matched by them from
+   * now on, all else as `advance` moves it. No verdict changes. Null where nothing is gained by that.
+   */
+  foresee(events: readonly WorldEvent[]): Foreseen | null {
+    const atoms: Foreseen['atoms'][number][] = [];
+    for (const policy of events.flatMap((event) => [
+      ...this.#subjects.awakenedBy(event, (pod) => this.#isSubject(pod)),
+    ])) {
+      const allowance = this.#allowances.of(policy.source.namespace);
+      for (const spec of atomsOf(policy)) {
+        const number = allowance.acquire(spec);
+        if (number !== null) atoms.push({ number, allowance });
+      }
+    }
+    const waiting = atoms.length === 0 ? null : this.#identifier.foresee();
+    if (waiting !== null) return { atoms, waiting };
+    this.forget({ atoms });
+    return null;
+  }
+
+  /** What was foreseen is of no use any more. */
+  forget({ atoms }: Pick<Foreseen, 'atoms'>): void {
+    for (const { number, allowance } of atoms) allowance.release(number);
+  }
+
+  /** Addresses that have another identity than its equal, where they are many: `advance` moves them. */
+  twins(): Waiting | null {
+    return this.#identifier.twins();
+  }
+
+  /** Moves so many addresses to the identities that they wait for. */
+  advance(waiting: Waiting, most: number): readonly Step[] {
+    return this.#finish(this.#identifier.advance(waiting, most), false);
+  }
+
+  /** True where the policy is in force for some local pod. */
+  isActive(key: PolicyKey): boolean {
+    return this.#subjects.isActive(key);
+  }
+
+  /** True where a pod is about to become an endpoint of this node, and the policy selects it. */
+  wouldBegin(pod: Pod, policy: Policy): boolean {
+    return this.#isSubject(pod) && this.#subjects.pod(pod.key) === undefined && this.#subjects.selects(policy, pod);
   }
 
   /** Makes identities one that have become equal; verdicts stay. `apply` does so by itself when they are many. */
@@ -162,16 +232,16 @@ export class Compiler {
   }
 
   /** What is new comes first, all of it: rule lists about to go must know new identities too, while packets meet both. */
-  #finish(changes: IdentityChanges, judged: boolean): Step[] {
+  #finish(changes: IdentityChanges, judged: boolean, judge: ApplyOptions['judge'] = 'changed'): Step[] {
     for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
-    this.#layers.settle(changes.created, this.#sets.successions());
+    this.#layers.settle(changes, this.#sets.successions());
     this.#sets.settle();
     this.#endpoints.settle();
     const steps = this.#recorder.flush();
     this.#sweep();
     this.#layers.retry();
     const changed = this.#sets.takeChanged();
-    const sets: SetNumber[] = changes.podBlocks ? this.#sets.judging() : changed;
+    const sets: SetNumber[] = changes.podBlocks || judge === 'all' ? this.#sets.judging() : changed;
     for (const step of this.#recorder.flush()) steps.push(step);
     if (judged && (sets.length > 0 || changes.peers.length > 0)) {
       steps.push({ kind: 'epoch', sets, peers: changes.peers });

@@ -2,12 +2,14 @@
 // the content of their rules. One whose rules change for everybody who has it changes in place where that is safe.
 
 import type { AtomNumber } from '#identity/atoms.ts';
+import type { IdentityChanges } from '#identity/changes.ts';
 import { push } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
 import { askedBy, LayerRules, type RulesChange, sameTiers, type TierSpec, tiersKey } from './layer-rules.ts';
 import { LayerTables } from './layer-tables.ts';
+import { type Origin, originOf } from './origin.ts';
 import type { IdentityNumber, LayerNumber, PortTable } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import { type Furnished, Room } from './room.ts';
@@ -43,8 +45,6 @@ type Update = {
   readonly base: TableEntry | null;
   readonly classes: ReadonlyMap<IdentityEntry, TableEntry | null>;
 };
-
-type Origin = { readonly number: IdentityNumber; readonly between: readonly AtomNumber[] };
 
 const NO_TABLE: PortTable = [];
 
@@ -95,7 +95,7 @@ export class Layers {
   }
 
   /** Gives new layers their tables, in place of those they follow where that is safe, and all layers the new identities. */
-  settle(created: readonly IdentityEntry[], successions: Successions): void {
+  settle({ created, gained }: Pick<IdentityChanges, 'created' | 'gained'>, successions: Successions): void {
     const newcomers = new Set(created);
     this.#tables.publish();
     for (const layer of this.#fresh) {
@@ -103,8 +103,12 @@ export class Layers {
       if (before !== undefined && this.#follow(layer, before, newcomers)) this.#fresh.delete(layer);
     }
     for (const identity of created) {
-      const origin = this.#originOf(identity, newcomers);
+      const origin = originOf(identity, newcomers, this.#identifier);
       for (const body of this.#bodiesOf(identity)) this.#addClass(body, identity, origin);
+    }
+    for (const { identity, atom } of gained) {
+      const asked = this.#identifier.atomOf(atom);
+      for (const body of this.#bodiesOf(identity)) if (body.rules.dependsOn(asked)) this.#changeClass(body, identity);
     }
     for (const layer of this.#fresh) this.#publish(layer);
     this.#fresh.clear();
@@ -287,14 +291,11 @@ export class Layers {
     if (table !== null) this.#setClass(body, identity, table);
   }
 
-  /** The identity that one was split off, and what is true of one of the two alone: nothing else tells them apart. */
-  #originOf({ origin: number, atoms, unknown }: IdentityEntry, newcomers: ReadonlySet<IdentityEntry>): Origin | null {
-    const origin = number === null ? undefined : this.#identifier.find(number);
-    // Classes of what nobody is any more are not kept up to date.
-    if (origin === undefined || origin.members === 0 || newcomers.has(origin) || origin.unknown !== unknown)
-      return null;
-    const between = [...outside(atoms, origin.atoms), ...outside(origin.atoms, atoms)];
-    return { number: origin.number, between: between.map((atom) => this.#identifier.atomOf(atom)) };
+  /** The same for an identity that rules of the layer match since now. */
+  #changeClass(body: Body, identity: IdentityEntry): void {
+    const table = this.#room.class(body, identity, () => this.#contents.class(body.rules, identity));
+    this.#enter(body, identity.number, table);
+    this.#recorder.classInPlace(body.number, identity.number, table?.number ?? null);
   }
 
   #setClass(body: Body, identity: IdentityEntry, table: TableEntry): void {
@@ -390,10 +391,4 @@ function saysNothing({ blocks, end }: TierSpec): boolean {
   if (end !== null) return false;
   for (const { parts } of blocks) if (parts.length > 0) return false;
   return true;
-}
-
-/** What of the first list is not in the second. */
-function outside(list: readonly AtomNumber[], other: readonly AtomNumber[]): AtomNumber[] {
-  const known = new Set(other);
-  return list.filter((atom) => !known.has(atom));
 }

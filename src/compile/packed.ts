@@ -24,8 +24,12 @@ export class Packer {
 
   /** What was packed, made anew. The packed form is of no more use. */
   unpack<Value>(packed: Packed): Value {
-    const { shape, leaves } = packed;
     this.drop(packed);
+    return this.read(packed);
+  }
+
+  /** What was packed, made anew; it stays packed as well. */
+  read<Value>({ shape, leaves }: Packed): Value {
     const known = JSON.parse(leaves) as readonly unknown[];
     return JSON.parse(shape.text, (_, value: unknown) => (typeof value === 'number' ? known[value] : value)) as Value;
   }

@@ -3,7 +3,7 @@ import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
 import { unionOf } from '#identity/block-union.ts';
 import { type AxisRange, axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import type { Protocol } from '#net/protocol.ts';
-import type { Action, Peer, Port, Rule } from '#policy/model.ts';
+import type { Action, Peer, Policy, Port, Rule } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
 import type { Allowance } from './allowance.ts';
 import type { RuleNumber } from './plan.ts';
@@ -79,6 +79,16 @@ export function headOf(
       return atom === null ? [] : [{ atom, protocol }];
     }),
   };
+}
+
+/** Every atom that the rules of a policy ask for. */
+export function atomsOf(policy: Pick<Policy, 'egress' | 'ingress'>): AtomSpec[] {
+  const specs: AtomSpec[] = [];
+  const atoms = { acquire: (spec: AtomSpec) => specs.push(spec), release: () => undefined };
+  for (const direction of ['egress', 'ingress'] as const) {
+    for (const rule of policy[direction]) headOf(rule, 0, { direction, atoms });
+  }
+  return specs;
 }
 
 /** Selectors each on its own; all blocks together: only whether one of them holds an address counts. */

@@ -6,7 +6,7 @@ import { portsKey } from '#identity/pods.ts';
 import { SelectorIndex } from '#identity/selector-index.ts';
 import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { Labels } from '#policy/selector.ts';
-import type { Pod, PodKey } from '#policy/world.ts';
+import type { Pod, PodKey, WorldEvent } from '#policy/world.ts';
 import { type Group, Groups, type Move, type PolicyEntry } from './groups.ts';
 import { type Packed, Packer } from './packed.ts';
 import { nextSerial } from './parts.ts';
@@ -87,6 +87,44 @@ export class Subjects {
   /** The local pods that a policy selects. */
   *selectedBy(policy: PolicyEntry): Generator<PodKey> {
     for (const { pods } of this.#selected.get(policy) ?? NOBODY) yield* pods;
+  }
+
+  /** True where a policy with this key selects some local pod. */
+  isActive(key: PolicyKey): boolean {
+    const known = this.#policies.get(key);
+    return known !== undefined && this.#selected.has(known);
+  }
+
+  /** True where a policy, were it known, would select this pod, were it local. */
+  selects({ subject }: Policy, { namespace, labels }: Pod): boolean {
+    return labelTest(subject.pods)(labels) && this.#isInScope(subject, namespace);
+  }
+
+  /** The policies that an event brings to local pods, or could: the one that it is about, and those of a pod. */
+  *awakenedBy(event: WorldEvent, isLocal: (pod: Pod) => boolean): Generator<Policy> {
+    if (event.kind === 'policy' && event.value !== null && !this.#matching(event.value).next().done) yield event.value;
+    if (event.kind === 'pod' && event.value !== null && isLocal(event.value)) yield* this.#asleep(event.value);
+    // Its labels are the old ones still: what they select then is not known.
+    const kinds = event.kind === 'namespace' ? this.#kindsIn.get(event.name) : undefined;
+    for (const { labels } of kinds ?? NOBODY) yield* this.#asleep({ namespace: null, labels });
+  }
+
+  /** Policies that select nobody, and would a pod. `namespace` null: all that choose namespaces by labels. */
+  #asleep({ namespace, labels }: { readonly namespace: string | null; readonly labels: Labels }): Policy[] {
+    const found: Policy[] = [];
+    for (const scope of namespace === null ? [''] : [namespace, '']) {
+      this.#policiesOf.get(scope)?.candidates(labels, (known) => {
+        if (known.policy === null || this.#selected.has(known) || !labelTest(known.subject.pods)(labels)) return;
+        if (namespace !== null && !this.#isInScope(known.subject, namespace)) return;
+        found.push(isPacked(known.policy) ? this.#packer.read<Policy>(known.policy) : known.policy);
+      });
+    }
+    return found;
+  }
+
+  #isInScope({ namespaces }: Policy['subject'], name: string): boolean {
+    if (namespaces.kind === 'named') return namespaces.name === name;
+    return labelTest(namespaces.selector)(this.#namespaceLabels(name));
   }
 
   /** Null: no local pod, or none any more. */
@@ -201,7 +239,7 @@ export class Subjects {
     }
   }
 
-  *#matching({ subject }: Known): Generator<Kind> {
+  *#matching({ subject }: Pick<Known, 'subject'>): Generator<Kind> {
     const { namespaces } = subject;
     const podTest = labelTest(subject.pods);
     const isNamed = namespaces.kind === 'named';

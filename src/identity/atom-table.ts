@@ -31,7 +31,16 @@ export class AtomTable {
   readonly #resolutions = new Map<AtomNumber, Resolution>();
   #next = 1;
 
-  /** One more use of an atom. It counts from the next `takeChanges` on. */
+  /** How many atoms are new. */
+  get fresh(): number {
+    return this.#fresh.size;
+  }
+
+  isInUse(number: AtomNumber): boolean {
+    return (this.#byNumber.get(number)?.uses ?? 0) > 0;
+  }
+
+  /** One more use of an atom. It counts from the next `takeFresh` on. */
   acquire(spec: AtomSpec): AtomNumber {
     const key = atomKey(spec);
     let use = this.#byKey.get(key);

@@ -3,17 +3,16 @@
 import type { Address } from '#net/address.ts';
 import { NONE } from './addresses.ts';
 import { AtomTable } from './atom-table.ts';
-import type { AddressAtom, Atom, AtomNumber, AtomSpec } from './atoms.ts';
+import type { Atom, AtomNumber, AtomSpec } from './atoms.ts';
 import type { Block } from './blocks.ts';
 import type { IdentityChanges, IdentitySink } from './changes.ts';
 import { push, remember, sortedSet } from './collect.ts';
+import { Holders, type PartMembers, partOf } from './holders.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
 import { Parts } from './parts.ts';
 import type { Population } from './population.ts';
 import { Truth } from './truth.ts';
-
-/** Members of identities: address rows and blocks. */
-type Members = { readonly rows: number[]; readonly blocks: Block[] };
+import { type Members, Waiting } from './waiting.ts';
 
 /** Equal identities that are left alone until they are this many, and this share of all. */
 const TWINS_MIN = 16;
@@ -28,15 +27,21 @@ export class Identifier {
   readonly #population: Population;
   readonly #atoms = new AtomTable();
   readonly #identities = new Identities();
+  readonly #holders: Holders;
   /** Rows whose identity may be another one, with the one that they had. */
   readonly #moved = new Map<number, number>();
   readonly #sink: IdentitySink;
   readonly #ipBlockPods: boolean;
+  /** Atoms that count since the last change: no rule asks for them yet. */
+  readonly #fresh = new Set<AtomNumber>();
+  #gained: { readonly identity: IdentityEntry; readonly atom: AtomNumber }[] = [];
 
   constructor(population: Population, options: { readonly sink: IdentitySink; readonly ipBlockPods: boolean }) {
     this.#population = population;
     this.#sink = options.sink;
     this.#ipBlockPods = options.ipBlockPods;
+    const { ipBlockPods } = options;
+    this.#holders = new Holders({ population, atoms: this.#atoms, identities: this.#identities, ipBlockPods });
   }
 
   /** One more use of an atom by rules; `settle` makes it count. */
@@ -84,33 +89,100 @@ export class Identifier {
 
   /**
    * Makes everything noted since the last call true, but for atoms that nothing uses any more: rule lists that are
-   * about to go still need them. `bury` takes them away.
+   * about to go still need them. `bury` takes them away. Equal identities become one where they are many, unless
+   * whoever asks has `twins` do it.
    */
-  settle(): IdentityChanges {
-    const known = this.#identities.last;
+  settle(waiting: readonly Waiting[] = [], twins: 'merge' | 'leave' = 'merge'): IdentityChanges {
+    const fresh = this.#takeFresh();
+    const split = (): void => {
+      for (const one of waiting) one.advance(Number.POSITIVE_INFINITY);
+      if (this.#areMany(fresh.length)) this.#regroup();
+      else
+        for (const atom of fresh)
+          for (const { number, members } of this.#holders.held(atom)) this.#split(number, members);
+    };
+    for (const { number } of fresh) this.#fresh.add(number);
+    return this.#change(split, () => {
+      if (twins === 'merge' && this.#twinsAreMany()) this.#waitingTwins().advance(Number.POSITIVE_INFINITY);
+    });
+  }
+
+  /**
+   * Makes new atoms count that rules are going to use: of all that is new or changes from now on, and of all others as
+   * `advance` moves them. Null where they are so many that `settle` has less work with all of them at once.
+   */
+  foresee(): Waiting | null {
+    if (this.#areMany(this.#atoms.fresh)) return null;
+    const waiting = new Waiting();
+    for (const atom of this.#takeFresh()) {
+      for (const { number, members } of this.#holders.held(atom)) {
+        waiting.add(this.#holders.partsOf(members), (part) =>
+          this.#split(number, this.#holders.stillHeld(atom, number, part)),
+        );
+      }
+    }
+    return waiting;
+  }
+
+  /** Moves so many of those who wait, and makes everything noted true, as `settle` does. */
+  advance(waiting: Waiting, most: number): IdentityChanges {
+    return this.#change(() => waiting.advance(most));
+  }
+
+  /** Those who have another identity than its equal, where they are many; `advance` moves them. */
+  twins(): Waiting | null {
+    return this.#twinsAreMany() ? this.#waitingTwins() : null;
+  }
+
+  #waitingTwins(): Waiting {
+    const waiting = new Waiting();
+    const into = this.#identities.twinMap();
+    const { addresses, blocks } = this.#population;
+    const parts = new Map<number, PartMembers>();
+    for (let row = 0; row < addresses.end; row++) {
+      const identity = addresses.identity.at(row);
+      if (into.has(identity)) partOf(parts, identity).rows.push(row);
+    }
+    for (const block of blocks.values()) {
+      if (block.identity !== null && into.has(block.identity)) partOf(parts, block.identity).blocks.push(block);
+    }
+    const cut = [...parts.values()].map((part) => ({ ...part, whole: false }));
+    waiting.add(cut, (part) => this.#joinTwins(part));
+    return waiting;
+  }
+
+  #takeFresh(): readonly Atom[] {
     const fresh = this.#atoms.takeFresh();
     for (const atom of fresh) {
       if (atom.kind !== 'addresses') continue;
       for (const block of this.#population.blocks.addAtom(atom)) this.#population.dirty.blocks.add(block);
     }
+    return fresh;
+  }
+
+  /** Makes everything noted true; `split` moves those who are settled, `merge` all. */
+  #change(split: () => void, merge?: () => void): IdentityChanges {
+    const known = this.#identities.last;
     const before = this.#detach();
-    if (this.#areMany(fresh)) this.#regroup();
-    else for (const atom of fresh) this.#introduce(atom);
+    split();
     const peers = this.#assignRows(before);
     this.#assignBlocks();
-    if (this.#twinsAreMany()) this.#moveTwins();
+    merge?.();
     this.#writeMoves();
     const { dirty } = this.#population;
     const podBlocks = dirty.podBlocks;
     dirty.podBlocks = false;
-    return { created: this.#createdSince(known), peers, podBlocks };
+    const gained = this.#gained.filter(({ atom }) => !this.#fresh.has(this.atomOf(atom)));
+    this.#gained = [];
+    this.#fresh.clear();
+    return { created: this.#createdSince(known), gained, peers, podBlocks };
   }
 
   /** Makes equal identities one: what a fresh build would have. */
   merge(): IdentityChanges {
-    this.#moveTwins();
+    this.#waitingTwins().advance(Number.POSITIVE_INFINITY);
     this.#writeMoves();
-    return { created: [], peers: [], podBlocks: false };
+    return { created: [], gained: [], peers: [], podBlocks: false };
   }
 
   /** Takes away what nothing uses: atoms and their boundaries. Returns the identities that nobody has any more. */
@@ -160,48 +232,23 @@ export class Identifier {
     block.identity = null;
   }
 
-  /** A new atom splits the identities that it matches in part. */
-  #introduce(atom: Atom): void {
-    if (atom.kind === 'pods')
-      this.#split(atom.number, { rows: this.#rowsOf(this.#population.selectedBy(atom)), blocks: [] });
-    if (atom.kind === 'addresses') this.#split(atom.number, this.#placed(atom));
-    if (atom.kind !== 'port') return;
-    for (const [value, pods] of this.#population.withPort(atom)) {
-      this.#split(this.#atoms.resolve(atom, value), { rows: this.#rowsOf(pods), blocks: [] });
+  #joinTwins({ rows, blocks }: Members): void {
+    const { addresses } = this.#population;
+    for (const row of rows) {
+      const identity = addresses.identity.at(row);
+      const to = identity === NONE ? null : this.#identities.twinOf(identity);
+      if (to !== null) this.#place(row, to);
     }
-  }
-
-  /** Settled addresses that pods own. */
-  #rowsOf(pods: readonly number[]): number[] {
-    const rows: number[] = [];
-    for (const pod of pods) {
-      for (const row of this.#population.pods.addresses(pod)) {
-        if (this.#population.addresses.identity.at(row) !== NONE && this.#population.addresses.owner(row) === pod)
-          rows.push(row);
-      }
+    for (const block of blocks) {
+      const to = block.identity === null ? null : this.#identities.twinOf(block.identity);
+      if (to !== null) this.#placeBlock(block, to);
     }
-    return rows;
-  }
-
-  /** Settled addresses and blocks that an atom's addresses hold. */
-  #placed(atom: AddressAtom): Members {
-    const { addresses, blocks } = this.#population;
-    const settled = addresses.nearly(atom.includes).filter((row) => addresses.identity.at(row) !== NONE);
-    const rows = settled.filter((row) => this.#cidrAtoms(row).includes(atom.number));
-    const inside = new Set(atom.includes.flatMap((cidr) => blocks.inside(cidr)));
-    const held = [...inside].filter((block) => {
-      return block.identity !== null && this.#atomsOfBlock(block).atoms.includes(atom.number);
-    });
-    return { rows, blocks: held };
   }
 
   /** Members gain an atom: the smaller part of each identity moves, a whole identity stays. */
   #split(atom: AtomNumber, members: Members): void {
-    const parts = new Map<number, Members>();
-    for (const row of members.rows) partOf(parts, this.#population.addresses.identity.at(row)).rows.push(row);
-    for (const block of members.blocks) partOf(parts, block.identity ?? NONE).blocks.push(block);
     const rests = new Map<number, IdentityEntry>();
-    for (const [number, part] of parts) {
+    for (const [number, part] of this.#holders.byIdentity(members)) {
       const identity = this.#identities.at(number);
       const { atoms, members: total, unknown } = identity;
       const size = part.rows.length + part.blocks.length;
@@ -210,10 +257,16 @@ export class Identifier {
         this.#move(part, this.#identities.of(gained, unknown, number));
         continue;
       }
-      this.#identities.gain(identity, gained);
+      this.#gain(identity, gained);
       if (size < total) rests.set(number, this.#identities.of(atoms, unknown, number));
     }
     if (rests.size > 0) this.#moveRests(rests, members);
+  }
+
+  #gain(identity: IdentityEntry, atoms: readonly AtomNumber[]): void {
+    const before = new Set(identity.atoms);
+    for (const atom of atoms) if (!before.has(atom)) this.#gained.push({ identity, atom });
+    this.#identities.gain(identity, atoms);
   }
 
   /** The members of identities that are not in the part move to where each identity says. */
@@ -233,8 +286,8 @@ export class Identifier {
   }
 
   /** True where it is less work to look at every place once than to look for the places of each atom. */
-  #areMany(fresh: readonly Atom[]): boolean {
-    return fresh.length > FEW_ATOMS && fresh.length * ROWS_FOR_ATOM > this.#population.addresses.end;
+  #areMany(fresh: number): boolean {
+    return fresh > FEW_ATOMS && fresh * ROWS_FOR_ATOM > this.#population.addresses.end;
   }
 
   /** Finds out for every settled place what holds there; the largest part of each identity stays what it is. */
@@ -249,9 +302,9 @@ export class Identifier {
       lists[row] = truth.ofRow(row);
       parts.count(identity, lists[row] ?? NONE);
     }
-    const ofBlock = (block: Block): number => truth.numberOf(sortedSet(this.#atomsOfBlock(block).atoms));
+    const ofBlock = (block: Block): number => truth.numberOf(sortedSet(this.#holders.atomsOfBlock(block).atoms));
     for (const block of blocks.values()) if (block.identity !== null) parts.count(block.identity, ofBlock(block));
-    const moves = parts.settle((number, list) => this.#identities.gain(this.#identities.at(number), truth.list(list)));
+    const moves = parts.settle((number, list) => this.#gain(this.#identities.at(number), truth.list(list)));
     const targets = moves.map(({ from, list }) => {
       return this.#identities.of(truth.list(list), this.#identities.at(from).unknown, from);
     });
@@ -309,7 +362,9 @@ export class Identifier {
         peers.push(address);
         continue;
       }
-      const identity = remember(ofList, this.#atomsOfRow(row, known), (atoms) => this.#identities.of(atoms, false));
+      const identity = remember(ofList, this.#holders.atomsOfRow(row, known), (atoms) =>
+        this.#identities.of(atoms, false),
+      );
       this.#place(row, identity);
       if (identity.number !== old || this.#isSomebodyElse(row)) peers.push(address);
     }
@@ -326,63 +381,19 @@ export class Identifier {
 
   #assignBlocks(): void {
     for (const block of this.#population.dirty.blocks) {
-      const { atoms, unknown } = this.#atomsOfBlock(block);
+      const { atoms, unknown } = this.#holders.atomsOfBlock(block);
       this.#placeBlock(block, this.#identities.of(sortedSet(atoms), unknown));
     }
     this.#population.dirty.blocks.clear();
-  }
-
-  #atomsOfRow(row: number, known: Map<string, readonly AtomNumber[]>): readonly AtomNumber[] {
-    const cidrs = this.#cidrAtoms(row);
-    const owner = this.#population.addresses.owner(row);
-    if (owner === NONE) return sortedSet(cidrs);
-    const key = `${this.#population.pods.namespace(owner)} ${this.#population.pods.labels(owner)} ${this.#population.pods.ports(owner)}`;
-    const selected = remember(known, key, () => this.#atomsOfPod(owner));
-    return cidrs.length === 0 ? selected : sortedSet([...selected, ...cidrs]);
-  }
-
-  #atomsOfPod(pod: number): readonly AtomNumber[] {
-    return this.#atoms.ofPod(
-      this.#population.pods.namespaces.at(this.#population.pods.namespace(pod)),
-      this.#population.pods.labelSets.at(this.#population.pods.labels(pod)),
-      this.#population.pods.portSets.at(this.#population.pods.ports(pod)),
-    );
-  }
-
-  #cidrAtoms(row: number): readonly AtomNumber[] {
-    if (!this.#ipBlockPods && this.#population.addresses.owner(row) !== NONE) return [];
-    return this.#population.blocks.at(this.#population.addresses.address(row)).atoms;
-  }
-
-  #atomsOfBlock(block: Block): { readonly atoms: readonly AtomNumber[]; readonly unknown: boolean } {
-    const place = this.#population.blocks.at(block.cidr.address, block.cidr.length);
-    return place.unknown && !this.#ipBlockPods ? { atoms: [], unknown: true } : place;
   }
 
   #twinsAreMany(): boolean {
     const { twins, size } = this.#identities;
     return twins > TWINS_MIN && twins > size * TWINS_SHARE;
   }
-
-  #moveTwins(): void {
-    const into = this.#identities.twinMap();
-    if (into.size === 0) return;
-    for (let row = 0; row < this.#population.addresses.end; row++) {
-      const to = into.get(this.#population.addresses.identity.at(row));
-      if (to !== undefined) this.#place(row, to);
-    }
-    for (const block of this.#population.blocks.values()) {
-      const to = block.identity === null ? undefined : into.get(block.identity);
-      if (to !== undefined) this.#placeBlock(block, to);
-    }
-  }
 }
 
 /** What of an atom identities may have: of a named port, its resolutions. */
 function numbersOf(atom: Atom): readonly AtomNumber[] {
   return atom.kind === 'port' ? [...atom.resolutions.values()] : [atom.number];
-}
-
-function partOf(parts: Map<number, Members>, identity: number): Members {
-  return remember(parts, identity, () => ({ rows: [], blocks: [] }));
 }

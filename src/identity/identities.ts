@@ -131,7 +131,7 @@ export class Identities {
     const into = new Map<number, IdentityEntry>();
     for (const entries of [...this.#byContent.values()].flat()) {
       if (entries.length < 2) continue;
-      entries.sort((a, b) => b.members - a.members || a.number - b.number);
+      entries.sort((a, b) => (isLarger(a, b) ? -1 : 1));
       const [largest, ...others] = entries;
       if (largest !== undefined) for (const other of others) into.set(other.number, largest);
     }
@@ -140,6 +140,16 @@ export class Identities {
 
   #groupOf(content: Content): IdentityEntry[] | undefined {
     return this.#byContent.get(hashOf(content))?.find(([one]) => one !== undefined && isSame(one, content));
+  }
+
+  /** The larger one that an identity equals; null where there is none. */
+  twinOf(number: number): IdentityEntry | null {
+    const entry = this.at(number);
+    let largest = entry;
+    for (const other of this.#groupOf(entry) ?? []) {
+      if (isLarger(other, largest)) largest = other;
+    }
+    return largest === entry ? null : largest;
   }
 
   #enter(entry: IdentityEntry): void {
@@ -183,4 +193,8 @@ function hashOf({ atoms, unknown }: Content): number {
 function isSame(a: Content, b: Content): boolean {
   if (a.unknown !== b.unknown || a.atoms.length !== b.atoms.length) return false;
   return a.atoms === b.atoms || a.atoms.every((atom, index) => atom === b.atoms[index]);
+}
+
+function isLarger(a: IdentityEntry, b: IdentityEntry): boolean {
+  return a.members > b.members || (a.members === b.members && a.number < b.number);
 }

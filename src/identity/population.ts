@@ -122,6 +122,15 @@ export class Population {
     return owner === NONE ? null : this.pods.key(owner);
   }
 
+  /** True where a selector matches the pod. */
+  selects(atom: SelectorAtom, pod: number): boolean {
+    const { namespaces, labelSets } = this.pods;
+    const namespace = namespaces.at(this.pods.namespace(pod));
+    const inside =
+      atom.namespaces.kind === 'named' ? namespace.name === atom.namespaces.name : atom.namespaceTest(namespace.labels);
+    return inside && atom.podTest(labelSets.at(this.pods.labels(pod)));
+  }
+
   /** Pods that a selector matches. */
   selectedBy(atom: SelectorAtom): number[] {
     return atom.namespaces.kind === 'named' ? this.#selectedIn(atom.namespaces.name, atom) : this.#selectedOf(atom);

@@ -1,0 +1,194 @@
+// World events in, steps out, for those who must not be held up. A change whose selectors move many addresses waits
+// until they are introduced, some addresses at a time; changes of other things go ahead of it.
+import type { Waiting } from '#identity/waiting.ts';
+import type { Policy } from '#policy/model.ts';
+import type { WorldEvent } from '#policy/world.ts';
+import type { ApplyOptions, Compiler, Foreseen } from './compiler.ts';
+import type { Plan, Step } from './plan.ts';
+import type { Shortage } from './shortage.ts';
+
+/** So many addresses move with the change itself. */
+const FEW = 128;
+
+/** A change that waits, with those that came after it and speak of the same things. */
+type Held = {
+  /** The latest form of each thing, by what it is. */
+  readonly events: Map<string, WorldEvent>;
+  /** The first revision that it is part of. */
+  readonly revision: number;
+  foreseen: Foreseen[];
+  /** Its turn has come. */
+  started: boolean;
+  /** It is a policy whose rules are in force already, as far as its selectors are introduced. */
+  early: boolean;
+};
+
+export class GradualCompiler {
+  readonly #compiler: Compiler;
+  readonly #few: number;
+  /** In the order in which they came. The first is being introduced. */
+  #held: Held[] = [];
+  #twins: Waiting | null = null;
+  #revision = 0;
+
+  constructor(compiler: Compiler, few: number = FEW) {
+    this.#compiler = compiler;
+    this.#few = few;
+  }
+
+  get plan(): Plan {
+    return this.#compiler.plan;
+  }
+
+  get policies(): number {
+    return this.#compiler.policies;
+  }
+
+  get shortages(): readonly Shortage[] {
+    return this.#compiler.shortages;
+  }
+
+  /** The latest revision that is in force with all before it. */
+  get revision(): number {
+    return Math.min(this.#revision, ...this.#held.map(({ revision }) => revision - 1));
+  }
+
+  /** Changes that are not in force yet, oldest first. */
+  get held(): readonly (readonly WorldEvent[])[] {
+    return this.#held.map(({ events }) => [...events.values()]);
+  }
+
+  /** True while there is something for `advance`. */
+  get isBusy(): boolean {
+    return this.#held.length > 0 || this.#twins !== null;
+  }
+
+  /** A part of a list of everything. It says all that was held back, so that waits no longer. */
+  note(events: readonly WorldEvent[]): void {
+    for (const held of this.#held) this.#forget(held);
+    this.#held = [];
+    this.#compiler.note(events);
+  }
+
+  /** The deletion of each thing that it was told of. */
+  *known(): Generator<WorldEvent> {
+    yield* this.#compiler.known();
+    for (const { events } of this.#held) for (const event of events.values()) yield { ...event, value: null };
+  }
+
+  /** Takes changes that belong together. They are in force with the steps, or once `advance` has come so far. */
+  apply(events: readonly WorldEvent[], revision: number): readonly Step[] {
+    this.#revision = revision;
+    const joined = this.#held.filter((held) => this.#concerns(held, events));
+    const [first, ...others] = joined;
+    if (first !== undefined) return this.#join(first, others, events);
+    const foreseen = this.#compiler.foresee(events);
+    if (foreseen === null || (foreseen.waiting.left <= this.#few && !this.#isUnderWay(foreseen))) {
+      return this.#settle(events, { foreseen: foreseen === null ? [] : [foreseen] });
+    }
+    const changed = new Map(events.map((event) => [nameOf(event), event]));
+    this.#held.push({ events: changed, revision, foreseen: [foreseen], started: false, early: false });
+    return [];
+  }
+
+  /** Moves about so many addresses, or brings into force what they were waited for. */
+  advance(most: number): readonly Step[] {
+    const [held] = this.#held;
+    if (held === undefined) return this.#mergeSome(most);
+    if (!held.started) {
+      held.started = true;
+      const policy = this.#additionOf(held);
+      held.early = policy !== null;
+      if (policy !== null) return this.#compiler.apply([earlyForm(policy)], { twins: 'leave' });
+    }
+    const next = held.foreseen.find(({ waiting }) => waiting.left > 0);
+    if (next !== undefined) return this.#compiler.advance(next.waiting, most);
+    return this.#release(held);
+  }
+
+  #mergeSome(most: number): readonly Step[] {
+    const twins = this.#twins;
+    if (twins === null) return [];
+    const steps = this.#compiler.advance(twins, most);
+    if (twins.left === 0) this.#twins = null;
+    return steps;
+  }
+
+  /** Adds changes to one that waits, since they speak of the same things. */
+  #join(held: Held, others: readonly Held[], events: readonly WorldEvent[]): readonly Step[] {
+    const later = [...others.flatMap((other) => [...other.events.values()]), ...events];
+    for (const event of later) held.events.set(nameOf(event), event);
+    this.#held = this.#held.filter((one) => !others.includes(one));
+    const foreseen = this.#compiler.foresee([...held.events.values()]);
+    const before = [held, ...others].flatMap((one) => one.foreseen);
+    if (foreseen !== null) {
+      held.foreseen = [...before, foreseen];
+      return [];
+    }
+    held.foreseen = before;
+    return this.#release(held);
+  }
+
+  /** Brings a change into force whose selectors are introduced. */
+  #release(held: Held): readonly Step[] {
+    this.#held = this.#held.filter((one) => one !== held);
+    const events = [...held.events.values()];
+    // A policy that nobody thought of when the change came may use what the next ones are to introduce.
+    const latest = this.#compiler.foresee(events);
+    const others = latest === null || !this.#isUnderWay(latest) ? [] : this.#held.flatMap((one) => one.foreseen);
+    return this.#settle(events, {
+      foreseen: latest === null ? held.foreseen : [...held.foreseen, latest],
+      waiting: others.map(({ waiting }) => waiting),
+      judge: held.early ? 'all' : 'changed',
+    });
+  }
+
+  #settle(events: readonly WorldEvent[], how: ApplyOptions): readonly Step[] {
+    const steps = this.#compiler.apply(events, { ...how, twins: 'leave' });
+    if (!this.isBusy) this.#twins = this.#compiler.twins();
+    return steps;
+  }
+
+  #forget({ foreseen }: Held): void {
+    for (const one of foreseen) this.#compiler.forget(one);
+  }
+
+  /** True where changes must wait for one that waits: they change the same, or a pod that must not start without it. */
+  #concerns({ events }: Held, later: readonly WorldEvent[]): boolean {
+    return later.some((event) => events.has(nameOf(event)) || this.#startsWithout(events.values(), event));
+  }
+
+  #startsWithout(held: Iterable<WorldEvent>, event: WorldEvent): boolean {
+    if (event.kind !== 'pod' || event.value === null) return false;
+    const pod = event.value;
+    const selects = (policy: Policy): boolean => this.#compiler.wouldBegin(pod, policy);
+    return [...held].some((one) => one.kind === 'policy' && one.value !== null && selects(one.value));
+  }
+
+  /** True where one that waits introduces some of the same selectors. */
+  #isUnderWay({ atoms }: Foreseen): boolean {
+    const others = new Set(
+      this.#held.flatMap((held) => held.foreseen.flatMap((one) => one.atoms.map(({ number }) => number))),
+    );
+    return atoms.some(({ number }) => others.has(number));
+  }
+
+  /** The policy, where the change is no more than that it is added, and all it does is allow. */
+  #additionOf({ events }: Held): Policy | null {
+    const [event, ...others] = events.values();
+    if (event?.kind !== 'policy' || event.value === null || others.length > 0) return null;
+    const { egress, ingress } = event.value;
+    const allows = [...egress, ...ingress].every(({ action }) => action === 'allow');
+    return allows && !this.#compiler.isActive(event.key) ? event.value : null;
+  }
+}
+
+/** What a policy allows, and nothing that it denies by isolating. */
+function earlyForm(policy: Policy): WorldEvent {
+  const isolates = { egress: false, ingress: false };
+  return { kind: 'policy', key: policy.key, value: { ...policy, isolates } };
+}
+
+function nameOf(event: WorldEvent): string {
+  return `${event.kind} ${'key' in event ? event.key : event.name}`;
+}
