@@ -60,8 +60,8 @@ export class BpfWorld {
     mountBpffs();
     this.#name = `moatbench-${mode.name}-${process.pid}`;
     this.#interfaceIndex = makeInterface(this.#name);
-    const sizes = { ct_assured: mode.open, ct_unassured: mode.unconfirmed };
-    const knobs = { flowRate: 1_000_000_000n };
+    const sizes = { ct_map: mode.open + mode.unconfirmed };
+    const knobs = { flowRate: 1_000_000_000n, assuredRoom: BigInt(mode.open) };
     this.#datapath = openDatapath({ instance: this.#name, node: NODE, sizes, knobs });
     const path = buildObject(mode.flows);
     const directory = tablesPath(this.#name, NODE);

@@ -108,7 +108,7 @@ int bench_decision(struct __sk_buff *skb)
 	struct context *c = the_context();
 
 	if (!c || draw(skb, DRAW_SOURCE_PORT) < 0 || !glance(skb, &c->glance, HOOK_FROM_POD) ||
-	    follow(skb, &c->glance, HOOK_FROM_POD) != NOT_FOLLOWED)
+	    follow(skb, c, HOOK_FROM_POD) != NOT_FOLLOWED)
 		return TCX_DROP;
 	if (!start(skb, c, HOOK_FROM_POD) || take_glance(skb, c) || check_ends(skb, c) ||
 	    !is_ready(&c->source))

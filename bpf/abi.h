@@ -15,7 +15,7 @@
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 6,
+	ABI_VERSION_CURRENT = 7,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -64,8 +64,10 @@ enum entry_flag {
 	ENTRY_PROXIED = 4,       /* place kept for L7 */
 	ENTRY_FIN_INITIATOR = 8, /* its FIN was received: the other end said so */
 	ENTRY_FIN_RESPONDER = 16,
+	ENTRY_ASSURED = 32, /* it takes one of its holder's assured places, and none of its queue */
 	ENTRY_DIRECT =
 	    64, /* its first packet was seen as it is on the way past the stack: nobody translates it */
+	ENTRY_FROZEN = 128, /* about to be taken away or replaced, by who froze it: nobody else moves it */
 };
 
 enum endpoint_flag {
@@ -198,7 +200,7 @@ struct ct_value {
 
 	__u32 position;    /* on the axis, of the initiator's direction */
 	__u32 holder;      /* the interface whose pod it takes room of; 0 = not decided yet */
-	__u32 place;       /* in its holder's queue, where it is in ct_unassured */
+	__u32 place;       /* in its holder's queue, while it is not assured */
 	__u32 created;     /* ktime >> CREATED_SHIFT */
 	__u32 original[4]; /* place kept for service translation: the address the initiator meant */
 	__u32 original_port;
@@ -240,7 +242,6 @@ struct share {
 	/* Places ever given and given back: those between are its queue. */
 	__s64 head;
 	__s64 tail;
-	__s64 evicted; /* unassured flows that gave way to newer ones of the same pod */
 	struct budget budgets[BUDGET_COUNT];
 };
 

@@ -28,14 +28,27 @@ static __always_inline __u32 interface_at(const struct ct_key *key, __u32 side)
 /* A place for an entry that no packet brought. Returns 0 where there is one. */
 static __always_inline long place_entry(const struct ct_key *key, struct ct_value *entry, __u64 now)
 {
-	if (entry->tcp == TCP_OPEN && take_share(entry->holder, GREED)) {
-		if (!bpf_map_update_elem(&ct_assured, key, entry, BPF_NOEXIST))
+	struct share *all = total_share(), *own = share_of(entry->holder);
+	struct ct_key gone;
+	__s64 place;
+
+	if (!all || !own)
+		return 1;
+	if (entry->tcp == TCP_OPEN && take_share(all, own, GREED)) {
+		entry->flags |= ENTRY_ASSURED;
+		entry->place = no_place(own);
+		if (!bpf_map_update_elem(&ct_map, key, entry, BPF_NOEXIST))
 			return 0;
-		give_share(entry->holder);
+		give_share(all, own);
+		return 1;
 	}
 	if (entry->tcp == TCP_OPEN && !(entry->flags & ENTRY_TOMBSTONE))
 		return 1;
-	return queue_flow(key, entry, now, BPF_NOEXIST);
+	place = take_place(all, own, entry->holder, key, &gone, now);
+	if (place < 0)
+		return 1;
+	entry->place = place;
+	return bpf_map_update_elem(&ct_map, key, entry, BPF_NOEXIST);
 }
 
 static long carry_connection(void *map, const void *raw_key, void *raw_entry, void *raw_carry)
@@ -48,8 +61,8 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	move_bytes(earlier_key_back, &key, raw_key);
 	move_bytes(earlier_value, &entry, raw_entry);
 	/* Its own packets were faster, or it is over. */
-	if (bpf_map_lookup_elem(&ct_assured, &key) || bpf_map_lookup_elem(&ct_unassured, &key) ||
-	    is_stale(&entry, &key, carry->now) || (key.family & KEY_FRAGMENT))
+	if (bpf_map_lookup_elem(&ct_map, &key) || is_stale(&entry, &key, carry->now) ||
+	    (key.family & KEY_FRAGMENT))
 		return 0;
 	entry.holder = interface_at(&key, entry.initiator);
 	if (!entry.holder)

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Connections. One key for both directions. Flows are assured or not, as in Linux's own conntrack: an assured
- * one nobody takes away before its time, the others give way to newer ones of the same pod (queue.h).
- * Verdicts and epochs change only by writing a whole element; through a pointer only counters, numbers and
- * last_seen are written, and a connection's stage by one exchange. */
+/* Connections. One key for both directions, one element from a flow's first packet to its last. Flows are
+ * assured or not, as in Linux's own conntrack: an assured one nobody takes away before its time, the others
+ * give way to newer ones of the same pod (queue.h). Verdicts and epochs change only by writing a whole
+ * element; through a pointer only counters, numbers, places and times are written, and the stage by one
+ * exchange (stage.h). */
 #ifndef MOAT_CONNTRACK_H
 #define MOAT_CONNTRACK_H
 
 #include "policy.h"
 #include "parse.h"
+#include "event.h"
 #include "queue.h"
 #include "earlier.h"
 
-enum found { FOUND_NONE, FOUND_ASSURED, FOUND_UNASSURED, FOUND_EARLIER, FOUND_TORN };
+enum found { FOUND_NONE, FOUND_HERE, FOUND_EARLIER, FOUND_TORN };
 
 static __always_inline int is_syn(const struct packet *p)
 {
@@ -88,12 +90,8 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 
 	c->found = FOUND_NONE;
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-		c->found = FOUND_ASSURED;
-		live = bpf_map_lookup_elem(&ct_assured, &c->key);
-		if (!live) {
-			c->found = FOUND_UNASSURED;
-			live = bpf_map_lookup_elem(&ct_unassured, &c->key);
-		}
+		c->found = FOUND_HERE;
+		live = bpf_map_lookup_elem(&ct_map, &c->key);
 		if (!live) {
 			int there = earlier ? find_earlier(c) : 0;
 
@@ -102,6 +100,8 @@ static __always_inline struct ct_value *find_entry(struct context *c)
 				return there ? &c->entry : 0;
 		} else if (copy_entry(c, live)) {
 			c->held = c->entry.holder;
+			c->place = c->entry.place;
+			c->before = *stage_word(&c->entry);
 			return live;
 		} else {
 			c->found = FOUND_TORN;
@@ -160,18 +160,6 @@ static __always_inline void stamp_entry(struct context *c)
 	stamp(&c->entry, c->key_tag);
 }
 
-static __always_inline __u64 *stage_word(struct ct_value *entry)
-{
-	return (__u64 *)entry->verdict;
-}
-
-/* The stage that the copy has come to since it was `before` becomes the element's, unless another CPU changed
- * that meanwhile, or it is another flow's by now. */
-static __always_inline int move_stage(struct context *c, struct ct_value *live, __u64 before)
-{
-	return __sync_val_compare_and_swap(stage_word(live), before, *stage_word(&c->entry)) == before;
-}
-
 /* A connection is its initiator's, or where that is elsewhere, the responder's. */
 static __always_inline __u32 holder_of(const struct context *c)
 {
@@ -198,73 +186,111 @@ static __always_inline int is_lasting(const struct ct_value *entry, __u64 now)
 
 static __always_inline int goes_on(const struct context *c)
 {
-	return c->key.protocol != IPPROTO_TCP && c->source.ifindex == c->entry.holder &&
-	       is_lasting(&c->entry, c->now);
+	return c->key.protocol != IPPROTO_TCP && !(c->entry.flags & (ENTRY_ASSURED | ENTRY_FROZEN)) &&
+	       c->source.ifindex == c->entry.holder && is_lasting(&c->entry, c->now);
 }
 
-static __always_inline void take_away(struct context *c)
+/* Puts c->entry in the place of the element that was found, or where none stands. Returns 0 where it did. */
+static __always_inline long put_entry(struct context *c)
 {
-	if (!bpf_map_delete_elem(&ct_assured, &c->key))
-		give_share(c->held);
+	union stage before = {.word = c->before};
+	struct ct_value *live;
+	long failed;
+
+	stamp_entry(c);
+	if (c->found != FOUND_HERE)
+		return bpf_map_update_elem(&ct_map, &c->key, &c->entry, BPF_NOEXIST);
+	live = bpf_map_lookup_elem(&ct_map, &c->key);
+	if (!live || !freeze(live, before))
+		return -1;
+	failed = bpf_map_update_elem(&ct_map, &c->key, &c->entry, BPF_EXIST);
+	if (failed)
+		thaw(live, before);
+	return failed;
 }
 
-/* The entry takes a new place in its holder's queue. Returns a reason. */
-__attribute__((noinline)) int write_unassured(struct context *c)
+/* The place of what stands there, for the flow that begins in its stead: ports are soon used again. */
+static __always_inline int inherits_place(const struct context *c, const struct share *own)
 {
+	union stage before = {.word = c->before};
+
+	return c->found == FOUND_HERE && !(before.flags & ENTRY_ASSURED) && c->held == c->entry.holder &&
+	       is_late(c->place, own);
+}
+
+/* Writes a flow that begins, whatever stood there before: it takes a place in its holder's queue. `told`: by
+ * an event. Returns a reason. */
+__attribute__((noinline)) int write_fresh(struct context *c, __u32 told)
+{
+	union stage before;
+	struct share *all, *own;
+	__s64 place;
+
 	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
-	if (queue_flow(&c->key, &c->entry, c->now, c->found == FOUND_NONE ? BPF_NOEXIST : BPF_ANY))
+	all = total_share();
+	own = share_of(c->entry.holder);
+	if (!all || !own)
 		return REASON_CONNTRACK_FULL;
-	if (c->found == FOUND_ASSURED)
-		take_away(c);
+	c->entry.place = c->place;
+	if (!inherits_place(c, own)) {
+		place = take_place(all, own, c->entry.holder, &c->key, &c->gone, c->now);
+		if (place < 0)
+			return REASON_CONNTRACK_FULL;
+		c->entry.place = place;
+	}
+	if (put_entry(c))
+		return REASON_CONNTRACK_FULL;
+	before.word = c->before;
+	if (c->found == FOUND_HERE && (before.flags & ENTRY_ASSURED))
+		give_share_of(c->held);
+	if (has_lost_place(c->entry.place, own)) {
+		remove_lost(&c->key, c->key_tag);
+		return REASON_CONNTRACK_FULL;
+	}
+	if (told)
+		report_flow(c, c->ifindex == c->entry.holder ? own : share_of(c->ifindex), EVENT_NEW);
 	return REASON_NONE;
 }
 
-/* The flow becomes an assured one, if its holder may have one more. Returns a reason. */
-static __always_inline int assure(struct context *c, __s64 greed)
+/* Writes a flow anew that was judged anew, where it was found: a cut one keeps the place that it had, so that
+ * it needs none. Returns a reason. */
+static __always_inline int write_again(struct context *c)
 {
-	if (!take_share(c->entry.holder, greed))
+	struct share *own;
+
+	if (put_entry(c))
 		return REASON_CONNTRACK_FULL;
-	if (bpf_map_update_elem(&ct_assured, &c->key, &c->entry, BPF_NOEXIST)) {
-		give_share(c->entry.holder);
+	c->before = *stage_word(&c->entry);
+	if (c->entry.flags & ENTRY_ASSURED)
+		return REASON_NONE;
+	own = share_of(c->entry.holder);
+	if (own && has_lost_place(c->entry.place, own))
+		remove_lost(&c->key, c->key_tag);
+	return REASON_NONE;
+}
+
+/* Writes a flow that an earlier agent's tables hold into these. Returns a reason. */
+static __always_inline int write_earlier(struct context *c)
+{
+	int cut = c->entry.flags & ENTRY_TOMBSTONE;
+	struct share *all = total_share(), *own;
+
+	c->entry.holder = holder_of(c);
+	own = share_of(c->entry.holder);
+	if (c->entry.tcp == TCP_OPEN && take_share(all, own, GREED)) {
+		c->entry.flags |= ENTRY_ASSURED;
+		c->entry.place = no_place(own);
+		if (!put_entry(c))
+			return REASON_NONE;
 		/* Another CPU may have been faster, with another packet of this flow. */
-		return bpf_map_lookup_elem(&ct_assured, &c->key) ? REASON_NONE : REASON_CONNTRACK_FULL;
+		give_share(all, own);
+		return bpf_map_lookup_elem(&ct_map, &c->key) ? REASON_NONE : REASON_CONNTRACK_FULL;
 	}
-	if (c->found == FOUND_UNASSURED)
-		bpf_map_delete_elem(&ct_unassured, &c->key);
-	return REASON_NONE;
-}
-
-/* Writes a flow that begins, whatever stood there before. Returns a reason. */
-static __always_inline int write_fresh(struct context *c)
-{
-	stamp_entry(c);
-	return write_unassured(c);
-}
-
-/* Writes what a flow has become, and takes it away where it was. Returns a reason. */
-static __always_inline int write_entry(struct context *c)
-{
-	int tcp = c->key.protocol == IPPROTO_TCP, cut = c->entry.flags & ENTRY_TOMBSTONE;
-	int open = c->entry.tcp == TCP_OPEN;
-
-	stamp_entry(c);
-	/* A cut flow keeps the place that it had, so that it needs none. */
-	if (c->found == FOUND_ASSURED && (cut || open || !tcp)) {
-		/* Where another CPU has closed it meanwhile, that stands. */
-		bpf_map_update_elem(&ct_assured, &c->key, &c->entry, BPF_EXIST);
-		return REASON_NONE;
-	}
-	if (c->found == FOUND_EARLIER && cut && open && !assure(c, GREED))
-		return REASON_NONE;
-	if (open && !cut)
-		return assure(c, GREED);
-	if (c->found == FOUND_UNASSURED && !bpf_map_update_elem(&ct_unassured, &c->key, &c->entry, BPF_EXIST))
-		return REASON_NONE;
-	if (c->found == FOUND_UNASSURED && bpf_map_lookup_elem(&ct_assured, &c->key))
-		return REASON_NONE;
-	return write_unassured(c);
+	if (c->entry.tcp == TCP_OPEN && !cut)
+		return REASON_CONNTRACK_FULL;
+	return write_fresh(c, 0);
 }
 
 #endif

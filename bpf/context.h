@@ -76,12 +76,15 @@ struct context {
 	struct bpf_fib_lookup route;
 	/* Conntrack */
 	struct ct_key key;
+	struct ct_key gone; /* of a flow that gives way */
 	struct ct_value entry;
+	__u64 before; /* the stage of what was found */
 	__u32 key_tag;
 	__u32 has_key; /* the packet's key is made already */
 	__u32 side;    /* of the packet's source in the key */
 	__u32 found;   /* enum found */
-	__u32 held;    /* the holder of what was found */
+	__u32 held;    /* the holder of what was found, */
+	__u32 place;   /* and its place */
 	/* The judgement, in the initiator's direction */
 	__u32 position;
 	__u32 identity; /* of the peer of the leg being judged */

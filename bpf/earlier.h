@@ -20,9 +20,10 @@ static __always_inline void move_bytes(const volatile struct move *moves, void *
 	}
 }
 
-/* It is judged again at its next packet, by the rules of now. */
+/* It is judged again at its next packet, by the rules of now, and has no place in these tables yet. */
 static __always_inline void make_unjudged(struct ct_value *entry)
 {
+	entry->flags &= ~(ENTRY_ASSURED | ENTRY_FROZEN);
 	for (int leg = 0; leg < LEG_COUNT; leg++)
 		entry->leg[leg].epoch = entry->leg[leg].rule = 0;
 }

@@ -36,9 +36,9 @@ static __always_inline __u16 source_port_of(const struct packet *p)
 
 /* One of an interface's tokens for events, so that one pod cannot flood the ring. Returns 0 where it has none
  * left in this second. */
-static __always_inline int take_token(const struct context *c, enum budget_kind kind, __u64 rate)
+static __always_inline int take_token(const struct context *c, struct share *share, enum budget_kind kind,
+				      __u64 rate)
 {
-	struct share *share = share_of(c->ifindex);
 	struct budget *budget;
 
 	if (!share)
@@ -56,13 +56,15 @@ static __always_inline int take_token(const struct context *c, enum budget_kind 
 	return 1;
 }
 
-/* A connection opened or closed, in its initiator's direction. */
-static __always_inline void report_flow(struct context *c, __u32 kind, __u32 from_initiator)
+/* A connection opened or closed, in its initiator's direction. `share`: of the interface that it is seen at.
+ */
+static __always_inline void report_flow(struct context *c, struct share *share, __u32 kind)
 {
+	__u32 from_initiator = c->side == c->entry.initiator;
 	struct packet *p = &c->packet;
 	struct event *event = 0;
 
-	if (take_token(c, BUDGET_FLOWS, flow_rate))
+	if (take_token(c, share, BUDGET_FLOWS, flow_rate))
 		event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
 	if (!event) {
 		count_lost(1);
@@ -144,7 +146,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 		__sync_fetch_and_add(&seen->pending, 1);
 		return 0;
 	}
-	if (!take_token(c, BUDGET_DROPS, drop_rate)) {
+	if (!take_token(c, share_of(c->ifindex), BUDGET_DROPS, drop_rate)) {
 		count_lost(1);
 		return 0;
 	}

@@ -3,9 +3,8 @@
 #ifndef MOAT_FLOW_H
 #define MOAT_FLOW_H
 
-#include "conntrack.h"
+#include "progress.h"
 #include "route.h"
-#include "tcp.h"
 
 /* One leg in the initiator's direction. */
 static __always_inline int judge_leg(struct context *c, __u32 leg, const struct endpoint *owner,
@@ -115,10 +114,7 @@ static __always_inline int adopt_flow(struct context *c)
 	begin_numbers(c, from_initiator);
 	c->entry.position = c->position;
 	date_entry(c);
-	reason = write_fresh(c);
-	if (!reason)
-		report_flow(c, EVENT_NEW, from_initiator);
-	return reason;
+	return write_fresh(c, 1);
 }
 
 /* The packet opens a flow, if policy lets it. `keep`: an open connection of these ports stands already. */
@@ -158,10 +154,13 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	c->entry.packets[0] = 1;
 	c->entry.bytes[0] = skb->len;
 	date_entry(c);
-	reason = write_fresh(c);
-	if (!reason)
-		report_flow(c, EVENT_NEW, 1);
-	return reason;
+	return write_fresh(c, 1);
+}
+
+/* Writes a flow that was judged anew. Returns a reason. */
+static __always_inline int write_judged(struct context *c)
+{
+	return c->found == FOUND_EARLIER ? write_earlier(c) : write_again(c);
 }
 
 /* Denied by a recheck: the entry becomes a tombstone, which no packet removes. */
@@ -170,7 +169,7 @@ static __always_inline void bury(struct context *c, __u32 from_initiator)
 	fill_legs(c, from_initiator);
 	c->entry.flags |= ENTRY_TOMBSTONE;
 	c->entry.last_seen = c->now;
-	write_entry(c);
+	write_judged(c);
 }
 
 static __always_inline int legs_are_current(const struct context *c, __u32 from_initiator)
@@ -237,26 +236,43 @@ static __always_inline void remember_slots(struct context *c, struct ct_value *l
 	live->slot[LEG_INGRESS] = responder->ifindex ? responder->live >> 32 : 0;
 }
 
-/* Whether a connection belongs into the map that it was found in. */
-static __always_inline int stays(const struct context *c)
+/* The stack carries the flow from now on. */
+static __always_inline void leave_direct(struct context *c, struct ct_value *live)
 {
-	return c->found == FOUND_ASSURED ? c->entry.tcp == TCP_OPEN : c->entry.tcp != TCP_OPEN;
+	union stage before = {.word = c->before}, after = before;
+
+	c->entry.flags &= ~ENTRY_DIRECT;
+	after.flags &= ~ENTRY_DIRECT;
+	if (!(before.flags & ENTRY_FROZEN) && move_stage(live, before, after))
+		c->before = after.word;
+}
+
+/* Moves the flow on in its element. Returns a reason. */
+static __always_inline int step_flow(struct context *c, struct ct_value *live, __u32 from_initiator)
+{
+	__u32 how = (from_initiator ? 0 : STEP_RESPONDER) |
+		    (c->source.ifindex || c->own_node ? STEP_BELIEVED : 0) |
+		    (c->destination.ifindex ? 0 : STEP_OUTBOUND);
+
+	if (c->key.protocol == IPPROTO_TCP)
+		return step_tcp(c, live, how);
+	/* Datagrams without room among the assured go on without, and ask again later. */
+	if (goes_on(c) && assure(c, live, GREED_DATAGRAMS) == NO_ROOM)
+		live->created = c->now >> CREATED_SHIFT;
+	return REASON_NONE;
 }
 
 /* A packet of a known flow. */
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
 {
-	int reason, goes, moved = 0, changed;
-	__u64 before;
+	int reason, anew;
 
 	c = own_context(c);
 	if (!c || !live)
 		return REASON_TABLE_ERROR;
 	/* What stands in an earlier agent's tables is written into these. */
-	changed = c->found == FOUND_EARLIER;
-	if (changed)
-		c->entry.holder = holder_of(c);
+	anew = c->found == FOUND_EARLIER;
 	c->position = c->entry.position;
 	if (is_cut_for_good(c, from_initiator)) {
 		name_rules(c);
@@ -272,34 +288,27 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		}
 		fill_legs(c, from_initiator);
 		c->entry.flags &= ~ENTRY_TOMBSTONE;
-		changed = 1;
+		anew = 1;
 	}
-	if (left_direct(c)) {
-		c->entry.flags &= ~ENTRY_DIRECT;
-		changed = 1;
-	}
-	c->direct = c->entry.flags & ENTRY_DIRECT;
-	before = *stage_word(&c->entry);
-	if (c->key.protocol == IPPROTO_TCP)
-		moved = advance_tcp(c, from_initiator);
-	/* Where the connection changes its place, or is judged anew, it is written anew. */
-	changed |= moved && (changed || !stays(c) || !move_stage(c, live, before));
-	goes = c->found == FOUND_UNASSURED && goes_on(c);
-	if (!changed && !goes) {
-		remember_slots(c, live, from_initiator);
-		keep_numbers(c, live);
-		touch(c, live, from_initiator, skb->len);
-		return REASON_NONE;
-	}
-	touch(c, &c->entry, from_initiator, skb->len);
-	stamp_entry(c);
-	if (goes) {
-		if (!assure(c, GREED_DATAGRAMS))
+	if (anew) {
+		c->entry.last_seen = c->now;
+		reason = write_judged(c);
+		/* Where another CPU has moved it meanwhile, its next packet is judged anew. */
+		if (reason)
+			return c->found == FOUND_EARLIER ? reason : REASON_NONE;
+		live = bpf_map_lookup_elem(&ct_map, &c->key);
+		if (!live)
 			return REASON_NONE;
-		/* Datagrams without room among the assured go on without, and ask again later. */
-		c->entry.created = c->now >> CREATED_SHIFT;
 	}
-	return write_entry(c);
+	if (left_direct(c))
+		leave_direct(c, live);
+	c->direct = c->entry.flags & ENTRY_DIRECT;
+	reason = step_flow(c, live, from_initiator);
+	if (reason)
+		return reason;
+	remember_slots(c, live, from_initiator);
+	touch(c, live, from_initiator, skb->len);
+	return REASON_NONE;
 }
 
 /* Later fragments whose first one was not seen: no entry is read or made; every port must have one verdict.

@@ -7,8 +7,7 @@
 #define MOAT_HIT_H
 
 #include "deliver.h"
-#include "glance.h"
-#include "tcp.h"
+#include "progress.h"
 
 #define NOT_FOLLOWED (-2)
 
@@ -148,49 +147,59 @@ static __always_inline int move_on(struct __sk_buff *skb, const struct glance *g
 	return hand_over(skb, g, destination->record);
 }
 
-/* An open flow: assured, or datagrams that are not old enough for that. The long way assures them. */
-static __always_inline struct ct_value *find_open(struct __sk_buff *skb, const struct ct_key *key, __u32 hook,
-						  __u64 now)
+/* A datagram flow is about to be assured: the long way sees to that. */
+static __always_inline int is_to_be_assured(struct __sk_buff *skb, const struct ct_value *entry, __u32 hook,
+					    __u64 now)
 {
-	struct ct_value *entry = bpf_map_lookup_elem(&ct_assured, key);
+	return !(entry->flags & ENTRY_ASSURED) && hook == HOOK_FROM_POD && entry->holder == skb->ifindex &&
+	       is_lasting(entry, now);
+}
 
-	if (entry || key->protocol == IPPROTO_TCP)
-		return entry;
-	entry = bpf_map_lookup_elem(&ct_unassured, key);
-	if (entry && hook == HOOK_FROM_POD && entry->holder == skb->ifindex && is_lasting(entry, now))
+/* The connection's element moves on by a segment that is more than data: SYN-ACK, FIN, RST, and what answers
+ * them. Returns 0 where the long way must see it. */
+static __always_inline int step_on(struct __sk_buff *skb, struct context *c, struct ct_value *entry,
+				   const struct step *step)
+{
+	__u32 how = (step->end ? STEP_RESPONDER : 0) | (step->believed ? STEP_BELIEVED : 0) |
+		    (step->outbound ? STEP_OUTBOUND : 0);
+
+	clear_packet(&c->packet, ETH_HLEN);
+	if (take_glance(skb, c))
 		return 0;
-	return entry;
+	return !step_tcp(c, entry, how);
 }
 
 /* The packet's verdict, or NOT_FOLLOWED. */
-static __always_inline int follow(struct __sk_buff *skb, const struct glance *g, __u32 hook)
+static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u32 hook)
 {
+	const struct glance *g = &c->glance;
 	struct state *state = node_state();
 	struct end source, destination;
 	struct ct_value *entry;
 	__u64 head, now;
-	__u32 place, from, to, direct;
+	__u32 place, from, to, direct, tcp = g->key.protocol == IPPROTO_TCP;
 	struct step step = {.segment = &g->segment, .flags = g->tcp_flags};
 
-	if (!state || (g->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)))
+	/* A SYN may open. */
+	if (!state || (g->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		return NOT_FOLLOWED;
 	now = bpf_ktime_get_coarse_ns() + state->skew;
-	entry = find_open(skb, &g->key, hook, now);
+	entry = bpf_map_lookup_elem(&ct_map, &g->key);
 	if (!entry)
 		return NOT_FOLLOWED;
 	head = *(volatile __u64 *)&entry->head;
-	if ((__u32)head != ct_tag(&g->key))
-		return NOT_FOLLOWED;
-	if ((entry->flags & (ENTRY_TOMBSTONE | ENTRY_HOST)) ||
-	    (g->key.protocol == IPPROTO_TCP && entry->tcp != TCP_OPEN))
+	if ((__u32)head != ct_tag(&g->key) || (entry->flags & (ENTRY_TOMBSTONE | ENTRY_HOST)))
 		return NOT_FOLLOWED;
 	/* By the stack to a pod, or by the wire for the stack: the long way knows what that means. */
 	direct = entry->flags & ENTRY_DIRECT;
 	if ((hook == HOOK_TO_POD && direct) || (hook == HOOK_FROM_NODE && !direct))
 		return NOT_FOLLOWED;
-	if (is_stale(entry, &g->key, now))
+	if (is_stale(entry, &g->key, now) || (!tcp && is_to_be_assured(skb, entry, hook, now)))
 		return NOT_FOLLOWED;
 	place = g->side != entry->initiator;
+	/* Of a connection that was never answered there is no more than its SYN (uplink.h). */
+	if (tcp && !place && entry->tcp != TCP_SYN_ACKED && entry->tcp != TCP_OPEN)
+		return NOT_FOLLOWED;
 	from = bucket_of(g->key.family, g->key.address[g->side & 1]);
 	to = bucket_of(g->key.family, g->key.address[!(g->side & 1)]);
 	source = follow_leg(entry, place ? LEG_INGRESS : LEG_EGRESS, to);
@@ -205,14 +214,21 @@ static __always_inline int follow(struct __sk_buff *skb, const struct glance *g,
 	if (*(volatile __u64 *)&entry->tail != head || *(volatile __u64 *)&entry->head != head ||
 	    *(volatile __u64 *)&state->closed)
 		return NOT_FOLLOWED;
-	if (g->key.protocol == IPPROTO_TCP) {
+	if (tcp) {
 		step.end = place;
 		step.believed = source.record != 0;
 		step.outbound = !destination.record;
-		/* The end of a connection is a change. */
-		if (confirms_fin(entry, &step))
-			return NOT_FOLLOWED;
-		follow_numbers(entry, &step);
+		if (!(g->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)) && entry->tcp == TCP_OPEN &&
+		    !confirms_fin(entry, &step)) {
+			follow_numbers(entry, &step);
+		} else {
+			c->now = now;
+			c->hook = hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD;
+			c->ifindex =
+			    hook == HOOK_FROM_POD ? source.record->ifindex : destination.record->ifindex;
+			if (!step_on(skb, c, entry, &step))
+				return NOT_FOLLOWED;
+		}
 	}
 	entry->last_seen = now;
 	if (hook == HOOK_FROM_POD || !source.record) {

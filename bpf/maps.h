@@ -52,13 +52,11 @@ MAP(BPF_MAP_TYPE_ARRAY, set_epoch, __u32, __u64, 16384, BPF_F_MMAPABLE);
 MAP(BPF_MAP_TYPE_ARRAY, peer_epoch, __u32, __u64, 65536, BPF_F_MMAPABLE);
 /* The node's own numbers. */
 MAP(BPF_MAP_TYPE_ARRAY, state_map, __u32, struct state, 1, BPF_F_MMAPABLE);
-/* Flows that nothing takes away before their time: established TCP, datagrams that go on, and such flows once
- * cut. A pod without room for more is refused. */
-MAP(BPF_MAP_TYPE_HASH, ct_assured, struct ct_key, struct ct_value, 131072, 0);
-/* Half-open and closing TCP, datagrams of late, fragmented datagrams: a pod without room gives up its oldest.
- */
-MAP(BPF_MAP_TYPE_HASH, ct_unassured, struct ct_key, struct ct_value, 131072, 0);
-/* The keys in ct_unassured by interface, oldest first. */
+/* Flows. Assured ones nothing takes away before their time: established TCP, datagrams that go on, and such
+ * flows once cut; a pod without room for more is refused. The rest, half-open and closing TCP, datagrams of
+ * late, fragmented ones: a pod without room gives up its oldest. */
+MAP(BPF_MAP_TYPE_HASH, ct_map, struct ct_key, struct ct_value, 262144, 0);
+/* The keys of flows that are not assured by interface, oldest first. */
 MAP(BPF_MAP_TYPE_HASH, queue_map, struct queue_key, struct queue_part, 16384, 0);
 /* Interface → the room that its pod takes. */
 MAP(BPF_MAP_TYPE_HASH, share_map, __u32, struct share, 4096, 0);
@@ -96,6 +94,8 @@ const volatile __u64 drop_rate = 2000; /* drop events per interface and second *
 const volatile __u64 flow_rate = 5000; /* events of connections, the same */
 const volatile __u32 proxy_mark = 0x4d000000;
 const volatile __u32 proxy_mark_mask = 0xff000000;
+/* How many flows in ct_map may be assured; 0 = half of them. */
+const volatile __u32 assured_room = 0;
 /* Kernels before 6.6 take keys from the stack and from maps, not from memory that a function was handed. */
 const volatile __u32 strict_keys = 0;
 /* Not 0: there are such tables. What of a key goes where, there and back; and of a value. */

@@ -149,7 +149,7 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	if (!c)
 		return TCX_DROP;
 	ordinary = glance(skb, &c->glance, hook);
-	verdict = ordinary ? follow(skb, &c->glance, hook) : NOT_FOLLOWED;
+	verdict = ordinary ? follow(skb, c, hook) : NOT_FOLLOWED;
 	if (verdict != NOT_FOLLOWED)
 		return verdict;
 	if (!start(skb, c, hook))
@@ -192,7 +192,7 @@ int from_node(struct __sk_buff *skb)
 	if (!c || !counters || skb->pkt_type != PACKET_FOR_US || skb->mark ||
 	    !glance(skb, &c->glance, HOOK_FROM_NODE))
 		return TCX_NEXT;
-	verdict = follow(skb, &c->glance, HOOK_FROM_NODE);
+	verdict = follow(skb, c, HOOK_FROM_NODE);
 	if (verdict != NOT_FOLLOWED)
 		return verdict;
 	if (!start(skb, c, HOOK_TO_POD) || take_glance(skb, c))
@@ -218,7 +218,7 @@ int sweep(void *ctx)
 	(void)ctx;
 	if (state)
 		sweep.now += state->skew;
-	bpf_for_each_map_elem(&ct_assured, sweep_assured, &sweep, 0);
+	bpf_for_each_map_elem(&ct_map, sweep_flow, &sweep, 0);
 	bpf_for_each_map_elem(&share_map, sweep_share, &sweep, 0);
 	bpf_for_each_map_elem(&drop_map, sweep_drop, &sweep, 0);
 	return sweep.removed;

@@ -94,15 +94,15 @@ static __always_inline void recall_fragment(struct context *c)
  * rest is judged without it. */
 static __always_inline void remember_fragment(struct context *c)
 {
+	/* An earlier datagram's word under the same id gives way. */
 	make_fragment_key(c);
+	find_entry(c);
 	__builtin_memset(&c->entry, 0, sizeof(c->entry));
 	c->entry.original_port = is_icmp(&c->packet) ? c->packet.echo_id : c->packet.source_port;
 	c->entry.position = c->packet.destination_port;
 	c->entry.initiator = c->side;
-	/* An earlier datagram's word under the same id gives way. */
-	c->found = FOUND_UNASSURED;
 	date_entry(c);
-	write_fresh(c);
+	write_fresh(c, 0);
 }
 
 #endif

@@ -35,7 +35,7 @@ static __always_inline struct share *share_of(__u32 who)
 /* Whether who holds `own` of a table may hold one more, while `taken` of it are. */
 static __always_inline int may_have_more(__s64 own, __s64 taken, __s64 room, __s64 greed)
 {
-	return own < greed * (room - taken - room / 8) || own < room / 1024 + 1;
+	return own < greed * (room - taken - (room >> 3)) || own < (room >> 10) + 1;
 }
 
 static __always_inline struct share *total_share(void)
@@ -45,12 +45,21 @@ static __always_inline struct share *total_share(void)
 	return bpf_map_lookup_elem(&total_map, &zero);
 }
 
-/* Takes a place among the assured flows for the pod of an interface. Returns 0 where it has too many already.
- */
-static __always_inline int take_share(__u32 who, __s64 greed)
+/* How many flows may be assured, and how many of the table's places are for the rest. */
+static __always_inline __s64 assured_places(void)
 {
-	struct share *all = total_share(), *own = share_of(who);
-	__s64 room = ((struct bpf_map *)&ct_assured)->max_entries;
+	return assured_room ? assured_room : ((struct bpf_map *)&ct_map)->max_entries / 2;
+}
+
+static __always_inline __s64 other_places(void)
+{
+	return (__s64)((struct bpf_map *)&ct_map)->max_entries - assured_places();
+}
+
+/* Takes a place among the assured flows for a pod. Returns 0 where it has too many already. */
+static __always_inline int take_share(struct share *all, struct share *own, __s64 greed)
+{
+	__s64 room = assured_places();
 
 	if (!all || !own || all->assured >= room || !may_have_more(own->assured, all->assured, room, greed))
 		return 0;
@@ -59,14 +68,17 @@ static __always_inline int take_share(__u32 who, __s64 greed)
 	return 1;
 }
 
-static __always_inline void give_share(__u32 who)
+static __always_inline void give_share(struct share *all, struct share *own)
 {
-	struct share *all = total_share(), *own = bpf_map_lookup_elem(&share_map, &who);
-
 	if (all)
 		__sync_fetch_and_add(&all->assured, -1);
 	if (own)
 		__sync_fetch_and_add(&own->assured, -1);
+}
+
+static __always_inline void give_share_of(__u32 who)
+{
+	give_share(total_share(), bpf_map_lookup_elem(&share_map, &who));
 }
 
 #endif

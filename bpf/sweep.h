@@ -23,17 +23,20 @@ static __always_inline int is_left(const struct ct_value *entry, __u64 now)
 }
 
 /* Look-ups already take an expired flow for none; this only gives its room back. */
-static long sweep_assured(void *map, const void *raw_key, void *raw_entry, void *raw_sweep)
+static long sweep_flow(void *map, const void *raw_key, void *raw_entry, void *raw_sweep)
 {
-	const struct ct_value *entry = raw_entry;
+	struct ct_value *entry = raw_entry;
+	union stage stage = read_stage(entry);
 	struct sweep *sweep = raw_sweep;
 	__u32 holder = entry->holder;
 
+	(void)map;
 	if (!is_stale(entry, raw_key, sweep->now) && !is_left(entry, sweep->now))
 		return 0;
-	if (bpf_map_delete_elem(map, raw_key))
+	if (!remove_entry(raw_key, entry, stage))
 		return 0;
-	give_share(holder);
+	if (stage.flags & ENTRY_ASSURED)
+		give_share_of(holder);
 	sweep->removed++;
 	return 0;
 }
@@ -51,6 +54,7 @@ static long shrink_queue(__u64 index, void *raw_shrink)
 	struct shrink *shrink = raw_shrink;
 	struct share *all = shrink->all, *own = shrink->own;
 	struct ct_value *flow;
+	union stage stage;
 	struct ct_key key;
 	__s64 place;
 
@@ -60,10 +64,11 @@ static long shrink_queue(__u64 index, void *raw_shrink)
 	place = own->tail;
 	if (queue_length(own) <= 0)
 		return 1;
-	flow = queued_flow(shrink->who, place, &key);
+	flow = queued_flow(shrink->who, place, &key, &stage);
 	if (flow && !is_stale(flow, &key, shrink->now))
 		return 1;
-	give_place(all, own, shrink->who, place, shrink->now);
+	if (give_place(own, shrink->who, place, &key, shrink->now))
+		__sync_fetch_and_add(&all->tail, 1);
 	return 0;
 }
 

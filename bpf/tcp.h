@@ -22,6 +22,9 @@ struct step {
 	__u32 outbound;
 };
 
+/* The same, said in one word. */
+enum step_flag { STEP_RESPONDER = 1, STEP_BELIEVED = 2, STEP_OUTBOUND = 4 };
+
 static __always_inline int is_after(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) > 0;
@@ -84,79 +87,64 @@ static __always_inline int answers_syn(const struct ct_value *entry, const struc
 	return step->segment->acknowledged - entry->next[0] <= FAST_OPEN;
 }
 
-/* The handshake goes on. Both ends have spoken before a connection gets a place in the map that never evicts.
- */
-static __always_inline int shake_hands(struct ct_value *entry, const struct step *step)
+/* The handshake goes on. Both ends have spoken before a connection is assured. */
+static __always_inline void shake_hands(struct ct_value *entry, const struct step *step)
 {
 	if (!(step->flags & TCP_ACK))
-		return 0;
+		return;
 	if (entry->tcp == TCP_SYN_SENT && step->end && answers_syn(entry, step)) {
 		entry->next[1] = step->segment->end;
 		entry->tcp = TCP_SYN_ACKED;
-		return 1;
-	}
-	if (entry->tcp == TCP_SYN_ACKED && !step->end && !(step->flags & TCP_SYN) &&
-	    step->segment->acknowledged == entry->next[1]) {
+	} else if (entry->tcp == TCP_SYN_ACKED && !step->end && !(step->flags & TCP_SYN) &&
+		   step->segment->acknowledged == entry->next[1]) {
 		entry->tcp = TCP_OPEN;
-		return 1;
 	}
-	return 0;
 }
 
 /* Ports that are used again while their last connection still seems open. */
-static __always_inline int forget_fins(struct ct_value *entry, const struct step *step)
+static __always_inline void forget_fins(struct ct_value *entry, const struct step *step)
 {
-	__u8 both = ENTRY_FIN_INITIATOR | ENTRY_FIN_RESPONDER;
-
-	if (!(step->flags & TCP_SYN) || !step->believed || !(entry->flags & both))
-		return 0;
-	entry->flags &= ~both;
-	return 1;
+	if ((step->flags & TCP_SYN) && step->believed)
+		entry->flags &= ~(ENTRY_FIN_INITIATOR | ENTRY_FIN_RESPONDER);
 }
 
 /* A FIN counts once its receiver says that it has it. */
-static __always_inline int note_fin(struct ct_value *entry, const struct step *step)
+static __always_inline void note_fin(struct ct_value *entry, const struct step *step)
 {
-	__u8 flag = step->end ? ENTRY_FIN_INITIATOR : ENTRY_FIN_RESPONDER;
 	int confirmed = confirms_fin(entry, step);
 
 	if ((step->flags & (TCP_FIN | TCP_ACK)) == (TCP_FIN | TCP_ACK))
 		set_number(step->end ? &entry->fin[1] : &entry->fin[0], step->segment->end);
-	if (!confirmed || (entry->flags & flag))
-		return 0;
-	entry->flags |= flag;
-	return 1;
+	if (confirmed)
+		entry->flags |= step->end ? ENTRY_FIN_INITIATOR : ENTRY_FIN_RESPONDER;
 }
 
-/* Moves a TCP entry on, in its copy. Returns 1 where more changed than numbers. */
-static __always_inline int advance_tcp(struct context *c, __u32 from_initiator)
+/* Moves a TCP entry on, in its copy. `how`: enum step_flag. */
+static __always_inline void advance_tcp(struct context *c, __u32 how)
 {
 	__u8 both = ENTRY_FIN_INITIATOR | ENTRY_FIN_RESPONDER;
 	struct ct_value *entry = &c->entry;
 	struct step step = {
 	    .segment = &c->packet.segment,
 	    .flags = c->packet.tcp_flags,
-	    .end = !from_initiator,
-	    .believed = c->source.ifindex || c->own_node,
-	    .outbound = !c->destination.ifindex,
+	    .end = how & STEP_RESPONDER,
+	    .believed = how & STEP_BELIEVED,
+	    .outbound = how & STEP_OUTBOUND,
 	};
-	int changed = 0, over;
 
 	/* Of a later fragment nothing is known. */
 	if (entry->tcp == TCP_CLOSING || (c->packet.flags & PACKET_FRAGMENT_LATER))
-		return 0;
-	over = resets(entry, &step);
-	if (!(step.flags & TCP_RST)) {
-		changed = forget_fins(entry, &step) | shake_hands(entry, &step);
-		follow_numbers(entry, &step);
-		changed |= note_fin(entry, &step);
-		over = (entry->flags & both) == both;
-	}
-	if (!over)
-		return changed;
-	entry->tcp = TCP_CLOSING;
-	report_flow(c, EVENT_CLOSE, from_initiator);
-	return 1;
+		return;
+	if (resets(entry, &step))
+		entry->tcp = TCP_CLOSING;
+	if (step.flags & TCP_RST)
+		return;
+	forget_fins(entry, &step);
+	shake_hands(entry, &step);
+	follow_numbers(entry, &step);
+	note_fin(entry, &step);
+	if ((entry->flags & both) == both)
+		entry->tcp = TCP_CLOSING;
 }
 
 /* Numbers from the copy to the map's own element. */

@@ -97,7 +97,7 @@ test('needs root: a log on a full disk stops no agent, also when it has somethin
   writeFileSync(log, 'x'.repeat(4096));
   // A crowd that has no room in the tables is a failure, and the end of it mends that.
   const few = { address_map_a: 16, address_map_b: 16, prefix4_a: 16, prefix4_b: 16 };
-  const sizes = { ct_assured: 1024, ct_unassured: 1024, ...few };
+  const sizes = { ct_map: 2048, ...few };
   const life = await still.live({ sizes }, { prefix: ['sh', '-c', `exec "$@" 2>> ${log}`, 'sh'] });
   const world = firstWorld();
   still.cluster.publish({ ...world, pods: new Map([...world.pods, ...crowd(world)]) });

@@ -12,7 +12,7 @@ import { mountBpffs } from '#kernel/bpffs.ts';
 import { EMPTY_WORLD, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
 import { needsRoot } from './support/needs.ts';
 
-const SIZES = { ct_assured: 256, ct_unassured: 1024, arena: 4096, class_map: 8 };
+const SIZES = { ct_map: 1280, arena: 4096, class_map: 8 };
 
 /** A pod that lets so many blocks in, each on a port of its own. */
 function world(blocks: number): World {

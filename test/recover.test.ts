@@ -21,7 +21,7 @@ import { worldOf } from '#test/support/worlds.ts';
 
 /** Neither the exact addresses nor the prefixes that stand for those without room find any. */
 const SIZES = {
-  ...{ ct_assured: 256, ct_unassured: 1024, address_map_a: 16, address_map_b: 16 },
+  ...{ ct_map: 1280, address_map_a: 16, address_map_b: 16 },
   ...{ prefix4_a: 16, prefix4_b: 16 },
 };
 

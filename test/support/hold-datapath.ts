@@ -23,7 +23,7 @@ if (import.meta.main) {
   const held = JSON.parse(process.argv[2] ?? '{}') as Held;
   enterNetns(held.netns);
   const datapath = openDatapath({
-    ...{ instance: held.instance, node: 'node-a', sizes: { ct_assured: 1024, ct_unassured: 1024 } },
+    ...{ instance: held.instance, node: 'node-a', sizes: { ct_map: 2048 } },
     ...(held.attach === undefined ? {} : { attach: held.attach }),
   });
   datapath.apply([...ground(), ...isolatingSet(7, held.denyRule)]);

@@ -21,9 +21,9 @@ const INTERFACES = 16;
 const NODE = 'n1';
 /** Small maps load faster; each case needs few entries. */
 const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536 };
-const USUAL_LIMITS = { ct_assured: 1024, ct_unassured: 4096 };
+const USUAL_LIMITS = { assured: 1024, others: 4096 };
 /** Maps of what packets left behind, and the size of their keys (bpf/abi.h). */
-const TRACES = ['ct_assured', 'ct_unassured', 'queue_map', 'share_map'] as const;
+const TRACES = ['ct_map', 'queue_map', 'share_map'] as const;
 
 /** The node's own addresses, on its uplink. */
 const NODE_ADDRESSES = ['198.18.0.1', '2001:db8:18::1'];
@@ -67,8 +67,8 @@ export class TestRunBed {
   /** A datapath on which nothing has happened yet. Loading takes long: the programs stay, what they knew goes. */
   harness(options: HarnessOptions): Harness {
     const limits = {
-      ct_assured: options.establishedLimit ?? USUAL_LIMITS.ct_assured,
-      ct_unassured: options.unassuredLimit ?? USUAL_LIMITS.ct_unassured,
+      assured: options.establishedLimit ?? USUAL_LIMITS.assured,
+      others: options.unassuredLimit ?? USUAL_LIMITS.others,
     };
     const key = Object.values(limits).join('-');
     const node = this.#nodes.get(key) ?? new TestNode(`${this.#name}-${key}`, limits, this.#uplink, this.#object);
@@ -132,9 +132,10 @@ class TestNode implements Datapath {
   constructor(instance: string, limits: typeof USUAL_LIMITS, uplink: Uplink | null, object: string | undefined) {
     this.#instance = instance;
     this.#uplink = uplink;
-    const sizes = { ...SIZES, ...limits };
+    const sizes = { ...SIZES, ct_map: limits.assured + limits.others };
     // Every drop is an event of its own, so that each frame's reason can be read.
-    const knobs = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
+    const rates = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
+    const knobs = { ...rates, assuredRoom: BigInt(limits.assured) };
     this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs, ...(object === undefined ? {} : { object }) });
     if (uplink === null) return;
     const value = NODE_ADDRESSES.flatMap((text) => parseAddress(text) ?? []);

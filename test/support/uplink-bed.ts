@@ -50,7 +50,7 @@ export class UplinkBed {
     }
     this.datapath = openDatapath({
       ...{ instance: prefix, node: 'node-a', attach },
-      sizes: { ct_assured: 1024, ct_unassured: 4096 },
+      sizes: { ct_map: 5120 },
       knobs: { dropWindow: 0n },
     });
     for (const pod of pods) {

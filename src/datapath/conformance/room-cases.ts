@@ -62,6 +62,24 @@ export const ROOM_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a connection that ends is the youngest of its pod’s, however long it was open',
+    unassuredLimit: 32,
+    run: (rig, at) => {
+      const long = { from: at.a, to: at.remote, sport: 40000, dport: 80 };
+      const ask = (sport: number): void => void rig.pass('from a', udp({ ...long, sport, dport: 53 }));
+      rig.pass('from a', syn(long));
+      rig.pass('to a', tcp({ ...back(long), flags: 'SA' }));
+      rig.pass('from a', tcp({ ...long, flags: 'A' }));
+      for (let sport = 1; sport <= 14; sport++) ask(sport);
+      rig.pass('from a', tcp({ ...long, flags: 'R' }));
+      rig.policy('a', 'ingress', [DEFAULT]);
+      for (let sport = 15; sport <= 28; sport++) ask(sport);
+      // By now the first questions have given way.
+      rig.drop('to a', udp({ ...back({ ...long, sport: 1 }), sport: 53 }), 'policy ingress default');
+      rig.pass('to a', data(back(long)));
+    },
+  },
+  {
     name: 'a stream of datagrams stays, and stays cut, whatever its pod sends besides',
     needs: ['clock'],
     unassuredLimit: 16,

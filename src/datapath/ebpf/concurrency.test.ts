@@ -22,7 +22,7 @@ describe('changes under traffic (root)', needsRoot, () => {
   before(() => {
     mountBpffs();
     bed = new PodBed('race', 2);
-    const sizes = { ct_assured: 256, ct_unassured: 4096, arena: 4096, set_slots: 256, endpoint_slots: 256 };
+    const sizes = { ct_map: 4352, arena: 4096, set_slots: 256, endpoint_slots: 256 };
     datapath = openDatapath({ instance: bed.prefix, node: 'node-a', sizes, knobs: { dropRate: 1n } });
     for (const pod of bed.pods) datapath.attach(pod.link);
     datapath.apply([...ground(), ...identitySteps(5, [bed.pod(0).v4]), ...identitySteps(6, [])]);

@@ -27,7 +27,7 @@ for (const attach of ATTACH_MODES) {
         instance: bed.prefix,
         node: 'node-a',
         attach,
-        sizes: { ct_assured: 256, ct_unassured: 4096, drop_map: 8192, arena: 4096 },
+        sizes: { ct_map: 4352, drop_map: 8192, arena: 4096 },
         knobs: { dropRate: 500n, flowRate: 100n, dropWindow: 100_000_000n },
       });
       for (const pod of bed.pods) datapath.attach(pod.link);

@@ -31,7 +31,7 @@ describe('kernel programs (root)', needsRoot, () => {
     datapath = openDatapath({
       instance: bed.prefix,
       node: 'node-a',
-      sizes: { ct_assured: 256, ct_unassured: 1024, arena: 65536 },
+      sizes: { ct_map: 512, arena: 65536 },
       knobs: { timeoutTombstone: 400_000_000n, dropWindow: 0n, dropRate: 1_000_000n, timeoutUdp: 300_000_000n },
     });
     for (const pod of bed.pods) datapath.attach(pod.link);

@@ -12,7 +12,7 @@ import { address, type BedPod, PodBed } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 import { type Injected, type Injection, inject } from './test-run.ts';
 
-const SIZES = { ct_assured: 256, ct_unassured: 1024, arena: 65_536 };
+const SIZES = { ct_map: 1280, arena: 65_536 };
 const KNOBS = { dropWindow: 0n, dropRate: 1_000_000n };
 const OUTSIDE = address('203.0.113.9');
 const CLOSED_SET = 9;

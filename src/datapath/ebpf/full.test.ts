@@ -27,7 +27,7 @@ import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 import { type Injection, inject } from './test-run.ts';
 
-const SMALL = { ct_assured: 256, ct_unassured: 1024, arena: 4096 };
+const SMALL = { ct_map: 1280, arena: 4096 };
 const EVERYTHING = [interval(0, 0xff_ffff, 'allow', 1)];
 const NOTHING = [interval(0, 0xff_ffff, 'deny', 2)];
 

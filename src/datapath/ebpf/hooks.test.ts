@@ -13,7 +13,7 @@ import { PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
 const TC_ACT_OK = 0;
-const SIZES = { ct_assured: 256, ct_unassured: 1024 };
+const SIZES = { ct_map: 1280 };
 /** A filter that lets everything pass, ahead of what stands at the first priority already. */
 const FOREIGN = { priority: 1, handle: 7 };
 

@@ -40,9 +40,9 @@ export function sharedShapes({ path, sizes = {} }: Pick<LoadAsk, 'path' | 'sizes
   return new Map([...readShapes(path, withQueues(sizes))].filter(([name]) => isShared(name)));
 }
 
-/** The queues have room for every flow of `ct_unassured`, and two parts begun for each of 4096 interfaces (bpf/queue.h). */
+/** The queues have room for every flow of `ct_map`, and two parts begun for each of 4096 interfaces (bpf/queue.h). */
 function withQueues(sizes: Readonly<Record<string, number>>): ReadonlyMap<string, number> {
-  const { ct_unassured: flows } = sizes;
+  const { ct_map: flows } = sizes;
   const queues = flows === undefined ? {} : { queue_map: Math.ceil(flows / QUEUE.PART) + 8192 };
   return new Map(Object.entries({ ...queues, ...sizes }));
 }

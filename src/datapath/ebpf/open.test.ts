@@ -20,7 +20,7 @@ for (const attach of ATTACH_MODES) {
         instance: bed.prefix,
         node: 'node-a',
         attach,
-        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+        sizes: { ct_map: 2048 },
       });
     });
 
@@ -86,7 +86,7 @@ for (const attach of ATTACH_MODES) {
         instance: bed.prefix,
         node: 'node-a',
         attach,
-        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+        sizes: { ct_map: 2048 },
       });
       for (const [pod] of pods) datapath.attach(pod.link);
       datapath.apply([...ground(), ...pods.map(([, step]) => step)]);

@@ -10,7 +10,7 @@ import { PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { findLack } from './kernel-check.ts';
 import { openDatapath, unpinDatapath } from './open.ts';
 
-const SIZES = { ct_assured: 256, ct_unassured: 1024 };
+const SIZES = { ct_map: 1280 };
 
 describe('room for tables (root)', needsRoot, () => {
   let bed: PodBed;
@@ -28,7 +28,7 @@ describe('room for tables (root)', needsRoot, () => {
   it('leaves no pins where opening fails half-way', () => {
     const path = pinPath(bed.prefix, 'node-a');
     // The kernel refuses a map without room, once those before it are pinned.
-    const bad = { instance: bed.prefix, node: 'node-a', sizes: { ...SIZES, ct_unassured: 0 } };
+    const bad = { instance: bed.prefix, node: 'node-a', sizes: { ...SIZES, ct_map: 0 } };
     assert.throws(() => openDatapath(bad), { name: 'DatapathError' });
     assert.equal(existsSync(path), false);
   });
@@ -43,7 +43,7 @@ describe('room for tables (root)', needsRoot, () => {
     first.settle();
     first.close();
     const pins = readdirSync(pinPath(bed.prefix, 'node-a')).sort();
-    assert.throws(() => openDatapath({ ...options, sizes: { ...SIZES, ct_unassured: 0 } }), { name: 'DatapathError' });
+    assert.throws(() => openDatapath({ ...options, sizes: { ...SIZES, ct_map: 0 } }), { name: 'DatapathError' });
     assert.deepEqual(readdirSync(pinPath(bed.prefix, 'node-a')).sort(), pins);
     assert.ok(!udpArrives(bed, a, b, { family: 4, port: 80 }) && udpArrives(bed, b, a, { family: 4, port: 80 }));
     const second = openDatapath(options);

@@ -60,7 +60,7 @@ for (const attach of ATTACH_MODES) {
         instance: bed.prefix,
         node: 'node-a',
         attach,
-        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+        sizes: { ct_map: 2048 },
       });
       assert.ok(denied(92) && allowed(92) && speaks(open), 'opened');
       for (const pod of bed.pods) datapath.attach(pod.link);
@@ -102,7 +102,7 @@ for (const attach of ATTACH_MODES) {
         instance: bed.prefix,
         node: 'node-a',
         attach,
-        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+        sizes: { ct_map: 2048 },
       });
       // Policies come first, as from a cluster; the second pod is closed now.
       datapath.apply([...ground(), ...isolatingSet(3, 30)]);
@@ -122,7 +122,7 @@ for (const attach of ATTACH_MODES) {
     /** The next process, which knows the policies before its pods are attached, as from a cluster. */
     const next = (open: readonly number[] = [0, 1, 2]): EbpfDatapath => {
       datapath?.close();
-      const sizes = { ct_assured: 1024, ct_unassured: 1024 };
+      const sizes = { ct_map: 2048 };
       const opened = openDatapath({ instance: bed.prefix, node: 'node-a', attach, sizes });
       opened.apply([...ground(), ...isolatingSet(3, 30)]);
       for (const index of open) turn(opened, index);
@@ -192,7 +192,7 @@ for (const attach of ATTACH_MODES) {
         instance: bed.prefix,
         node: 'node-a',
         attach,
-        sizes: { ct_assured: 1024, ct_unassured: 1024 },
+        sizes: { ct_map: 2048 },
       });
       datapath.apply(ground());
       const first = bed.pod(0);

@@ -16,7 +16,7 @@ import { type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { listGenerations, tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
-const SIZES = { ct_assured: 1024, ct_unassured: 1024 };
+const SIZES = { ct_map: 2048 };
 
 describe('versions with other layouts (root)', needsRoot, () => {
   let next: OtherVersion;

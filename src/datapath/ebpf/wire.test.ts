@@ -31,7 +31,7 @@ describe('attacks over real veths (root)', needsRoot, () => {
     datapath = openDatapath({
       instance: prefix,
       node: 'node-a',
-      sizes: { ct_assured: 256, ct_unassured: 4096, drop_map: 4096, arena: 4096 },
+      sizes: { ct_map: 4352, drop_map: 4096, arena: 4096 },
       knobs: { dropWindow: 0n, dropRate: 1_000_000n },
     });
     for (const pod of pods) datapath.attach(pod.link);

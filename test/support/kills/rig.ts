@@ -177,7 +177,7 @@ export class KillRig {
     this.#life = new AgentLife(this.#versions[version % this.#versions.length] ?? ROOT, {
       ...{ instance: this.#bed.prefix, node: NODE, netns: `/run/netns/${this.#bed.prefix}-router` },
       folder: this.#folder,
-      sizes: { ct_assured: this.#entries, ct_unassured: this.#entries },
+      sizes: { ct_map: this.#entries },
     });
     return this.#life;
   }

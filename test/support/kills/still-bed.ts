@@ -19,7 +19,7 @@ import { AgentLife, type Surroundings } from './agent-process.ts';
 import { CORE, firstWorld, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
-const SIZES = { ct_assured: 1024, ct_unassured: 1024 };
+const SIZES = { ct_map: 2048 };
 
 export class StillBed {
   readonly folder: string = mkdtempSync(join(tmpdir(), 'moat-still-'));

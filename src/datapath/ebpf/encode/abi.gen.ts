@@ -140,12 +140,11 @@ export const CT_VALUE = {
 
 /** struct share */
 export const SHARE = {
-  size: 64,
+  size: 56,
   assured: 0,
   head: 8,
   tail: 16,
-  evicted: 24,
-  budgets: 32,
+  budgets: 24,
 } as const;
 
 /** struct event */
@@ -181,7 +180,7 @@ export const COUNTERS = {
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 6,
+  CURRENT: 7,
 } as const;
 
 /** enum drop_reason */
@@ -262,7 +261,9 @@ export const ENTRY_FLAG = {
   PROXIED: 4,
   FIN_INITIATOR: 8,
   FIN_RESPONDER: 16,
+  ASSURED: 32,
   DIRECT: 64,
+  FROZEN: 128,
 } as const;
 
 /** enum endpoint_flag */
@@ -306,10 +307,11 @@ export const KNOBS = {
   flowRate: { offset: 88, size: 8 },
   proxyMark: { offset: 96, size: 4 },
   proxyMarkMask: { offset: 100, size: 4 },
-  strictKeys: { offset: 104, size: 4 },
-  earlier: { offset: 108, size: 4 },
-  earlierHead: { offset: 112, size: 4 },
-  earlierKey: { offset: 116, size: 96 },
-  earlierKeyBack: { offset: 212, size: 96 },
-  earlierValue: { offset: 308, size: 96 },
+  assuredRoom: { offset: 104, size: 4 },
+  strictKeys: { offset: 108, size: 4 },
+  earlier: { offset: 112, size: 4 },
+  earlierHead: { offset: 116, size: 4 },
+  earlierKey: { offset: 120, size: 96 },
+  earlierKeyBack: { offset: 216, size: 96 },
+  earlierValue: { offset: 312, size: 96 },
 } as const;
