@@ -162,7 +162,9 @@ describe('packets of open flows (root)', needsRoot, () => {
     datapath.close();
     datapath = open();
     for (const pod of bed.pods) datapath.attach(pod.link);
-    datapath.apply([...ground(), ...isolatingSet(CLOSED_SET, 90), ...policyOf(a, { egress: CLOSED_SET })]);
+    const closed = [...isolatingSet(CLOSED_SET, 90), ...policyOf(a, { egress: CLOSED_SET })];
+    datapath.apply([...ground(), ...closed, ...policyOf(b)]);
+    datapath.settle();
     drops(at(a, segment('A')), 'policy');
   });
 
