@@ -52,6 +52,7 @@ export class LayerRules {
   /** Parts that make the layer guarded. */
   #guards = 0;
   #baseRanges = 0;
+  #size = 0;
 
   constructor(specs: readonly TierSpec[], share: Share) {
     this.share = share;
@@ -60,6 +61,11 @@ export class LayerRules {
 
   *blocks(): Generator<Block> {
     for (const { blocks } of this.#specs) yield* blocks;
+  }
+
+  /** How many parts there are. */
+  get size(): number {
+    return this.#size;
   }
 
   get tiers(): readonly Tier[] {
@@ -120,6 +126,12 @@ export class LayerRules {
     throw new Error('a layer has neither rule nor end');
   }
 
+  /** The parts that only one of two layers has. */
+  partsBeside(other: LayerRules): Part[] {
+    const { gone, come } = blocksBetween(other.#specs, this.#specs);
+    return [...gone, ...come].flatMap(({ parts }) => parts);
+  }
+
   /** Takes other rules in place of its own. */
   change(specs: readonly TierSpec[]): RulesChange {
     const before = this.#specs;
@@ -134,6 +146,7 @@ export class LayerRules {
   }
 
   #add(part: Part, position: number): Part {
+    this.#size++;
     if (isGuard(part)) this.#guards++;
     const tier = remember(this.#byPosition, position, () => ({ base: [], passes: 0 }));
     if (part.action === 'pass') tier.passes++;
@@ -147,6 +160,7 @@ export class LayerRules {
   }
 
   #remove(part: Part, position: number): Part {
+    this.#size--;
     if (isGuard(part)) this.#guards--;
     const tier = remember(this.#byPosition, position, () => ({ base: [], passes: 0 }));
     if (part.action === 'pass') tier.passes--;
@@ -217,6 +231,13 @@ function blocksBetween(before: readonly TierSpec[], now: readonly TierSpec[]): D
 
 function blocksAt(specs: readonly TierSpec[], position: number): TierSpec['blocks'] {
   return specs.find((spec) => spec.position === position)?.blocks ?? NO_BLOCKS;
+}
+
+/** True where a tier has neither rules nor an end. */
+export function saysNothing({ blocks, end }: TierSpec): boolean {
+  if (end !== null) return false;
+  for (const { parts } of blocks) if (parts.length > 0) return false;
+  return true;
 }
 
 /** A text that is equal for equal tiers, and seldom for others: `sameTiers` tells. */

@@ -59,6 +59,20 @@ export class LayerTables {
     return this.#table(rules, { kind: 'm', tiers: all, keep: 'first' });
   }
 
+  /** Takes the tables of one identity after the other. Those that have the same of the atoms share one look at the rules. */
+  classes(rules: LayerRules): (identity: IdentityEntry) => TableEntry | null {
+    const known = new Map<string, TableEntry | null>();
+    return (identity) => {
+      const atoms = identity.atoms.filter((atom) => rules.dependsOn(this.#identifier.atomOf(atom)));
+      const key = `${identity.unknown ? 'u' : ''}${atoms.join()}`;
+      const found = known.get(key);
+      if (found !== undefined) return found && this.#tables.again(found);
+      const table = this.class(rules, identity);
+      known.set(key, table);
+      return table;
+    };
+  }
+
   #guardTable(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
     const match = (part: Part): Matched[] => this.#guardMatch(part, identity);
     const all = rules.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);

@@ -6,8 +6,17 @@ import type { IdentityChanges } from '#identity/changes.ts';
 import { push } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
+import { mostAlike } from './alike.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
-import { askedBy, LayerRules, type RulesChange, sameTiers, type TierSpec, tiersKey } from './layer-rules.ts';
+import {
+  askedBy,
+  LayerRules,
+  type RulesChange,
+  sameTiers,
+  saysNothing,
+  type TierSpec,
+  tiersKey,
+} from './layer-rules.ts';
 import { LayerTables } from './layer-tables.ts';
 import { type Origin, originOf } from './origin.ts';
 import type { IdentityNumber, LayerNumber, PortTable } from './plan.ts';
@@ -47,6 +56,8 @@ type Update = {
 };
 
 const NO_TABLE: PortTable = [];
+/** So many of the last layers are looked at to find one that a new layer is like. */
+const RECENT = 10;
 
 export class Layers {
   readonly #recorder: Recorder;
@@ -110,7 +121,7 @@ export class Layers {
       const asked = this.#identifier.atomOf(atom);
       for (const body of this.#bodiesOf(identity)) if (body.rules.dependsOn(asked)) this.#changeClass(body, identity);
     }
-    for (const layer of this.#fresh) this.#publish(layer);
+    for (const layer of this.#fresh) this.#publish(layer, successions.get(layer)?.body ?? null);
     this.#fresh.clear();
   }
 
@@ -142,7 +153,8 @@ export class Layers {
     return layer;
   }
 
-  #publish(layer: LayerEntry): void {
+  /** `before`: what the layer takes the place of, where that did not change in place. */
+  #publish(layer: LayerEntry, before: Body | null): void {
     const rules = new LayerRules(layer.specs, layer.share);
     for (const rule of rules.entries()) this.#rules.take(rule);
     const own = { classes: new Map(), lacking: new Set<IdentityEntry>(), closed: false };
@@ -150,9 +162,9 @@ export class Layers {
     body.base = this.#room.base(body);
     layer.body = body;
     this.#recorder.layer(body.number, body.base?.number ?? null);
-    this.#bodies.add(body);
     this.#index(body, rules.atoms());
-    this.#fill(body);
+    this.#fill(body, before === null ? [...this.#bodies].slice(-RECENT) : [before]);
+    this.#bodies.add(body);
   }
 
   #remove(layer: LayerEntry): void {
@@ -303,28 +315,26 @@ export class Layers {
     this.#recorder.class(body.number, identity.number, table.number);
   }
 
-  /** Gives a new layer its classes. */
-  #fill(body: Body): void {
+  /** Gives a new layer its classes: those of a layer that it is like, but where the two differ. */
+  #fill(body: Body, others: readonly Body[]): void {
     const classOf = this.#classes(body);
+    const like = mostAlike(body.rules, others);
+    const apart = this.#identitiesWith(new Set(like?.apart.flatMap(askedBy)), false);
+    const sameOf = (identity: IdentityEntry): TableEntry | null => {
+      const known = like?.layer.classes.get(identity.number);
+      return known === undefined ? null : this.#room.class(body, identity, () => this.#tables.again(known));
+    };
     for (const identity of this.#identitiesWith(body.rules.atoms(), body.rules.guarded)) {
-      const table = classOf(identity);
+      // Classes of what nobody is any more are not kept up to date.
+      const isSame = like !== null && identity.members > 0 && !apart.has(identity);
+      const table = isSame ? sameOf(identity) : classOf(identity);
       if (table !== null) this.#setClass(body, identity, table);
     }
   }
 
-  /** Takes the class of one identity after the other. Those that have the same of the atoms share one look at the rules. */
+  /** Takes the class of one identity after the other. */
   #classes(body: Body): (identity: IdentityEntry) => TableEntry | null {
-    const known = new Map<string, TableEntry | null>();
-    const { rules } = body;
-    const look = (identity: IdentityEntry): TableEntry | null => {
-      const atoms = identity.atoms.filter((atom) => rules.dependsOn(this.#identifier.atomOf(atom)));
-      const key = `${identity.unknown ? 'u' : ''}${atoms.join()}`;
-      const found = known.get(key);
-      if (found !== undefined) return found && this.#tables.again(found);
-      const table = this.#contents.class(rules, identity);
-      known.set(key, table);
-      return table;
-    };
+    const look = this.#contents.classes(body.rules);
     return (identity) => this.#room.class(body, identity, () => look(identity));
   }
 
@@ -385,10 +395,4 @@ export class Layers {
     if (alsoUnknown) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
     return found;
   }
-}
-
-function saysNothing({ blocks, end }: TierSpec): boolean {
-  if (end !== null) return false;
-  for (const { parts } of blocks) if (parts.length > 0) return false;
-  return true;
 }
