@@ -32,6 +32,7 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 	@sh tools/setup.sh bench
 	@$(NODE) bench/datapath.ts
 	@$(NODE) bench/change.ts
+	@$(NODE) bench/moves.ts
 	@$(NODE) bench/bpf.ts
 	@$(NODE) bench/core.ts
 	@$(NODE) bench/build.ts

@@ -1,0 +1,183 @@
+// What a selector costs that moves many addresses to new identities, by where it costs it, and how long it holds up the
+// agent's loop and other changes. Part of `make bench`; needs root. SHAPE=few or many.
+import { Compiler } from '#compile/compiler.ts';
+import { GradualCompiler } from '#compile/gradual.ts';
+import { atomsOf } from '#compile/parts.ts';
+import type { Step } from '#compile/plan.ts';
+import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
+import type { Sink } from '#datapath/ebpf/encode/sink.ts';
+import { openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
+import { Identifier } from '#identity/identifier.ts';
+import { Population } from '#identity/population.ts';
+import { mountBpffs } from '#kernel/bpffs.ts';
+import { TCP } from '#net/protocol.ts';
+import type { Policy } from '#policy/model.ts';
+import { STANDARD_SEMANTICS, type WorldEvent } from '#policy/world.ts';
+import { Figures } from './figure.ts';
+import { EVERY, FULL, inLabel, Load, NODE, podEvent, policyEvent, policyOf, SPACE } from './load.ts';
+import { quantile } from './slots.ts';
+
+/** A slice's work is cut so that it takes about this long, as the agent does (agent/node-state.ts). */
+const SLICE_MS = 2.5;
+/** Another change comes with every so many slices. */
+const EVERY_SLICES = 3;
+
+const none = { baseline: null, ratio: null };
+
+/** Selects all pods of one version, a tenth of them, whatever namespace they are in. */
+function wide(version: string): Policy {
+  const peer = { kind: 'pods', namespaces: { kind: 'labelled', selector: EVERY }, pods: inLabel('version', version) };
+  const rule = { peers: [peer as never], ports: [{ kind: 'range', protocol: TCP, first: 9000, last: 9000 } as never] };
+  return policyOf({ space: SPACE, name: `wide-${version}`, subject: EVERY, ingress: [rule], egress: [rule] });
+}
+
+/** `many`: the load of the bars. `few`: the same pods, and no policy that selects the measured ones but their own traffic. */
+function eventsOf(load: Load, shape: string): WorldEvent[] {
+  const all = [...load.pages()].flat();
+  if (shape === 'many') return all;
+  return all.filter(
+    (event) => event.kind !== 'policy' || !event.key.includes(`${SPACE}/`) || event.key.endsWith('/own'),
+  );
+}
+
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
+}
+
+/** Writes nothing. */
+const NOWHERE: Sink = {
+  put: () => undefined,
+  read: () => null,
+  flush: () => undefined,
+  retry: () => undefined,
+  waiting: new Map(),
+  remove: () => undefined,
+  record: () => undefined,
+  word: () => undefined,
+  live: () => undefined,
+  state: () => undefined,
+};
+
+class Costs {
+  compilerMs = 0;
+  encoderMs = 0;
+  datapathMs = 0;
+  addresses = 0;
+  classes = 0;
+  readonly slicesMs: number[] = [];
+  readonly othersMs: number[] = [];
+
+  count(steps: readonly Step[]): void {
+    for (const { kind } of steps) {
+      if (kind === 'address') this.addresses++;
+      if (kind === 'class') this.classes++;
+    }
+  }
+}
+
+/** The identities alone: what a selector that is foreseen costs them. */
+function identityMs(events: readonly WorldEvent[], policy: Policy): number {
+  const population = new Population();
+  const sink = { address: () => undefined, prefix: () => undefined };
+  const identifier = new Identifier(population, { sink, ipBlockPods: true });
+  for (const event of events) {
+    if (event.kind === 'namespace') population.setNamespace(event.name, event.value);
+    else if (event.kind === 'node') population.setNode(event.name, event.value);
+    else if (event.kind === 'pod') population.setPod(event.key, event.value);
+    else if (event.value !== null && event.key.includes(`${SPACE}/`)) {
+      for (const spec of atomsOf(event.value)) identifier.acquire(spec);
+    }
+  }
+  identifier.settle();
+  const startMs = cpuMs();
+  for (const spec of atomsOf(policy)) identifier.acquire(spec);
+  const waiting = identifier.foresee();
+  while (waiting !== null && waiting.left > 0) identifier.advance(waiting, 128);
+  return cpuMs() - startMs;
+}
+
+function report(figures: Figures, costs: Costs, of: { readonly name: string; readonly identityMs: number }): void {
+  const print = (what: string, value: number, unit: string, most?: number): void => {
+    const bar = most === undefined ? {} : { bar: { most } };
+    figures.print({ name: `${what}, ${of.name}`, value: Number(value.toFixed(2)), unit, ...none, ...bar });
+  };
+  const each = (ms: number): number => (ms * 1000) / costs.addresses;
+  print('addresses moved', costs.addresses, 'count');
+  print('classes written', costs.classes, 'count');
+  print('CPU an address', each(costs.compilerMs + costs.datapathMs), 'us', 2);
+  print('CPU an address: identities alone', each(of.identityMs), 'us');
+  print('CPU an address: compiler with identities', each(costs.compilerMs), 'us');
+  print('CPU an address: encoder', each(costs.encoderMs), 'us');
+  print('CPU an address: bpf(2) and shared memory', each(costs.datapathMs - costs.encoderMs), 'us');
+  print('slices', costs.slicesMs.length, 'count');
+  print('slices, median', quantile(costs.slicesMs, 0.5), 'ms');
+  print('longest slice', Math.max(...costs.slicesMs), 'ms', 5);
+  if (costs.othersMs.length > 0) print('another change in between, p99', quantile(costs.othersMs, 0.99), 'ms');
+}
+
+function measure(figures: Figures, shape: string): void {
+  const load = new Load(FULL);
+  // Before anything else is there: what it leaves to collect must not be collected in a slice.
+  const aloneMs = identityMs(eventsOf(load, shape), wide('v3'));
+  const instance = `moves${process.pid}`;
+  const datapath = openDatapath({ instance, node: NODE });
+  try {
+    const compiler = new GradualCompiler(
+      new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === NODE }),
+    );
+    const sizes = { arena: 1 << 20, sets: 4096, setSlots: 8192, endpointSlots: 4096, peerEpochs: 65_536 };
+    const empty = { epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [], wait: () => undefined } as const;
+    const encoder = new Encoder(NOWHERE, { node: NODE, sizes, ...empty });
+    let revision = 0;
+    const step = (change: () => readonly Step[], costs: Costs): number => {
+      const times = [performance.now(), cpuMs()];
+      const steps = change();
+      times.push(cpuMs());
+      datapath.apply(steps);
+      times.push(performance.now(), cpuMs());
+      encoder.apply(steps);
+      encoder.finish(encoder.limbo.take());
+      const [startMs = 0, first = 0, compiled = 0, endMs = 0, applied = 0] = times;
+      costs.compilerMs += compiled - first;
+      costs.datapathMs += applied - compiled;
+      costs.encoderMs += cpuMs() - applied;
+      costs.count(steps);
+      return endMs - startMs;
+    };
+    step(() => compiler.apply(eventsOf(load, shape), ++revision), new Costs());
+    for (const version of ['v3', 'v4', 'v5']) {
+      const costs = new Costs();
+      const other = new Costs();
+      let most = 64;
+      costs.slicesMs.push(step(() => compiler.apply([policyEvent(wide(version))], ++revision), costs));
+      for (let turn = 0; compiler.isBusy; turn++) {
+        const ms = step(() => compiler.advance(most), costs);
+        most = Math.min(4096, Math.max(8, Math.round(most * Math.min(2, Math.max(0.5, SLICE_MS / ms)))));
+        costs.slicesMs.push(ms);
+        if (turn % EVERY_SLICES > 0) continue;
+        const change =
+          turn % 2 === 0
+            ? podEvent(load.remotePod(turn, turn % 10))
+            : policyEvent(load.workloadPolicy(turn % 100, turn));
+        // It came when the slice had just begun.
+        costs.othersMs.push(ms + step(() => compiler.apply([change], ++revision), other));
+      }
+      report(figures, costs, {
+        name: `${shape} new identities, ${version}`,
+        identityMs: aloneMs,
+      });
+    }
+  } finally {
+    datapath.close();
+    unpinDatapath(instance, NODE);
+  }
+}
+
+mountBpffs();
+const figures = new Figures();
+for (const shape of ['few', 'many']) {
+  if ((process.env.SHAPE ?? shape) === shape) measure(figures, shape);
+}
+figures.close();
+process.exit(0);
