@@ -1,5 +1,7 @@
 // Values that are many, much alike, and seldom looked at, as short texts: what they have in common is kept once.
 
+import { remember } from '#identity/collect.ts';
+
 /** What values are alike in: everything but their texts and numbers. */
 type Shape = { readonly text: string; uses: number };
 
@@ -11,11 +13,13 @@ const WORDS: ReadonlySet<string> = new Set(['kind', 'op', 'action', 'dialect', '
 
 export class Packer {
   readonly #shapes = new Map<string, Shape>();
+  /** Names of fields, and words: as few as the model has. */
+  readonly #quoted = new Map<string, string>();
 
   /** Packs plain data: what JSON can say. */
   pack(value: object): Packed {
     const leaves = new Map<unknown, number>();
-    const text = shapeOf(value, leaves);
+    const text = this.#shapeOf(value, leaves);
     const shape = this.#shapes.get(text) ?? { text, uses: 0 };
     this.#shapes.set(text, shape);
     shape.uses++;
@@ -39,25 +43,32 @@ export class Packer {
     shape.uses--;
     if (shape.uses === 0) this.#shapes.delete(shape.text);
   }
-}
 
-/** JSON with the number of a leaf in the place of each text and number. */
-function shapeOf(value: unknown, leaves: Map<unknown, number>, key = ''): string {
-  if (typeof value === 'string' && WORDS.has(key)) return JSON.stringify(value);
-  if (typeof value === 'string' || typeof value === 'number') {
-    const found = leaves.get(value);
-    if (found !== undefined) return String(found);
-    leaves.set(value, leaves.size);
-    return String(leaves.size - 1);
+  /** JSON with the number of a leaf in the place of each text and number. */
+  #shapeOf(value: unknown, leaves: Map<unknown, number>, key = ''): string {
+    if (typeof value === 'string' && WORDS.has(key)) return this.#quote(value);
+    if (typeof value === 'string' || typeof value === 'number') {
+      const found = leaves.get(value);
+      if (found !== undefined) return String(found);
+      leaves.set(value, leaves.size);
+      return String(leaves.size - 1);
+    }
+    if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
+    let text = '';
+    if (Array.isArray(value)) {
+      for (const each of value) text += `${text === '' ? '[' : ','}${this.#shapeOf(each, leaves)}`;
+      return text === '' ? '[]' : `${text}]`;
+    }
+    const fields = value as Readonly<Record<string, unknown>>;
+    for (const name of Object.keys(fields)) {
+      const each = fields[name];
+      if (each === undefined) continue;
+      text += `${text === '' ? '{' : ','}${this.#quote(name)}:${this.#shapeOf(each, leaves, name)}`;
+    }
+    return text === '' ? '{}' : `${text}}`;
   }
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
-  let text = '';
-  if (Array.isArray(value)) {
-    for (const each of value) text += `${text === '' ? '[' : ','}${shapeOf(each, leaves)}`;
-    return text === '' ? '[]' : `${text}]`;
+
+  #quote(word: string): string {
+    return remember(this.#quoted, word, JSON.stringify);
   }
-  for (const [name, each] of Object.entries(value)) {
-    if (each !== undefined) text += `${text === '' ? '{' : ','}${JSON.stringify(name)}:${shapeOf(each, leaves, name)}`;
-  }
-  return text === '' ? '{}' : `${text}}`;
 }

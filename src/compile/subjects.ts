@@ -33,7 +33,7 @@ type Selected = {
   readonly policies: ReadonlySet<PolicyEntry>;
 };
 
-/** A policy that selects no local pod, as most do, is packed: that is a tenth of it. Null: gone. */
+/** A policy that selects no local pod, as most do, is packed: that is a fifth of its text. Null: gone. */
 type Known = PolicyEntry & { subject: Policy['subject']; policy: Policy | Packed | null };
 
 type LocalKind = LocalPod & { readonly kind: Kind };
