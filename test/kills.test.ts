@@ -38,7 +38,7 @@ test(
       assert.deepEqual(tally.findings, []);
       assert.equal(traffic.received, traffic.sent, 'no allowed datagram was dropped');
       assert.ok(tally.checks > KILLS / 4 && traffic.tries > 1000 && traffic.echoed > 10_000);
-      assert.ok(tally.allowed > 30 && tally.allowed < tally.verdicts - 30, 'verdicts of both kinds were tried');
+      assert.ok(tally.allowed > 8 && tally.allowed < tally.verdicts - 8, 'verdicts of both kinds were tried');
     } finally {
       await rig.destroy();
       next.remove();
