@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress } from '#net/address.ts';
-import { DEFAULT_TIER, type Policy, policyKey, type RuleId } from '#policy/model.ts';
+import { parseCidr } from '#net/cidr.ts';
+import { DEFAULT_TIER, type Policy, type PolicyKey, policyKey, type RuleId } from '#policy/model.ts';
 import { EVERYTHING, type LabelSelector } from '#policy/selector.ts';
 import { type Pod, podKey, type WorldEvent } from '#policy/world.ts';
 import { Compiler } from './compiler.ts';
 import type { Step } from './plan.ts';
+
+type PolicyEvent = { readonly kind: 'policy'; readonly key: PolicyKey; readonly value: Policy };
 
 const NAMED = { kind: 'named', name: 'shop' } as const;
 
@@ -23,7 +26,7 @@ function pod(number: number): WorldEvent {
   return { kind: 'pod', key, value };
 }
 
-function policy(name: string, subject: LabelSelector, peers: LabelSelector): WorldEvent {
+function policy(name: string, subject: LabelSelector, peers: LabelSelector): PolicyEvent {
   const key = policyKey('networkpolicy', 'shop', name);
   const source = { dialect: 'k', kind: 'NetworkPolicy', namespace: 'shop', name, path: '', file: null, line: null };
   const from = { kind: 'these', peers: [{ kind: 'pods', namespaces: NAMED, pods: peers }] } as const;
@@ -103,4 +106,22 @@ test('a policy that selects no local pod changes no table', () => {
   const before = new Map(compiler.plan.tables);
   compiler.apply([policy('b', remote, few)]);
   assert.deepEqual(new Map(compiler.plan.tables), before);
+});
+
+test('who does not gain a selector stays without, also where others were like them once', () => {
+  const compiler = started();
+  const cidr = parseCidr('10.0.0.1/32')?.cidr;
+  assert.ok(cidr);
+  const block = policy('block', EVERYTHING, nobody);
+  const blocked = { kind: 'these', peers: [{ kind: 'cidr', cidr, except: [] }] } as const;
+  const [rule] = block.value.ingress;
+  assert.ok(rule);
+  compiler.apply([{ ...block, value: { ...block.value, ingress: [{ ...rule, peers: blocked }] } }]);
+  // The first pod keeps an identity of its own, which says the same as that of everybody else.
+  compiler.apply([{ ...block, value: null }]);
+  compiler.apply([policy('all', EVERYTHING, EVERYTHING)]);
+  const { prefixes, addresses } = compiler.plan;
+  const pods = new Set(addresses.values());
+  assert.equal(addresses.size, 10);
+  for (const { identity } of prefixes.values()) assert.equal(pods.has(identity), false, 'the world is taken for pods');
 });

@@ -247,7 +247,7 @@ export class Identifier {
 
   /** Members gain an atom: the smaller part of each identity moves, a whole identity stays. */
   #split(atom: AtomNumber, members: Members): void {
-    const rests = new Map<number, IdentityEntry>();
+    const rests: Pick<IdentityEntry, 'number' | 'atoms' | 'unknown'>[] = [];
     for (const [number, part] of this.#holders.byIdentity(members)) {
       const identity = this.#identities.at(number);
       const { atoms, members: total, unknown } = identity;
@@ -258,9 +258,12 @@ export class Identifier {
         continue;
       }
       this.#gain(identity, gained);
-      if (size < total) rests.set(number, this.#identities.of(atoms, unknown, number));
+      if (size < total) rests.push({ number, atoms, unknown });
     }
-    if (rests.size > 0) this.#moveRests(rests, members);
+    // Once all have gained: what a rest remains may be what one was that has gained by now.
+    const targets = new Map<number, IdentityEntry>();
+    for (const { number, atoms, unknown } of rests) targets.set(number, this.#identities.of(atoms, unknown, number));
+    if (targets.size > 0) this.#moveRests(targets, members);
   }
 
   #gain(identity: IdentityEntry, atoms: readonly AtomNumber[]): void {
