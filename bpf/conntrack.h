@@ -225,6 +225,7 @@ __attribute__((noinline)) int write_fresh(struct context *c, __u32 told)
 	union stage before;
 	struct share *all, *own;
 	__s64 place;
+	long failed;
 
 	c = own_context(c);
 	if (!c)
@@ -240,7 +241,13 @@ __attribute__((noinline)) int write_fresh(struct context *c, __u32 told)
 			return REASON_CONNTRACK_FULL;
 		c->entry.place = place;
 	}
-	if (put_entry(c))
+	failed = put_entry(c);
+	/* What stood there may have been the oldest, and just have given way; or it was swept. */
+	if (failed && c->found == FOUND_HERE && !bpf_map_lookup_elem(&ct_map, &c->key)) {
+		c->found = FOUND_NONE;
+		failed = put_entry(c);
+	}
+	if (failed)
 		return REASON_CONNTRACK_FULL;
 	before.word = c->before;
 	if (c->found == FOUND_HERE && (before.flags & ENTRY_ASSURED))

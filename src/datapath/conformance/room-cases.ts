@@ -80,6 +80,20 @@ export const ROOM_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'ports whose last connection is the oldest of its pod’s are used again at once',
+    unassuredLimit: 32,
+    run: (rig, at) => {
+      // However long the queue may be, one of these lengths is its own.
+      for (let ports = 8; ports <= 32; ports++) {
+        for (let turn = 0; turn < 2 * ports; turn++) {
+          const ask = { from: at.a, to: at.remote, sport: 40000 + (turn % ports), dport: 80 };
+          rig.pass('from a', syn(ask));
+          rig.pass('from a', tcp({ ...ask, flags: 'R' }));
+        }
+      }
+    },
+  },
+  {
     name: 'a stream of datagrams stays, and stays cut, whatever its pod sends besides',
     needs: ['clock'],
     unassuredLimit: 16,
