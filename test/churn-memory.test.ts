@@ -81,7 +81,7 @@ class Node {
       close: () => undefined,
       turn: () => undefined,
       settle: () => undefined,
-      counters: () => ({ drops: new Map() }),
+      counters: () => ({ drops: new Map(), evicted: 0n }),
       lacks: [],
       failure: null,
       repair: () => [],

@@ -16,7 +16,7 @@ export type NodeDatapath = Datapath & {
   turn(): void;
   /** Ends a takeover: from now on only what this process has named is in force. */
   settle(): void;
-  counters(): { readonly drops: ReadonlyMap<DropReason, bigint> };
+  counters(): { readonly drops: ReadonlyMap<DropReason, bigint>; readonly evicted: bigint };
   /** What the kernel had no room for: whom it is about is denied. */
   readonly lacks: readonly Lack[];
   /** Set once a change failed: then everything is denied, until another process or a fresh start takes over. */
@@ -83,6 +83,11 @@ export class NodeState {
   get drops(): Readonly<Partial<Record<DropReason, number>>> {
     const drops = [...this.#datapath.counters().drops].filter(([, count]) => count > 0n);
     return Object.fromEntries(drops.map(([reason, count]) => [reason, Number(count)]));
+  }
+
+  /** Flows that gave way to newer ones of the same pod. */
+  get evictedFlows(): number {
+    return Number(this.#datapath.counters().evicted);
   }
 
   /** Why the datapath is closed for good; null while it serves. */

@@ -76,6 +76,8 @@ export type AgentStatus = {
   readonly drops: Readonly<Partial<Record<DropReason, number>>>;
   /** Events that the kernel could not hand over, counted exactly. */
   readonly lostEvents: number;
+  /** Flows that nobody had answered yet, or that were over, and gave way to newer ones of the same pod. */
+  readonly evictedFlows: number;
   /** What is wrong now: a failure that a fresh start has not mended yet, or hooks that can't be put back. Null = nothing. */
   readonly problem: string | null;
   /** How often hooks that somebody touched were put back. */

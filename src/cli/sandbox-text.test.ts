@@ -4,10 +4,12 @@ import { test } from 'node:test';
 import type { SandboxStatus } from '#sandbox/api.ts';
 import { statusText } from './sandbox-text.ts';
 
-const AGENT = { node: 'one', datapath: 'ebpf', pid: 7, revision: 3, policies: 1, drops: {}, lostEvents: 0 } as const;
+const AGENT = { node: 'one', datapath: 'ebpf', pid: 7, revision: 3, policies: 1, drops: {} } as const;
 
 function statusOf(endpoints: number, rules: number): SandboxStatus {
-  const agent = { ...AGENT, endpoints, rules, problem: null, hooksRepaired: 0, memoryMb: 91 };
+  const agent = {
+    ...{ ...AGENT, endpoints, rules, problem: null, hooksRepaired: 0, memoryMb: 91, lostEvents: 0, evictedFlows: 0 },
+  };
   const node = { name: 'one', netns: 'moat-a-one', addresses: ['172.18.0.2'], agent };
   const pod = { name: 'shop/web', node: 'one', netns: 'moat-a-p0', addresses: ['10.244.0.2'] };
   return { name: 'a', pid: 6, revision: 3, nodes: [node], pods: [pod] };
@@ -24,4 +26,15 @@ test('an agent that is away is said to be away', async () => {
   const { nodes, ...rest } = statusOf(1, 1);
   const text = await statusText({ ...rest, nodes: nodes.map((node) => ({ ...node, agent: null })) });
   assert.match(text.replace(/\s+/g, ' '), /agent is away; the kernel goes on enforcing/);
+});
+
+test('what found no room for its flows is told with its node', async () => {
+  const { nodes, ...rest } = statusOf(1, 1);
+  const full = nodes.map(({ agent, ...node }) => ({
+    ...node,
+    agent: agent && { ...agent, evictedFlows: 1204, drops: { 'conntrack-full': 1 } },
+  }));
+  const text = await statusText({ ...rest, nodes: full });
+  assert.match(text, /one: 1204 flows gave way to newer ones of the same pod, 1 packet dropped for want of room/);
+  assert.doesNotMatch(await statusText(statusOf(1, 1)), /room/);
 });

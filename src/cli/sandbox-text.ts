@@ -1,4 +1,5 @@
 // A sandbox's answers as text for people.
+import type { AgentStatus } from '#agent/protocol.ts';
 import type { Change, SandboxStatus } from '#sandbox/api.ts';
 import type { Downed } from '#sandbox/client.ts';
 import { outputWidth } from './output.ts';
@@ -27,9 +28,18 @@ export async function statusText({ name, nodes, pods }: SandboxStatus): Promise<
     `sandbox ${name}: ${counted(nodes.length, 'node', 's')}, ${counted(pods.length, 'pod', 's')}`,
     '',
     await tableText(['node', 'addresses', 'agent', 'memory', 'problem'], nodeRows, width),
+    ...nodes.flatMap(({ name: node, agent }) => (agent === null ? [] : roomText(node, agent))),
     '',
     await tableText(['pod', 'node', 'addresses', 'network namespace'], podRows, width),
   ].join('\n');
+}
+
+/** What full tables of flows did to the pods that filled them; nothing, as a rule. */
+function roomText(node: string, { evictedFlows, drops }: AgentStatus): readonly string[] {
+  const refused = drops['conntrack-full'] ?? 0;
+  if (evictedFlows === 0 && refused === 0) return [];
+  const evicted = `${counted(evictedFlows, 'flow', 's')} gave way to newer ones of the same pod`;
+  return [`${node}: ${evicted}, ${counted(refused, 'packet', 's')} dropped for want of room (conntrack-full)`];
 }
 
 function counted(count: number, one: string, plural: string): string {

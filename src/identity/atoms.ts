@@ -70,3 +70,8 @@ function tests(spec: PodsPeer): Pick<SelectorAtom, 'namespaceTest' | 'podTest'> 
   const namespaceTest = namespaces.kind === 'named' ? () => false : labelTest(namespaces.selector);
   return { namespaceTest, podTest: labelTest(spec.pods) };
 }
+
+/** What of an atom identities may have: of a named port, its resolutions. */
+export function numbersOf(atom: Atom): readonly AtomNumber[] {
+  return atom.kind === 'port' ? [...atom.resolutions.values()] : [atom.number];
+}

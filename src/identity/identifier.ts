@@ -3,7 +3,7 @@
 import type { Address } from '#net/address.ts';
 import { NONE } from './addresses.ts';
 import { AtomTable } from './atom-table.ts';
-import type { Atom, AtomNumber, AtomSpec } from './atoms.ts';
+import { type Atom, type AtomNumber, type AtomSpec, numbersOf } from './atoms.ts';
 import type { Block } from './blocks.ts';
 import type { IdentityChanges, IdentitySink } from './changes.ts';
 import { push, remember, sortedSet } from './collect.ts';
@@ -394,9 +394,4 @@ export class Identifier {
     const { twins, size } = this.#identities;
     return twins > TWINS_MIN && twins > size * TWINS_SHARE;
   }
-}
-
-/** What of an atom identities may have: of a named port, its resolutions. */
-function numbersOf(atom: Atom): readonly AtomNumber[] {
-  return atom.kind === 'port' ? [...atom.resolutions.values()] : [atom.number];
 }
