@@ -64,6 +64,14 @@ export class PodBed {
       `addr add fe80::1/64 dev ${link} nodad`,
       ...pod.link.addresses.map((each) => `route add ${formatAddress(each)} dev ${link}`),
     ]);
+    // Until the kernel has noticed, on another thread's time, what the pod sends goes nowhere.
+    if (!waitFor(() => this.#isUp(pod), 2000)) throw new Error(`${pod.name} has no carrier`);
+  }
+
+  #isUp(pod: BedPod): boolean {
+    const args = ['-n', `${this.prefix}-${pod.name}`, '-j', 'link', 'show', 'eth0'];
+    const [link] = JSON.parse(execFileSync('ip', args, { encoding: 'utf8' })) as { readonly operstate: string }[];
+    return link?.operstate === 'UP';
   }
 
   /** Takes a pod away that `add` made, with its link. */
