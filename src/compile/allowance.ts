@@ -91,8 +91,10 @@ export class Allowance {
   acquire(spec: AtomSpec): AtomNumber | null {
     const atom = this.#all.atoms.acquire(spec);
     const use = this.#uses.get(atom);
-    if (use !== undefined) use.uses++;
-    if (use !== undefined) return atom;
+    if (use !== undefined) {
+      use.uses++;
+      return atom;
+    }
     const cost = costOf(spec);
     if (cost === null) return atom;
     const short = this.#shortOf(cost);

@@ -101,7 +101,8 @@ export class Endpoints {
    * endpoint is published as soon as it can be. To be called once those of before are attached.
    */
   turn(): void {
-    const waiting = [...(this.#waiting ?? [])];
+    if (this.#waiting === null) return;
+    const waiting = [...this.#waiting];
     this.#waiting = null;
     // Their old policy judged until now, and the numbers of their new one may be older than that.
     const epoch = this.#clock.nextEpoch();
@@ -126,7 +127,10 @@ export class Endpoints {
     const moved = known.plan?.egress !== plan?.egress || known.plan?.ingress !== plan?.ingress;
     known.plan = plan;
     if (moved) known.epoch = this.#clock.nextEpoch();
-    if (known.link !== null) this.#show(known, known.link);
+    if (known.link !== null) {
+      this.#show(known);
+      if (this.#waiting === null) this.#publishInterface(known.link.interfaceIndex);
+    }
     this.#forgetUnused(known);
   }
 
@@ -165,7 +169,7 @@ export class Endpoints {
       const { link, plan } = known;
       if (link === null || plan === null || !(placed.has(plan.egress) || placed.has(plan.ingress))) continue;
       known.epoch = this.#clock.nextEpoch();
-      this.#show(known, link);
+      this.#show(known);
     }
   }
 
@@ -194,33 +198,26 @@ export class Endpoints {
       if (known.plan === null) return;
       // Attached after the others turned.
       if (this.#waiting === null) known.epoch = this.#clock.nextEpoch();
-      this.#show(known, link);
+      this.#show(known);
       return;
     }
     if (known.link !== null && known.slot !== 0 && isSameLink(known.link, link)) return;
     if (known.link === null || !isSamePlace(known.link, link)) known.generation = this.#clock.nextGeneration();
     known.link = link;
-    this.#show(known, link);
+    this.#show(known);
   }
 
   /** Publishes an endpoint, or has it wait for the others. */
-  #show(known: Known, link: Link): void {
-    if (this.#waiting !== null) {
-      this.#waiting.add(known);
-      return;
-    }
-    this.#publish([known]);
-    this.#publishInterface(link.interfaceIndex);
+  #show(known: Known): void {
+    if (this.#waiting === null) this.#publish([known]);
+    else this.#waiting.add(known);
   }
 
   /** Records first, then all that leads to them in one write. */
   #publish(many: readonly Known[]): void {
-    const { sink } = this.#ground;
     const before = new Map(many.map((known) => [known, known.slot]));
     const placed = many.filter((known) => this.#place(known));
-    for (const { address, slot } of placed) {
-      sink.put('endpoint_map', addressBytes(address), u64Bytes(taggedWord(slot, addressTag(address))));
-    }
+    for (const { address, slot } of placed) this.#lead(address, slot);
     for (const [known, slot] of before) this.#replace(known, slot);
   }
 
@@ -260,9 +257,12 @@ export class Endpoints {
       ...{ podMac: each.mac, hostMac: new Uint8Array(6) },
     });
     this.#ground.sink.record('endpoint_slots', slot, record);
-    const word = taggedWord(slot, addressTag(each.address));
-    this.#ground.sink.put('endpoint_map', addressBytes(each.address), u64Bytes(word));
+    this.#lead(each.address, slot);
     return { ...each, slot };
+  }
+
+  #lead(address: Address, slot: number): void {
+    this.#ground.sink.put('endpoint_map', addressBytes(address), u64Bytes(taggedWord(slot, addressTag(address))));
   }
 
   /** No address leads to the record of an earlier process any more. */
