@@ -2,27 +2,20 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import fc from 'fast-check';
 import { PODS } from '#datapath/conformance/rig.ts';
 import { conformance } from '#datapath/conformance.ts';
-import { arbitraryFrame } from './support/arbitrary-frame.ts';
-import { arbitraryHistory } from './support/arbitrary-world.ts';
 import { CountedPrograms } from './support/counted-programs.ts';
 import type { Branch } from './support/instrument-c.ts';
 import { needsRoot } from './support/needs.ts';
 import { samples } from './support/property.ts';
 import { type BedOptions, TestRunBed } from './support/test-run-bed.ts';
-import { play } from './support/twins.ts';
+import { arbitraryPlayed, play } from './support/twins.ts';
 
 /**
  * What may be missed. Most of it are the null checks that verifiers ask for, races with a change of tables, and the
  * take-over of another layout's connections, which `upgrade.test.ts` has.
  */
 const MISSED = 0.19;
-const arbitraryFrames = fc.array(fc.array(arbitraryFrame, { minLength: 40, maxLength: 40 }), {
-  minLength: 8,
-  maxLength: 8,
-});
 
 let programs: CountedPrograms | null = null;
 const beds = new Map<string, TestRunBed>();
@@ -62,8 +55,8 @@ test('packets go through most branches of the kernel programs (root)', needsRoot
   assert.ok(programs);
   const { branches } = programs;
   const seen = new Map<string, number>();
-  for (const [history, sent] of samples(context, fc.tuple(arbitraryHistory('tiered'), arbitraryFrames), 40)) {
-    play(bedOf('counted-frames', { uplink: true }), { history, sent }, seen);
+  for (const played of samples(context, arbitraryPlayed, 40)) {
+    play(bedOf('counted-frames', { uplink: true }), played, seen);
     await setTimeout(1);
   }
   const missed = programs.missed();

@@ -3,20 +3,11 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import fc from 'fast-check';
 import { DROP_REASONS } from '#datapath/port.ts';
-import { arbitraryFrame } from '#test/support/arbitrary-frame.ts';
-import { arbitraryHistory } from '#test/support/arbitrary-world.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { samples } from '#test/support/property.ts';
 import { TestRunBed } from '#test/support/test-run-bed.ts';
-import { play } from '#test/support/twins.ts';
-
-const FRAMES = 40;
-/** Packets that are sent again. */
-const _AGAIN = 30;
-const _NODE = 'n1';
-const _FAR_MAC = Uint8Array.of(2, 0, 0, 2, 0, 1);
+import { arbitraryPlayed, play } from '#test/support/twins.ts';
 
 let bed: TestRunBed | null = null;
 
@@ -26,14 +17,11 @@ before(() => {
 
 after(() => bed?.destroy());
 
-const frames = fc.array(arbitraryFrame, { minLength: FRAMES, maxLength: FRAMES });
-const batches = fc.array(frames, { minLength: 8, maxLength: 8 });
-
 test('frames on changing worlds fare in the kernel as in the reference (root)', needsRoot, async (context) => {
   assert.ok(bed);
   const seen = new Map<string, number>();
-  for (const [history, sent] of samples(context, fc.tuple(arbitraryHistory('tiered'), batches), 40)) {
-    play(bed, { history, sent }, seen);
+  for (const played of samples(context, arbitraryPlayed, 40)) {
+    play(bed, played, seen);
     // What is no longer used goes after two grace periods, on other threads' time.
     await setTimeout(1);
   }

@@ -1,13 +1,14 @@
 // Two datapaths that are told the same: the reference, and the kernel programs by BPF_PROG_TEST_RUN.
 import assert from 'node:assert/strict';
+import fc from 'fast-check';
 import { Compiler } from '#compile/compiler.ts';
 import type { Harness, Judged, TestPacket } from '#datapath/conformance/harness.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { referenceHarness } from '#datapath/reference/harness.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { STANDARD_SEMANTICS, type WorldEvent } from '#policy/world.ts';
-import { type FrameSpec, frameOf } from './arbitrary-frame.ts';
-import { ADDRESSES } from './arbitrary-world.ts';
+import { arbitraryFrame, type FrameSpec, frameOf } from './arbitrary-frame.ts';
+import { ADDRESSES, arbitraryHistory } from './arbitrary-world.ts';
 import { linkOf, linksOf } from './flow-frames.ts';
 import type { TestRunBed } from './test-run-bed.ts';
 
@@ -102,6 +103,12 @@ export type Played = {
   readonly history: readonly (readonly WorldEvent[])[];
   readonly sent: readonly (readonly FrameSpec[])[];
 };
+
+/** Forty frames after each change: as many batches as a history has changes at most. */
+export const arbitraryPlayed: fc.Arbitrary<Played> = fc.record({
+  history: arbitraryHistory('tiered'),
+  sent: fc.array(fc.array(arbitraryFrame, { minLength: 40, maxLength: 40 }), { minLength: 8, maxLength: 8 }),
+});
 
 /** Plays a history on both; counts outcomes into `seen`. Throws where they differ. */
 export function play(bed: TestRunBed, { history, sent }: Played, seen: Map<string, number>): void {
