@@ -1,6 +1,8 @@
 // A load that has lost its shape proves nothing: what the bars ask for is counted here.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Allowances, NODE_ASKS } from '#compile/allowance.ts';
+import { atomsOf } from '#compile/parts.ts';
 import type { Policy } from '#policy/model.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import { CalicoLoad } from './calico-load.ts';
@@ -55,4 +57,19 @@ test("the shape of Calico's production cluster: 19 992 rules, 3 708 sets, 256 00
     .filter((peer) => peer.kind === 'pods');
   assert.equal(new Set(named.map((peer) => JSON.stringify(peer))).size, 3708);
   assert.ok(Math.abs(named.length / 19_992 - 0.242) < 0.002, `${named.length} rules name a set`);
+});
+
+test('what the peers of each load ask for is within the allowances of its namespaces', () => {
+  for (const load of [new Load(USUAL), new Load(FULL), new CalicoLoad()]) {
+    let atoms = 0;
+    const allowances = new Allowances({ acquire: () => atoms++, release: () => undefined }, NODE_ASKS);
+    for (const event of [...load.pages()].flat()) {
+      if (event.kind !== 'policy' || event.value === null) continue;
+      const allowance = allowances.of(event.value.source.namespace);
+      for (const spec of atomsOf(event.value)) {
+        assert.notEqual(allowance.acquire(spec), null, `${event.key} ${JSON.stringify(spec)}`);
+      }
+    }
+    assert.ok(atoms > 0);
+  }
 });

@@ -157,6 +157,16 @@ test('selectors that are looked at for every pod have a limit in a namespace; th
   const narrow = rules((index) => `{key: app, operator: In, values: [a, x${index}]}`);
   node.become(pod('shop', SHOP), client, narrow);
   assert.deepEqual([allowed(), node.shortages], [10, []]);
+  const alone = rules((index) => `{key: k${index}, operator: Exists}`);
+  const keys = Array.from({ length: 10 }, (_, index) => `k${index}: x`).join(', ');
+  node.become(pod('shop', SHOP), client.replace('app: a', keys), alone);
+  assert.deepEqual([allowed(), node.shortages], [10, []]);
+  const beside = rules((index) => `{key: app, operator: Exists}, {key: app, operator: NotIn, values: [x${index}]}`);
+  node.become(pod('shop', SHOP), client, beside);
+  assert.equal(allowed(), 3, 'all are found by the same key');
+  const anywhere = alone.replaceAll('[{podSelector', '[{namespaceSelector: {}, podSelector');
+  node.become(pod('shop', SHOP), client.replace('app: a', keys), anywhere);
+  assert.equal(allowed(), 3, 'other selectors of namespaces may come with the same key');
 });
 
 test('with a larger share, the same policies let everybody through', () => {

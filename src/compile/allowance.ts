@@ -160,8 +160,15 @@ function costOf(spec: AtomSpec): Partial<Asked> | null {
   if (spec.kind === 'addresses') return { blocks: spec.includes.length + spec.excepts.length };
   const { namespaces, pods } = spec;
   const isForWhole = pods.requirements.length === 0 && namespaces.kind !== 'named';
-  const labels = widthOf(isForWhole ? namespaces.selector : pods);
+  const selector = isForWhole ? namespaces.selector : pods;
+  // Nothing else is found by the same key at the same place, so a pod that has it looks at this one alone.
+  if ((isForWhole || namespaces.kind === 'named') && isKeyAlone(selector)) return null;
+  const labels = widthOf(selector);
   return labels <= NARROW ? null : { labels };
+}
+
+function isKeyAlone({ requirements }: LabelSelector): boolean {
+  return requirements.length === 1 && requirements[0]?.op === 'Exists';
 }
 
 /** The least number of values that one of its requirements has: by those it is found (identity/selector-index.ts). */
