@@ -155,7 +155,7 @@ export class NodeState {
     const startedMs = performance.now();
     const steps = change();
     // Before the kernel knows a rule's number, its name is known: no event can come first.
-    this.#names.follow(steps);
+    this.#names.follow(steps, startedMs);
     this.#datapath.apply(steps);
     this.#remember(steps);
     return { steps: steps.length, applyMs: performance.now() - startedMs };

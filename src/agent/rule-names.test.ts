@@ -11,13 +11,17 @@ const SOURCE: Source = {
 };
 
 function rule(number: number, id: string, info: Partial<RuleInfo> = {}): Step {
-  const base: RuleInfo = { id: id as RuleId, direction: 'ingress', action: 'allow', source: SOURCE, policies: [] };
-  return { kind: 'rule', rule: number, value: { ...base, ...info } };
+  const base = { id: id as RuleId, direction: 'ingress', action: 'allow', source: SOURCE, policies: [] } as const;
+  return { kind: 'rule', rule: number, value: { ...base, places: info.policies?.length ?? 1, ...info } };
+}
+
+function isGone(number: number): Step {
+  return { kind: 'rule', rule: number, value: null };
 }
 
 test('a rule is named with its own place, a default deny with those of the policies that isolate', () => {
   const names = new RuleNames();
-  names.follow([rule(1, 'allow'), rule(2, 'deny', { action: 'deny', source: null, policies: [SOURCE, SOURCE] })]);
+  names.follow([rule(1, 'allow'), rule(2, 'deny', { action: 'deny', source: null, policies: [SOURCE, SOURCE] })], 0);
   assert.deepEqual(names.name(1).places, [
     { object: 'NetworkPolicy shop/db', path: 'spec.ingress[0]', file: 'db.yaml', line: 7 },
   ]);
@@ -27,26 +31,60 @@ test('a rule is named with its own place, a default deny with those of the polic
 
 test('a rule that is gone keeps its name for events still on their way', () => {
   const names = new RuleNames();
-  names.follow([rule(1, 'allow')]);
-  names.follow([{ kind: 'rule', rule: 1, value: null }]);
+  names.follow([rule(1, 'allow')], 0);
+  names.follow([isGone(1)], 0);
   assert.equal(names.size, 0);
   assert.equal(names.name(1).id, 'allow');
 });
 
 test('of rules that are gone the oldest are forgotten: a default deny of a thousand policies is as much as their rules', () => {
   const names = new RuleNames();
-  const isGone = (number: number): Step => ({ kind: 'rule', rule: number, value: null });
   const numbers = Array.from({ length: 5000 }, (_, index) => index + 1);
-  names.follow(numbers.flatMap((number) => [rule(number, `allow-${number}`), isGone(number)]));
+  names.follow(
+    numbers.flatMap((number) => [rule(number, `allow-${number}`), isGone(number)]),
+    0,
+  );
   assert.equal(names.name(1).id, 'unknown-rule/1');
   assert.equal(names.name(4990).id, 'allow-4990');
   const policies = Array.from({ length: 1000 }, () => SOURCE);
   for (let number = 5001; number <= 5005; number++) {
-    names.follow([rule(number, `deny-${number}`, { action: 'deny', source: null, policies }), isGone(number)]);
+    names.follow([rule(number, `deny-${number}`, { action: 'deny', source: null, policies }), isGone(number)], 0);
   }
+  names.follow([], 60_000);
   assert.equal(names.name(4990).id, 'unknown-rule/4990');
   assert.equal(names.name(5001).id, 'unknown-rule/5001');
   assert.equal(names.name(5002).more, 1000 - 8);
+});
+
+test('default denies that ten changes of a thousand policies took away are named while their drops may still be told', () => {
+  const names = new RuleNames();
+  const policies = Array.from({ length: 1000 }, () => SOURCE);
+  for (let number = 1; number <= 100; number++) {
+    names.follow([rule(number, `deny-${number}`, { action: 'deny', source: null, policies }), isGone(number)], 1000);
+  }
+  names.follow([], 3500);
+  assert.equal(names.name(1).id, 'deny-1');
+  names.follow([], 60_000);
+  assert.equal(names.name(1).id, 'unknown-rule/1');
+  assert.equal(names.name(100).id, 'deny-100');
+});
+
+test('a default deny that goes is not put together for that', () => {
+  const names = new RuleNames();
+  const info = {
+    action: 'deny',
+    source: null,
+    places: 10_000,
+    get policies(): never {
+      throw new Error('put together');
+    },
+  } as const;
+  const [deny] = [rule(3, 'deny', { policies: [] })];
+  assert.ok(deny?.kind === 'rule' && deny.value !== null);
+  const value = Object.defineProperties({ ...deny.value }, Object.getOwnPropertyDescriptors(info));
+  names.follow([{ ...deny, value }], 0);
+  names.follow([isGone(3)], 0);
+  assert.equal(names.size, 0);
 });
 
 test('a number that nobody gave out is named as such', () => {
@@ -67,14 +105,13 @@ test('a default deny of ten thousand policies is named by the first of them, and
   } as const;
   const [deny] = [rule(3, 'deny')];
   assert.ok(deny?.kind === 'rule' && deny.value !== null);
-  names.follow([
-    { ...deny, value: Object.defineProperties({ ...deny.value }, Object.getOwnPropertyDescriptors(info)) },
-  ]);
+  const value = Object.defineProperties({ ...deny.value }, Object.getOwnPropertyDescriptors(info));
+  names.follow([{ ...deny, value }], 0);
   const named = names.name(3);
   assert.deepEqual([named.places.length, named.more], [8, 9992]);
   assert.ok(JSON.stringify(named).length < 2000);
   for (let event = 0; event < 1000; event++) names.name(3);
   assert.equal(sorted, 1, 'once, not for each event');
-  names.follow([rule(3, 'deny', { action: 'deny', source: null, policies: policies.slice(0, 2) })]);
+  names.follow([rule(3, 'deny', { action: 'deny', source: null, policies: policies.slice(0, 2) })], 0);
   assert.deepEqual([names.name(3).places.length, names.name(3).more], [2, 0]);
 });

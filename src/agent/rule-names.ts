@@ -5,12 +5,17 @@ import type { NamedRule, Place } from './protocol.ts';
 
 /** Rules that are gone keep their names for events still on their way, as long as they are so many places in all. */
 const RETIRED_PLACES = 4096;
+/**
+ * Those that went so lately keep them as long as they are so many rules: the kernel counts equal drops for up to a second
+ * before it tells of them, and is asked once a second.
+ */
+const LATE_MS = 5000;
+const RETIRED_RULES = 4096;
 
 /** So many names are kept as they were told. */
 const NAMED_KEPT = 1024;
 
-/** A rule that is gone: a default deny is as many places as policies. */
-type Retired = { readonly info: RuleInfo; readonly places: number };
+type Retired = { readonly info: RuleInfo; readonly atMs: number };
 
 /** Follows the rules of a plan, step by step. */
 export class RuleNames {
@@ -25,13 +30,15 @@ export class RuleNames {
     return this.#live.size;
   }
 
-  follow(steps: readonly Step[]): void {
+  /** `atMs`: now, on a clock that never goes back. */
+  follow(steps: readonly Step[], atMs: number): void {
     for (const step of steps) {
       if (step.kind !== 'rule') continue;
       this.#named.delete(step.rule);
-      if (step.value === null) this.#retire(step.rule);
+      if (step.value === null) this.#retire(step.rule, atMs);
       else this.#live.set(step.rule, step.value);
     }
+    this.#forgetOldest(atMs);
   }
 
   /** The rule with this number. A number that nobody gave out is named as such, not hidden. */
@@ -53,18 +60,21 @@ export class RuleNames {
     return { number, id: info.id, action: info.action, places, more: sources.length - places.length };
   }
 
-  #retire(number: RuleNumber): void {
+  #retire(number: RuleNumber, atMs: number): void {
     const info = this.#live.get(number);
     this.#live.delete(number);
     if (info === undefined) return;
-    const places = sourcesOf(info).length;
-    this.#retired.set(number, { info, places });
-    this.#retiredPlaces += places;
-    for (const [oldest, retired] of this.#retired) {
-      if (this.#retiredPlaces <= RETIRED_PLACES) break;
+    this.#retired.set(number, { info, atMs });
+    this.#retiredPlaces += info.places;
+  }
+
+  #forgetOldest(nowMs: number): void {
+    for (const [oldest, { info, atMs }] of this.#retired) {
+      const areMany = this.#retiredPlaces > RETIRED_PLACES && nowMs - atMs > LATE_MS;
+      if (!areMany && this.#retired.size <= RETIRED_RULES) break;
       this.#retired.delete(oldest);
       this.#named.delete(oldest);
-      this.#retiredPlaces -= retired.places;
+      this.#retiredPlaces -= info.places;
     }
   }
 }

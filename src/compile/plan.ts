@@ -11,13 +11,17 @@ export type LayerNumber = number;
 export type IdentityNumber = number;
 export type SetNumber = number;
 
-/** What a rule number stands for. `source` is null for a default deny, whose `policies` isolate the endpoint. */
+/**
+ * What a rule number stands for. `source` is null for a default deny, whose `policies` isolate the endpoint: they are put
+ * together for who asks, and `places` says how many there are without that. Any other rule has one place.
+ */
 export type RuleInfo = {
   readonly id: RuleId;
   readonly direction: Direction;
   readonly action: Action;
   readonly source: Source | null;
   readonly policies: readonly Source[];
+  readonly places: number;
 };
 
 /**

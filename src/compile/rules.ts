@@ -94,6 +94,7 @@ function denyInfo(tier: Tier, direction: Direction, isolating: SortedList<Isolat
     direction,
     action: 'deny',
     source: null,
+    places: isolating.size,
     get id() {
       return defaultDenyId(tier, direction, [...isolating]);
     },
@@ -108,5 +109,5 @@ function isSamePolicy(one: Isolating, other: Isolating): boolean {
 }
 
 function infoOf(rule: Rule, direction: Direction): RuleInfo {
-  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: [] };
+  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: [], places: 1 };
 }

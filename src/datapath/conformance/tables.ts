@@ -66,6 +66,7 @@ export function ruleInfo(line: RuleLine, direction: Direction): RuleInfo {
     action: parseLine(line).action,
     source: isDefault ? null : source,
     policies: isDefault ? [source] : [],
+    places: 1,
   };
 }
 

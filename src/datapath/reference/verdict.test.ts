@@ -31,6 +31,7 @@ function rule(number: number, id: string, action: Action, source: 'written' | 'd
     action,
     source: source === 'written' ? from : null,
     policies: [],
+    places: 1,
   };
   return { kind: 'rule', rule: number, value };
 }
