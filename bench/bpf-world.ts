@@ -31,6 +31,7 @@ const PROGRAMS = [
   'bench_established',
   'bench_decision',
   'bench_new',
+  'bench_floor',
 ] as const;
 
 export type BenchProgram = (typeof PROGRAMS)[number];

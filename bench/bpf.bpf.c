@@ -113,8 +113,9 @@ int bench_decision(struct __sk_buff *skb)
 	if (!start(skb, c, HOOK_FROM_POD) || take_glance(skb, c) || check_ends(skb, c) ||
 	    !is_ready(&c->source))
 		return TCX_DROP;
+	/* One in a thousand is open already. */
 	if (find_entry(c))
-		return TCX_DROP;
+		return TCX_NEXT;
 	c->position = (__u32)c->packet.protocol << 16 | c->packet.destination_port;
 	if (judge_flow(c, 1))
 		return TCX_DROP;
@@ -125,4 +126,45 @@ SEC("tc")
 int bench_new(struct __sk_buff *skb)
 {
 	return draw(skb, DRAW_SOURCE_PORT) < 0 ? TCX_DROP : run(skb, HOOK_FROM_POD);
+}
+
+/* The flows of bench_floor: as many as the smaller table of flows has places. */
+#define FLOOR_FLOWS 1024
+
+MAP(BPF_MAP_TYPE_HASH, floor_map, struct ct_key, struct ct_value, 2 * FLOOR_FLOWS, 0);
+
+struct floor {
+	struct ct_key fresh;
+	struct ct_key oldest;
+	struct ct_value value;
+	__u64 next;
+};
+
+MAP(BPF_MAP_TYPE_ARRAY, floor_state, __u32, struct floor, 1, 0);
+
+/* What no program can do without that has one element for a flow, gives up the oldest one for a new one, and
+ * tells of it: three look-ups, one of which puts the new element there and one of which takes the old one
+ * away. */
+SEC("tc")
+int bench_floor(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct floor *floor = bpf_map_lookup_elem(&floor_state, &zero);
+	struct event *event;
+
+	if (!floor || draw(skb, DRAW_SOURCE_PORT) < 0)
+		return TCX_DROP;
+	unit_key(&floor->fresh, floor->next);
+	unit_key(&floor->oldest, floor->next - FLOOR_FLOWS);
+	floor->next++;
+	if (bpf_map_lookup_elem(&floor_map, &floor->oldest))
+		bpf_map_delete_elem(&floor_map, &floor->oldest);
+	if (bpf_map_update_elem(&floor_map, &floor->fresh, &floor->value, BPF_NOEXIST))
+		return TCX_DROP;
+	event = bpf_ringbuf_reserve(&event_ring, sizeof(*event), 0);
+	if (!event)
+		return TCX_DROP;
+	fill_event(event, EVENT_NEW, REASON_NONE, 1);
+	send_event(event);
+	return TCX_NEXT;
 }
