@@ -18,6 +18,9 @@ type Lists = {
   readonly keep: 'first' | 'last';
 };
 
+/** Lists of so many parts are short. */
+const FEW_PARTS = 16;
+
 type PortNumbers = ReturnType<Identifier['portNumbers']>;
 
 export class LayerTables {
@@ -46,6 +49,8 @@ export class LayerTables {
   class(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
     if (rules.guarded && identity.unknown) return this.#guardTable(rules, identity);
     const parts = this.#partsFor(rules, identity);
+    if (parts.length === 0) return null;
+    if (parts.every((part) => part.port === null) && !rules.merged) return this.#plainTable(rules, parts);
     const numbers = this.#identifier.portNumbers(identity);
     const some = parts.map((part) => ({ part, matched: matchPorts(part, numbers) }));
     const own = some.flatMap(({ matched }) => matched);
@@ -73,6 +78,15 @@ export class LayerTables {
     };
   }
 
+  /** What nearly every class is: no named ports, no pass inside the layer. Its table is mostly known: entries wait for a new one. */
+  #plainTable(rules: LayerRules, matched: readonly Part[]): TableEntry {
+    const parts = heard(matched);
+    let ranges = 0;
+    for (const part of parts) ranges += part.ranges.length;
+    const make = (): PortTable => flatten([parts.map((part) => matchOf(part, '', part).entry)], 'first');
+    return this.#tables.take({ list: `c${parts.map(({ serial }) => serial).join()}`, ranges, make }, rules.share);
+  }
+
   #guardTable(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
     const match = (part: Part): Matched[] => this.#guardMatch(part, identity);
     const all = rules.tiers.map((tier) => [...tier.parts.flatMap(match), ...endMatch(tier)]);
@@ -85,9 +99,10 @@ export class LayerTables {
     for (const atom of identity.atoms) {
       for (const part of rules.asking(this.#identifier.atomOf(atom))) parts.push(part);
     }
-    if (parts.length < 2) return parts;
-    parts.sort((a, b) => a.key - b.key || a.serial - b.serial);
-    return parts.filter((part, index) => part !== parts[index - 1]);
+    inOrder(parts);
+    return parts.some((part, index) => part === parts[index - 1])
+      ? parts.filter((part, index) => part !== parts[index - 1])
+      : parts;
   }
 
   /** What a part says to an identity: nothing or one entry. */
@@ -112,6 +127,45 @@ export class LayerTables {
     const make = (): PortTable => flatten(entriesOf(tiers), keep);
     return this.#tables.take({ list, ranges: rangesOf(tiers), make }, rules.share);
   }
+}
+
+/** Sorts parts. `sort` makes copies, and most lists are of a few parts. */
+function inOrder(parts: Part[]): void {
+  if (parts.length > FEW_PARTS) {
+    parts.sort((a, b) => a.key - b.key || a.serial - b.serial);
+    return;
+  }
+  for (let index = 1; index < parts.length; index++) {
+    const part = parts[index] as Part;
+    let at = index;
+    for (; at > 0 && isBefore(part, parts[at - 1] as Part); at--) parts[at] = parts[at - 1] as Part;
+    parts[at] = part;
+  }
+}
+
+function isBefore(one: Part, other: Part): boolean {
+  return one.key < other.key || (one.key === other.key && one.serial < other.serial);
+}
+
+/**
+ * Without parts that an earlier one leaves nothing to say: of lists that differ in those alone, one is flattened. Looked
+ * at are parts of one range, and the first ranges of the first few.
+ */
+function heard(parts: readonly Part[]): readonly Part[] {
+  const found: Part[] = [];
+  for (const part of parts) if (!isSilenced(part, found)) found.push(part);
+  return found;
+}
+
+function isSilenced(part: Part, earlier: readonly Part[]): boolean {
+  const [range] = part.ranges;
+  if (range === undefined || part.ranges.length > 1) return false;
+  const end = Math.min(earlier.length, FEW_PARTS);
+  for (let index = 0; index < end; index++) {
+    const before = earlier[index]?.ranges[0];
+    if (before !== undefined && before.first <= range.first && range.last <= before.last) return true;
+  }
+  return false;
 }
 
 function entriesOf(tiers: Lists['tiers']): Entry[][] {
