@@ -28,10 +28,11 @@ import type { Step } from './plan.ts';
 
 const kinds = fc.constantFrom('network' as const, 'network' as const, 'tiered' as const);
 
-/** A batch, and how many slices are worked off after it. */
-type Turn = { readonly batch: readonly WorldEvent[]; readonly slices: number };
+/** A batch, and how many slices are worked off after it, of how many addresses. */
+type Turn = { readonly batch: readonly WorldEvent[]; readonly slices: number; readonly most: number };
 
 const slices = fc.nat({ max: 4 });
+const most = fc.constantFrom(1, 1, 4, 1000);
 
 /** A world, then policies and other things that come, change and go. */
 const histories: fc.Arbitrary<Turn[]> = kinds.chain((kind) => {
@@ -43,13 +44,15 @@ const histories: fc.Arbitrary<Turn[]> = kinds.chain((kind) => {
     { weight: 3, arbitrary: policy.map((one) => [one]) },
     { weight: 1, arbitrary: fc.array(policy, { minLength: 2, maxLength: 2 }) },
   );
-  const turn = fc.record({ batch: policies, slices });
-  const others = arbitraryHistory(kind).map((batches) => batches.slice(1).map((batch) => ({ batch, slices: 1 })));
+  const turn = fc.record({ batch: policies, slices, most });
+  const others = arbitraryHistory(kind).map((batches) => {
+    return batches.slice(1).map((batch) => ({ batch, slices: 1, most: 1 }));
+  });
   return fc
     .tuple(arbitraryWorld(kind), fc.array(turn, { minLength: 4, maxLength: 8, size: 'max' }), others)
     .chain(([world, own, more]) => {
       const rest = [...own, ...more];
-      const first: Turn = { batch: worldEvents(world), slices: 0 };
+      const first: Turn = { batch: worldEvents(world), slices: 0, most: 1 };
       return fc.shuffledSubarray(rest, { minLength: rest.length }).map((turns) => [first, ...turns]);
     });
 });
@@ -149,9 +152,9 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
         checkFlow(judge(compiler.plan, flow), allowed[index] ?? [], seen);
       }
     };
-    const slice = (): void => {
+    const slice = (most: number): void => {
       const waited = gradual.held.length;
-      const steps = gradual.advance(1);
+      const steps = gradual.advance(most);
       if (gradual.held.length < waited) {
         expected.settle(gradual.held);
         expect();
@@ -159,7 +162,7 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
       check(steps);
       seen.slices++;
     };
-    for (const [index, { batch, slices }] of history.entries()) {
+    for (const [index, { batch, slices, most }] of history.entries()) {
       const waited = gradual.held.length;
       const steps = gradual.apply(batch, index + 1);
       expected.note(batch, gradual.held);
@@ -168,11 +171,11 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
       if (gradual.held.length > waited) seen.held++;
       else if (waited > 0) seen.ahead++;
       assert.ok(gradual.revision === index + 1 || gradual.held.length > 0);
-      for (let count = 0; count < slices && gradual.isBusy; count++) slice();
+      for (let count = 0; count < slices && gradual.isBusy; count++) slice(most);
     }
     for (let count = 0; gradual.isBusy; count++) {
       assert.ok(count < 1000, 'it comes to no end');
-      slice();
+      slice(1);
     }
     assert.equal(gradual.revision, history.length);
     replay(plan, compiler.merge());

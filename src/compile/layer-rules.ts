@@ -114,6 +114,11 @@ export class LayerRules {
     return this.#byAtom.has(atom) || this.#ports.has(atom);
   }
 
+  /** True for a named port that parts ask for, with other conditions or alone. */
+  resolves(atom: AtomNumber): boolean {
+    return this.#ports.has(atom);
+  }
+
   /** All rules that the layer has, those of its ends too; one may stand there more than once. */
   entries(): RuleEntry[] {
     return entriesOf(this.blocks(), this.#specs);

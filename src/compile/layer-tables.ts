@@ -1,11 +1,13 @@
 // From the rules of a layer to its tables: the base table for any peer, and the class of each identity.
+import type { AtomNumber } from '#identity/atoms.ts';
+import { remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import { type Entry, flatten } from './flatten.ts';
 import type { LayerRules, Tier } from './layer-rules.ts';
 import { isBase, type Part } from './parts.ts';
-import type { PortTable } from './plan.ts';
+import type { Interval, PortTable } from './plan.ts';
 import type { TableEntry, Tables } from './tables.ts';
 
 /** Ports and entry order of a part that matches; class entries come before base entries of the same rule. */
@@ -26,10 +28,17 @@ type PortNumbers = ReturnType<Identifier['portNumbers']>;
 export class LayerTables {
   readonly #tables: Tables;
   readonly #identifier: Identifier;
+  /** Tables that a part was put over since `begin`, by the part: identities and layers that are alike share them. */
+  readonly #over = new Map<Part, Map<TableEntry | null, TableEntry>>();
 
   constructor(tables: Tables, identifier: Identifier) {
     this.#tables = tables;
     this.#identifier = identifier;
+  }
+
+  /** A batch begins: tables that were made in another one may be gone. */
+  begin(): void {
+    this.#over.clear();
   }
 
   /** One more use of the layer's base table; null where no rule is for any peer. */
@@ -62,6 +71,45 @@ export class LayerTables {
       return [...tier.parts.flatMap((part) => matchedBy.get(part) ?? []), ...any, ...endMatch(tier)];
     });
     return this.#table(rules, { kind: 'm', tiers: all, keep: 'first' });
+  }
+
+  /**
+   * One more use of the table of an identity that has all that another one has, whose table is known, and more: the
+   * rules that ask for that are put over the table. Undefined where more has to be known than the table.
+   */
+  gained(
+    rules: LayerRules,
+    { identity, known }: { readonly identity: IdentityEntry; readonly known: TableEntry | null },
+    atoms: readonly AtomNumber[],
+  ): TableEntry | null | undefined {
+    if (rules.merged || (rules.guarded && identity.unknown)) return undefined;
+    const parts: Part[] = [];
+    for (const atom of atoms) {
+      if (rules.resolves(atom)) return undefined;
+      for (const part of rules.asking(atom)) {
+        if (part.port !== null) return undefined;
+        parts.push(part);
+      }
+    }
+    const [part, ...others] = parts;
+    if (part === undefined) return known && this.#tables.again(known);
+    if (others.length > 0) return this.#put(rules, known, [...new Set(parts)]);
+    const over = remember(this.#over, part, () => new Map<TableEntry | null, TableEntry>());
+    const found = over.get(known);
+    // One without uses was made beyond a share, and is gone.
+    if (found !== undefined && found.uses > 0) return this.#tables.again(found);
+    const table = this.#put(rules, known, parts);
+    over.set(known, table);
+    return table;
+  }
+
+  /** One more use of a table with parts put over it, none of which asks for a named port. */
+  #put(rules: LayerRules, known: TableEntry | null, parts: readonly Part[]): TableEntry {
+    const own = parts.map((part) => matchOf(part, `${part.serial}`, part));
+    const before = known === null ? [] : this.#tables.contentOf(known);
+    const list = `${known?.number ?? 0}+${own.map(({ key }) => key).join()}`;
+    const make = (): PortTable => flatten([[...before.map(entryOf), ...own.map(({ entry }) => entry)]], 'first');
+    return this.#tables.take({ list, ranges: before.length + rangesOf([own]), make }, rules.share);
   }
 
   /** Takes the tables of one identity after the other. Those that have the same of the atoms share one look at the rules. */
@@ -170,6 +218,11 @@ function isSilenced(part: Part, earlier: readonly Part[]): boolean {
 
 function entriesOf(tiers: Lists['tiers']): Entry[][] {
   return tiers.map((tier) => tier.map((one) => one.entry));
+}
+
+/** What a table says in an interval, as if one rule said it. */
+function entryOf(interval: Interval): Entry {
+  return { ...interval, ranges: [interval] };
 }
 
 function rangesOf(tiers: Lists['tiers']): number {

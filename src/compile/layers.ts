@@ -8,6 +8,7 @@ import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { mostAlike } from './alike.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
+import { LayerIndex } from './layer-index.ts';
 import {
   askedBy,
   LayerRules,
@@ -68,8 +69,7 @@ export class Layers {
   readonly #room: Room<Body>;
   readonly #byKey = new Map<string, LayerEntry[]>();
   readonly #bodies = new Set<Body>();
-  readonly #byAtom = new Map<AtomNumber, Set<Body>>();
-  readonly #guarded = new Set<Body>();
+  readonly #index: LayerIndex<Body>;
   readonly #fresh = new Set<LayerEntry>();
   readonly #idle = new Set<LayerEntry>();
   /** Rules that layers changed in place had until now. */
@@ -89,6 +89,7 @@ export class Layers {
     this.#identifier = uses.identifier;
     this.#contents = new LayerTables(uses.tables, uses.identifier);
     this.#room = new Room(this.#contents, uses.tables);
+    this.#index = new LayerIndex(uses.identifier);
   }
 
   /** One more use of the layer of these tiers; null where they say nothing. Its tables come with `settle`. */
@@ -109,17 +110,21 @@ export class Layers {
   settle({ created, gained }: Pick<IdentityChanges, 'created' | 'gained'>, successions: Successions): void {
     const newcomers = new Set(created);
     this.#tables.publish();
+    this.#contents.begin();
     for (const layer of this.#fresh) {
       const before = successions.get(layer);
       if (before !== undefined && this.#follow(layer, before, newcomers)) this.#fresh.delete(layer);
     }
+    // Before others take over the classes of those that gained.
+    for (const { identity, atom } of gained) {
+      if (newcomers.has(identity)) continue;
+      const asked = this.#identifier.atomOf(atom);
+      for (const body of this.#index.layersOf(identity))
+        if (body.rules.dependsOn(asked)) this.#changeClass(body, identity, asked);
+    }
     for (const identity of created) {
       const origin = originOf(identity, newcomers, this.#identifier);
-      for (const body of this.#bodiesOf(identity)) this.#addClass(body, identity, origin);
-    }
-    for (const { identity, atom } of gained) {
-      const asked = this.#identifier.atomOf(atom);
-      for (const body of this.#bodiesOf(identity)) if (body.rules.dependsOn(asked)) this.#changeClass(body, identity);
+      for (const body of this.#index.layersOf(identity)) this.#addClass(body, identity, origin);
     }
     for (const layer of this.#fresh) this.#publish(layer, successions.get(layer)?.body ?? null);
     this.#fresh.clear();
@@ -162,7 +167,7 @@ export class Layers {
     body.base = this.#room.base(body);
     layer.body = body;
     this.#recorder.layer(body.number, body.base?.number ?? null);
-    this.#index(body, rules.atoms());
+    this.#index.update(body, rules.atoms());
     this.#fill(body, before === null ? [...this.#bodies].slice(-RECENT) : [before]);
     this.#bodies.add(body);
   }
@@ -176,8 +181,7 @@ export class Layers {
     if (body === null) return;
     this.#bodies.delete(body);
     this.#room.remove(body);
-    this.#guarded.delete(body);
-    for (const atom of body.rules.atoms()) this.#unindex(body, atom);
+    this.#index.remove(body);
     this.#recorder.removeLayer(body.number);
     if (body.base !== null) this.#tables.give(body.base);
     for (const table of body.classes.values()) this.#tables.give(table);
@@ -203,7 +207,7 @@ export class Layers {
     layer.body = body;
     for (const rule of change.come) this.#rules.take(rule);
     this.#left.push(...change.gone);
-    this.#index(body, new Set(change.parts.flatMap(askedBy)));
+    this.#index.update(body, new Set(change.parts.flatMap(askedBy)));
     this.#write(body, update);
     return true;
   }
@@ -216,7 +220,7 @@ export class Layers {
   ): Set<IdentityEntry> {
     const atoms = new Set(change.parts.flatMap(askedBy));
     if (also.all && (change.base || change.parts.length > 0)) for (const atom of body.rules.atoms()) atoms.add(atom);
-    return this.#identitiesWith(atoms, also.unknown || body.rules.guarded);
+    return this.#index.identitiesWith(atoms, also.unknown || body.rules.guarded);
   }
 
   #updateOf(
@@ -260,7 +264,7 @@ export class Layers {
   }
 
   #content(table: TableEntry | null): PortTable {
-    return table === null ? NO_TABLE : (this.#recorder.plan.tables.get(table.number) ?? NO_TABLE);
+    return table === null ? NO_TABLE : this.#tables.contentOf(table);
   }
 
   #giveUpdate({ base, classes }: Update): void {
@@ -278,53 +282,50 @@ export class Layers {
     body.base = base;
   }
 
-  /** Which bodies ask for these atoms, and whether this one is guarded. */
-  #index(body: Body, atoms: Iterable<AtomNumber>): void {
-    for (const atom of atoms) {
-      if (body.rules.hasAtom(atom)) this.#byAtom.set(atom, (this.#byAtom.get(atom) ?? new Set()).add(body));
-      else this.#unindex(body, atom);
-    }
-    if (body.rules.guarded) this.#guarded.add(body);
-    else this.#guarded.delete(body);
-  }
-
-  #unindex(body: Body, atom: AtomNumber): void {
-    const bodies = this.#byAtom.get(atom);
-    bodies?.delete(body);
-    if (bodies?.size === 0) this.#byAtom.delete(atom);
-  }
-
   #addClass(body: Body, identity: IdentityEntry, origin: Origin | null): void {
-    const isAlike = origin?.between.every((atom) => !body.rules.dependsOn(atom)) ?? false;
-    const known = isAlike ? body.classes.get(origin?.number ?? 0) : undefined;
-    const table = this.#room.class(body, identity, () => {
-      return known === undefined ? this.#contents.class(body.rules, identity) : this.#tables.again(known);
-    });
+    const isLess = origin === null || origin.lost.some((atom) => body.rules.dependsOn(atom));
+    const table = isLess ? this.#wholeClass(body, identity) : this.#classAfter(body, identity, origin);
     if (table !== null) this.#setClass(body, identity, table);
   }
 
+  #wholeClass(body: Body, identity: IdentityEntry): TableEntry | null {
+    return this.#room.class(body, identity, () => this.#contents.class(body.rules, identity));
+  }
+
+  /** The class of one that is as another was, or as it was itself, but for what it gained. */
+  #classAfter(body: Body, identity: IdentityEntry, before: Pick<Origin, 'identity' | 'gained'>): TableEntry | null {
+    if (body.lacking.has(before.identity)) return this.#wholeClass(body, identity);
+    const known = body.classes.get(before.identity.number) ?? null;
+    return this.#room.class(body, identity, () => {
+      const table = this.#contents.gained(body.rules, { identity, known }, before.gained);
+      return table === undefined ? this.#contents.class(body.rules, identity) : table;
+    });
+  }
+
   /** The same for an identity that rules of the layer match since now. */
-  #changeClass(body: Body, identity: IdentityEntry): void {
-    const table = this.#room.class(body, identity, () => this.#contents.class(body.rules, identity));
+  #changeClass(body: Body, identity: IdentityEntry, atom: AtomNumber): void {
+    const table = this.#classAfter(body, identity, { identity, gained: [atom] });
     this.#enter(body, identity.number, table);
     this.#recorder.classInPlace(body.number, identity.number, table?.number ?? null);
   }
 
-  #setClass(body: Body, identity: IdentityEntry, table: TableEntry): void {
-    this.#enter(body, identity.number, table);
-    this.#recorder.class(body.number, identity.number, table.number);
+  /** The first class of an identity in a layer. */
+  #setClass(body: Body, { number }: IdentityEntry, table: TableEntry): void {
+    body.classes.set(number, table);
+    body.rules.share.take({ classes: 1 });
+    this.#recorder.newClass(body.number, number, table.number);
   }
 
   /** Gives a new layer its classes: those of a layer that it is like, but where the two differ. */
   #fill(body: Body, others: readonly Body[]): void {
     const classOf = this.#classes(body);
     const like = mostAlike(body.rules, others);
-    const apart = this.#identitiesWith(new Set(like?.apart.flatMap(askedBy)), false);
+    const apart = this.#index.identitiesWith(new Set(like?.apart.flatMap(askedBy)), false);
     const sameOf = (identity: IdentityEntry): TableEntry | null => {
       const known = like?.layer.classes.get(identity.number);
       return known === undefined ? null : this.#room.class(body, identity, () => this.#tables.again(known));
     };
-    for (const identity of this.#identitiesWith(body.rules.atoms(), body.rules.guarded)) {
+    for (const identity of this.#index.identitiesWith(body.rules.atoms(), body.rules.guarded)) {
       // Classes of what nobody is any more are not kept up to date.
       const isSame = like !== null && identity.members > 0 && !apart.has(identity);
       const table = isSame ? sameOf(identity) : classOf(identity);
@@ -373,26 +374,5 @@ export class Layers {
     if (!body.classes.has(identity)) return;
     this.#enter(body, identity, null);
     this.#recorder.class(body.number, identity, null);
-  }
-
-  #bodiesOf(identity: IdentityEntry): Set<Body> {
-    const found = new Set<Body>(identity.unknown ? this.#guarded : []);
-    for (const atom of identity.atoms) {
-      for (const body of this.#byAtom.get(this.#identifier.atomOf(atom)) ?? []) found.add(body);
-    }
-    return found;
-  }
-
-  /** Identities that have one of these atoms, or a resolution of one, and perhaps all unknown ones. */
-  #identitiesWith(atoms: Iterable<AtomNumber>, alsoUnknown: boolean): Set<IdentityEntry> {
-    const found = new Set<IdentityEntry>();
-    for (const atom of atoms) {
-      for (const identity of this.#identifier.withAtom(atom)) found.add(identity);
-      for (const number of this.#identifier.resolutions(atom)) {
-        for (const identity of this.#identifier.withAtom(number)) found.add(identity);
-      }
-    }
-    if (alsoUnknown) for (const identity of this.#identifier.identities()) if (identity.unknown) found.add(identity);
-    return found;
   }
 }

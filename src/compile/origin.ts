@@ -2,9 +2,13 @@
 import type { AtomNumber } from '#identity/atoms.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
-import type { IdentityNumber } from './plan.ts';
 
-export type Origin = { readonly number: IdentityNumber; readonly between: readonly AtomNumber[] };
+/** `gained` and `lost`: what is true of the identity and not of its origin, and the other way round. */
+export type Origin = {
+  readonly identity: IdentityEntry;
+  readonly gained: readonly AtomNumber[];
+  readonly lost: readonly AtomNumber[];
+};
 
 /** The identity that one was split off, and what is true of one of the two alone: nothing else tells them apart. */
 export function originOf(
@@ -12,15 +16,21 @@ export function originOf(
   newcomers: ReadonlySet<IdentityEntry>,
   identifier: Identifier,
 ): Origin | null {
-  const origin = number === null ? undefined : identifier.find(number);
+  const identity = number === null ? undefined : identifier.find(number);
   // Classes of what nobody is any more are not kept up to date.
-  if (origin === undefined || origin.members === 0 || newcomers.has(origin) || origin.unknown !== unknown) return null;
-  const between = [...outside(atoms, origin.atoms), ...outside(origin.atoms, atoms)];
-  return { number: origin.number, between: between.map((atom) => identifier.atomOf(atom)) };
+  if (identity === undefined || identity.members === 0 || newcomers.has(identity)) return null;
+  if (identity.unknown !== unknown) return null;
+  const asked = (list: readonly AtomNumber[]): AtomNumber[] => list.map((atom) => identifier.atomOf(atom));
+  return { identity, gained: asked(outside(atoms, identity.atoms)), lost: asked(outside(identity.atoms, atoms)) };
 }
 
-/** What of the first list is not in the second. */
+/** What of the first list is not in the second; both ascend. */
 function outside(list: readonly AtomNumber[], other: readonly AtomNumber[]): AtomNumber[] {
-  const known = new Set(other);
-  return list.filter((atom) => !known.has(atom));
+  const found: AtomNumber[] = [];
+  let at = 0;
+  for (const atom of list) {
+    while ((other[at] ?? atom) < atom) at++;
+    if (other[at] !== atom) found.push(atom);
+  }
+  return found;
 }

@@ -36,6 +36,7 @@ export class Recorder {
   readonly #tables: Touched<TableNumber, PortTable> = new Map();
   readonly #layers: Touched<LayerNumber, BaseOnly> = new Map();
   readonly #classes = new Map<LayerNumber, Touched<IdentityNumber, TableNumber>>();
+  #newClasses: Step[] = [];
   /** What of those changes in place: after addresses are who they will be, before endpoints turn to it. */
   readonly #late = { bases: new Set<LayerNumber>(), classes: new Map<LayerNumber, Set<IdentityNumber>>() };
   readonly #sets: Touched<SetNumber, PolicySet> = new Map();
@@ -80,6 +81,12 @@ export class Recorder {
     for (const identity of this.#plan.layers.get(number)?.classes.keys() ?? []) this.class(number, identity, null);
     note(this.#plan.layers, this.#layers, number);
     this.#plan.layers.delete(number);
+  }
+
+  /** The first class of an identity in a layer. It is the only one until the next flush. */
+  newClass(layer: LayerNumber, identity: IdentityNumber, value: TableNumber): void {
+    this.#plan.layers.get(layer)?.classes.set(identity, value);
+    this.#newClasses.push({ kind: 'class', layer, identity, value });
   }
 
   class(layer: LayerNumber, identity: IdentityNumber, value: TableNumber | null): void {
@@ -140,6 +147,8 @@ export class Recorder {
       const list = this.#late.bases.has(layer) ? inPlace : steps;
       list.push({ kind: 'layer', layer, value: value && { base: value.base } });
     });
+    for (const step of this.#newClasses) add(step);
+    this.#newClasses = [];
     for (const [layer, touched] of this.#classes) {
       const classes = plan.layers.get(layer)?.classes ?? new Map();
       const late = this.#late.classes.get(layer);

@@ -35,14 +35,19 @@ export class Share {
 
   /** What is used up; null where there is room for more. */
   get spent(): keyof Taken | null {
-    return this.#short ?? ALL.find((what) => this.#taken[what] >= this.limits[what]) ?? null;
+    if (this.#short !== null) return this.#short;
+    for (const what of ALL) if (this.#taken[what] >= this.limits[what]) return what;
+    return null;
   }
 
   /** True where more was taken than there is: whoever took it last has to give it back. */
   isOverdrawn(): boolean {
-    const over = ALL.find((what) => this.#taken[what] > this.limits[what]);
-    if (over !== undefined) this.#short = over;
-    return over !== undefined;
+    for (const what of ALL) {
+      if (this.#taken[what] <= this.limits[what]) continue;
+      this.#short = what;
+      return true;
+    }
+    return false;
   }
 
   take(what: Partial<Taken>): void {

@@ -46,6 +46,10 @@ export class Tables {
     return entry;
   }
 
+  contentOf({ number }: TableEntry): PortTable {
+    return this.#recorder.plan.tables.get(number) ?? NO_TABLE;
+  }
+
   give(entry: TableEntry): void {
     entry.uses--;
     if (entry.uses === 0) this.#idle.add(entry);
@@ -87,9 +91,7 @@ export class Tables {
   #make({ list, ranges, make }: RuleList, share: Share): TableEntry {
     const table = make();
     const hash = hashOf(table);
-    let entry = this.#byContent.get(hash)?.find(({ number }) => {
-      return isSame(this.#recorder.plan.tables.get(number) ?? NO_TABLE, table);
-    });
+    let entry = this.#byContent.get(hash)?.find((one) => isSame(this.contentOf(one), table));
     if (entry === undefined) {
       const entries = entriesOf(table);
       entry = { number: this.#next++, hash, lists: [], share, entries, ranges: 0, uses: 0 };
