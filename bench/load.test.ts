@@ -65,7 +65,7 @@ test('what the peers of each load ask for is within the allowances of its namesp
     const allowances = new Allowances({ acquire: () => atoms++, release: () => undefined }, NODE_ASKS);
     for (const event of [...load.pages()].flat()) {
       if (event.kind !== 'policy' || event.value === null) continue;
-      const allowance = allowances.of(event.value.source.namespace);
+      const allowance = allowances.join(event.value.source.namespace);
       for (const spec of atomsOf(event.value)) {
         assert.notEqual(allowance.acquire(spec), null, `${event.key} ${JSON.stringify(spec)}`);
       }

@@ -163,10 +163,37 @@ test('selectors that are looked at for every pod have a limit in a namespace; th
   assert.deepEqual([allowed(), node.shortages], [10, []]);
   const beside = rules((index) => `{key: app, operator: Exists}, {key: app, operator: NotIn, values: [x${index}]}`);
   node.become(pod('shop', SHOP), client, beside);
-  assert.equal(allowed(), 3, 'all are found by the same key');
+  assert.equal(allowed(), 1, 'all are found by the same key, and have two requirements');
   const anywhere = alone.replaceAll('[{podSelector', '[{namespaceSelector: {}, podSelector');
   node.become(pod('shop', SHOP), client.replace('app: a', keys), anywhere);
   assert.equal(allowed(), 3, 'other selectors of namespaces may come with the same key');
+});
+
+test('a selector of many requirements counts as as many, and a peer with exceptions as many blocks', () => {
+  const limits = { blocks: 300, labels: 3 * 1024 };
+  const node = new Node(PLENTY, { namespace: limits, node: limits });
+  const client = pod('shop', '10.1.0.1').replace('name: p', 'name: c');
+  const rule = (peer: string): string => {
+    return policy('shop', 0).replace('ingress: []', `ingress: [{from: [${peer}], ports: [{port: 1}]}]`);
+  };
+  const selector = (count: number): string => {
+    const expressions = Array.from({ length: count }, (_, key) => `{key: k${key}, operator: DoesNotExist}`);
+    return rule(`{podSelector: {matchExpressions: [${expressions}]}}`);
+  };
+  const but = (holes: number): string => {
+    const except = Array.from({ length: holes }, (_, index) => `10.9.${index}.0/24`);
+    return rule(`{ipBlock: {cidr: 10.0.0.0/8, except: [${except}]}}`);
+  };
+  for (const [fits, spec] of [
+    [true, selector(3)],
+    [false, selector(4)],
+    [true, but(300 - 128 - 1)],
+    [false, but(300 - 128)],
+  ] as const) {
+    node.become(pod('shop', SHOP), client, spec);
+    assert.equal(node.allows('10.1.0.1', SHOP, 1), fits);
+    assert.equal(node.shortages.length, fits ? 0 : 1);
+  }
 });
 
 test('with a larger share, the same policies let everybody through', () => {

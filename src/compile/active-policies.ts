@@ -59,9 +59,8 @@ export class ActivePolicies {
 
   /** Policies that asked for more than there is, by namespace. */
   get shortages(): readonly Shortage[] {
-    const byNamespace = Map.groupBy(this.#lacking.values(), ({ policy }) => policy.source.namespace);
-    return [...byNamespace].flatMap(([namespace, policies]) => {
-      const { short } = this.#allowances.of(namespace);
+    const byAllowance = Map.groupBy(this.#lacking.values(), ({ allowance }) => allowance);
+    return [...byAllowance].flatMap(([{ namespace, short }, policies]) => {
       if (short === null) return [];
       const rules = policies.reduce((sum, { lackingRules }) => sum + lackingRules, 0);
       const largest = policies[0]?.lacking ?? null;
@@ -76,7 +75,7 @@ export class ActivePolicies {
     const released = this.#allowances.takeReleased();
     const asked = new Set<PolicyEntry>();
     for (const [entry, active] of [...this.#lacking]) {
-      if (!released.has(this.#allowances.of(active.policy.source.namespace))) continue;
+      if (!released.has(active.allowance)) continue;
       active.askAgain();
       this.#noteLacking(entry, active);
       this.#changed.add(entry);
@@ -116,7 +115,7 @@ export class ActivePolicies {
   #add(entry: PolicyEntry, policy: Policy): void {
     this.#endPlace(policy.tier.position);
     const place = this.#insert(itemOf(entry, policy), widthOf(policy));
-    const atoms = this.#allowances.of(policy.source.namespace);
+    const atoms = this.#allowances.join(policy.source.namespace);
     const active = new ActivePolicy(policy, place, { rules: this.#rules, atoms });
     this.#active.set(entry, active);
     this.#noteLacking(entry, active);
@@ -137,6 +136,7 @@ export class ActivePolicies {
 
   #drop(entry: PolicyEntry, active: ActivePolicy): void {
     active.release();
+    this.#allowances.leave(active.allowance);
     push(this.#left, entry, active.place);
     this.#active.delete(entry);
     this.#lacking.delete(entry);

@@ -63,6 +63,10 @@ export class ActivePolicy {
     return this.#policy;
   }
 
+  get allowance(): Allowance {
+    return this.#atoms;
+  }
+
   /** What a default deny says of the policy: the same object while that, and the policy's place, are the same. */
   get naming(): Isolating {
     return this.#naming;

@@ -5,9 +5,12 @@ import type { LabelSelector } from '#policy/selector.ts';
 
 /** What is counted, once for each peer of rules that differs. */
 export type Asked = {
-  /** Prefixes of address blocks and of their exceptions. */
+  /** Prefixes of address blocks and of their exceptions; `EVERYWHERE` more for peers that have some. */
   readonly blocks: number;
-  /** Values that selectors ask for; selectors that name none are looked at for every kind of pod, and count as `WIDE`. */
+  /**
+   * Values that selectors ask for, times their requirements; selectors that name none are looked at for every kind of pod, and
+   * count as `WIDE`.
+   */
   readonly labels: number;
 };
 
@@ -24,6 +27,8 @@ export const NODE_ASKS: AskLimits = {
 const WIDE = 1024;
 /** A selector for so few values is found by them, and is not counted. */
 const NARROW = 8;
+/** Blocks that a peer with exceptions counts as, besides its own. */
+const EVERYWHERE = 128;
 
 /** Where atoms are counted. */
 export type Atoms = { readonly acquire: (spec: AtomSpec) => AtomNumber; readonly release: (atom: AtomNumber) => void };
@@ -43,10 +48,17 @@ export class Allowances {
     this.limits = limits;
   }
 
-  of(namespace: string): Allowance {
+  /** What a namespace asks for, for one more that asks in its name; `leave` ends that. */
+  join(namespace: string): Allowance {
     const found = this.#byNamespace.get(namespace) ?? new Allowance(namespace, this);
     this.#byNamespace.set(namespace, found);
+    found.members++;
     return found;
+  }
+
+  leave(allowance: Allowance): void {
+    allowance.members--;
+    if (allowance.members === 0) this.#byNamespace.delete(allowance.namespace);
   }
 
   /** What of this would be more than the node has; null where there is room. */
@@ -80,6 +92,8 @@ export class Allowance {
   readonly #taken = { blocks: 0, labels: 0 };
   /** The last time that there was too little. */
   short: Short | null = null;
+  /** How many ask in its name. */
+  members = 0;
   #gave = false;
 
   constructor(namespace: string, all: Allowances) {
@@ -157,14 +171,19 @@ function addTo(
 /** Null: not counted. */
 function costOf(spec: AtomSpec): Partial<Asked> | null {
   if (spec.kind === 'port') return null;
-  if (spec.kind === 'addresses') return { blocks: spec.includes.length + spec.excepts.length };
+  if (spec.kind === 'addresses') return { blocks: spec.includes.length + exceptsCost(spec.excepts.length) };
   const { namespaces, pods } = spec;
   const isForWhole = pods.requirements.length === 0 && namespaces.kind !== 'named';
   const selector = isForWhole ? namespaces.selector : pods;
   // Nothing else is found by the same key at the same place, so a pod that has it looks at this one alone.
   if ((isForWhole || namespaces.kind === 'named') && isKeyAlone(selector)) return null;
-  const labels = widthOf(selector);
+  const labels = widthOf(selector) * Math.max(1, selector.requirements.length);
   return labels <= NARROW ? null : { labels };
+}
+
+/** What holds everywhere but in some places holds in all blocks of the others: such peers multiply with each other. */
+function exceptsCost(excepts: number): number {
+  return excepts === 0 ? 0 : excepts + EVERYWHERE;
 }
 
 function isKeyAlone({ requirements }: LabelSelector): boolean {

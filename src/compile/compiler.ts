@@ -48,6 +48,8 @@ export type ApplyOptions = {
 /** Atoms that count before rules use them, and who is yet to move for that. */
 export type Foreseen = {
   readonly atoms: readonly { readonly number: AtomNumber; readonly allowance: Allowance }[];
+  /** In whose names they were asked for, once for each policy. */
+  readonly allowances: readonly Allowance[];
   readonly waiting: Waiting;
 };
 
@@ -134,24 +136,27 @@ export class Compiler {
    */
   foresee(events: readonly WorldEvent[]): Foreseen | null {
     const atoms: Foreseen['atoms'][number][] = [];
+    const allowances: Allowance[] = [];
     for (const policy of events.flatMap((event) => [
       ...this.#subjects.awakenedBy(event, (pod) => this.#isSubject(pod)),
     ])) {
-      const allowance = this.#allowances.of(policy.source.namespace);
+      const allowance = this.#allowances.join(policy.source.namespace);
+      allowances.push(allowance);
       for (const spec of atomsOf(policy)) {
         const number = allowance.acquire(spec);
         if (number !== null) atoms.push({ number, allowance });
       }
     }
     const waiting = atoms.length === 0 ? null : this.#identifier.foresee();
-    if (waiting !== null) return { atoms, waiting };
-    this.forget({ atoms });
+    if (waiting !== null) return { atoms, allowances, waiting };
+    this.forget({ atoms, allowances });
     return null;
   }
 
   /** What was foreseen is of no use any more. */
-  forget({ atoms }: Pick<Foreseen, 'atoms'>): void {
+  forget({ atoms, allowances }: Omit<Foreseen, 'waiting'>): void {
     for (const { number, allowance } of atoms) allowance.release(number);
+    for (const allowance of allowances) this.#allowances.leave(allowance);
   }
 
   /** Addresses that have another identity than its equal, where they are many: `advance` moves them. */

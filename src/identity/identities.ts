@@ -95,8 +95,8 @@ export class Identities {
       for (const entry of this.#byAtom.get(atom) ?? []) touched.add(entry);
       this.#byAtom.delete(atom);
     }
+    this.#leaveAll(touched);
     for (const entry of touched) {
-      this.#leave(entry);
       entry.atoms = entry.atoms.filter((atom) => !atoms.has(atom));
       this.#enter(entry);
     }
@@ -118,11 +118,9 @@ export class Identities {
   retireEmpty(): IdentityEntry[] {
     const gone = [...this.#empty].filter((entry) => entry.members === 0);
     this.#empty.clear();
-    for (const entry of gone) {
-      this.#byNumber.delete(entry.number);
-      this.#leave(entry);
-      for (const atom of entry.atoms) this.#unlist(atom, entry);
-    }
+    this.#leaveAll(new Set(gone));
+    for (const entry of gone) this.#byNumber.delete(entry.number);
+    for (const atom of new Set(gone.flatMap(({ atoms }) => atoms))) this.#unlistGone(atom);
     return gone;
   }
 
@@ -170,17 +168,37 @@ export class Identities {
       return;
     }
     const hash = hashOf(entry);
-    const others = (this.#byContent.get(hash) ?? []).filter((other) => other !== group);
-    if (others.length === 0) this.#byContent.delete(hash);
-    else this.#byContent.set(hash, others);
+    this.#setGroups(
+      hash,
+      (this.#byContent.get(hash) ?? []).filter((other) => other !== group),
+    );
   }
 
-  #unlist(atom: AtomNumber, entry: IdentityEntry): void {
-    const list = this.#byAtom.get(atom) ?? [];
-    const at = list.indexOf(entry);
-    if (at >= 0) list.splice(at, 1);
-    if (list.length === 0) this.#byAtom.delete(atom);
+  /** Each group is looked through once, however many leave it: those whose last atom went are all of one. */
+  #leaveAll(entries: ReadonlySet<IdentityEntry>): void {
+    for (const hash of new Set([...entries].map(hashOf))) {
+      const before = this.#byContent.get(hash) ?? [];
+      const after = before.map((group) => group.filter((entry) => !entries.has(entry)));
+      const left = after.filter((group) => group.length > 0);
+      this.#twins += twinsIn(left) - twinsIn(before);
+      this.#setGroups(hash, left);
+    }
   }
+
+  #setGroups(hash: number, groups: IdentityEntry[][]): void {
+    if (groups.length === 0) this.#byContent.delete(hash);
+    else this.#byContent.set(hash, groups);
+  }
+
+  #unlistGone(atom: AtomNumber): void {
+    const list = (this.#byAtom.get(atom) ?? []).filter(({ number }) => this.#byNumber.has(number));
+    if (list.length === 0) this.#byAtom.delete(atom);
+    else this.#byAtom.set(atom, list);
+  }
+}
+
+function twinsIn(groups: readonly (readonly IdentityEntry[])[]): number {
+  return groups.reduce((sum, group) => sum + group.length - 1, 0);
 }
 
 /** Numbers, not text: an identity may have thousands of atoms, and there may be thousands of identities. */
