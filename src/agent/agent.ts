@@ -304,10 +304,10 @@ class AgentLoop {
   }
 
   #status(): AgentStatus {
-    const { endpoints, policies, rules, drops, lostEvents, evictedFlows } = this.#state ?? NOTHING;
+    const { endpoints, policies, rules, lostEvents, counted } = this.#state ?? NOTHING;
     return {
       ...{ node: this.#options.node, datapath: 'ebpf', pid: process.pid, revision: this.#revision },
-      ...{ endpoints, policies, rules, drops, lostEvents, evictedFlows },
+      ...{ endpoints, policies, rules, lostEvents, ...counted },
       problem: this.#problem ?? joined(this.#watch.complaint, ...this.#lacks, ...this.#shortages),
       hooksRepaired: this.#watch.repaired,
       memoryMb: Math.round(process.memoryUsage.rss() / 1e6),
@@ -316,7 +316,10 @@ class AgentLoop {
 }
 
 /** Between a failure and the fresh start nothing is known. */
-const NOTHING = { endpoints: 0, policies: 0, rules: 0, drops: {}, lostEvents: 0, evictedFlows: 0 } as const;
+const NOTHING = {
+  ...{ endpoints: 0, policies: 0, rules: 0, lostEvents: 0 },
+  counted: { drops: {}, evictedFlows: 0 },
+} as const;
 
 function joined(...complaints: readonly (string | null)[]): string | null {
   const said = complaints.filter((complaint) => complaint !== null);

@@ -7,7 +7,7 @@ import type { Datapath, DatapathEvent, DropReason, EndpointLink, Lack } from '#d
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import { lackText } from './lack-text.ts';
-import type { FlowEvent } from './protocol.ts';
+import type { AgentStatus, FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
 
 /** The port, and what an agent needs of a datapath that outlives its process. */
@@ -79,15 +79,14 @@ export class NodeState {
     return this.#lost;
   }
 
-  /** Packets dropped, by reason, as the kernel counted them: events may stand for many, or be shed. */
-  get drops(): Readonly<Partial<Record<DropReason, number>>> {
-    const drops = [...this.#datapath.counters().drops].filter(([, count]) => count > 0n);
-    return Object.fromEntries(drops.map(([reason, count]) => [reason, Number(count)]));
-  }
-
-  /** Flows that gave way to newer ones of the same pod. */
-  get evictedFlows(): number {
-    return Number(this.#datapath.counters().evicted);
+  /** What the kernel counted: events may stand for many packets, or be shed. */
+  get counted(): Pick<AgentStatus, 'drops' | 'evictedFlows'> {
+    const { drops, evicted } = this.#datapath.counters();
+    const met = [...drops].filter(([, count]) => count > 0n);
+    return {
+      drops: Object.fromEntries(met.map(([reason, count]) => [reason, Number(count)])),
+      evictedFlows: Number(evicted),
+    };
   }
 
   /** Why the datapath is closed for good; null while it serves. */
