@@ -43,14 +43,15 @@ export class Load {
     this.size = size;
   }
 
-  /** Everything, as a list would give it: pages of 500. */
+  /** Everything, as a list would give it: pages of 500, and no more than 5 000 rules. */
   *pages(): Generator<readonly WorldEvent[]> {
     yield this.#spaces();
     yield* paged(LOCAL_PODS, (index) => podEvent(this.localPod(index)));
     yield* paged(this.size.pods, (index) => podEvent(this.remotePod(index)));
     const own = WORKLOADS * OWN_POLICIES;
     yield* paged(this.size.policies, (index) => policyEvent(this.otherPolicy(index)));
-    yield* paged(this.size.selecting, (index) => policyEvent(this.selectingPolicy(index)));
+    const perPage = Math.ceil((PAGE * FULL.rules) / Math.max(FULL.rules, this.size.rules));
+    yield* paged(this.size.selecting, (index) => policyEvent(this.selectingPolicy(index)), perPage);
     yield* paged(own, (index) => policyEvent(this.workloadPolicy(index)));
     yield [policyEvent(this.ownTraffic())];
   }
@@ -266,9 +267,13 @@ export function address(word: number): Address {
 }
 
 /** Events 0 to `count` in pages. */
-export function* paged(count: number, event: (index: number) => WorldEvent): Generator<readonly WorldEvent[]> {
-  for (let first = 0; first < count; first += PAGE) {
-    yield Array.from({ length: Math.min(PAGE, count - first) }, (_, index) => event(first + index));
+export function* paged(
+  count: number,
+  event: (index: number) => WorldEvent,
+  size: number = PAGE,
+): Generator<readonly WorldEvent[]> {
+  for (let first = 0; first < count; first += size) {
+    yield Array.from({ length: Math.min(size, count - first) }, (_, index) => event(first + index));
   }
 }
 

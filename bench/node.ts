@@ -59,8 +59,10 @@ class LoadSource {
     socket.on('close', () => this.#sockets.delete(socket));
     socket.resume();
     for (const page of this.#load.pages()) {
-      for (const event of page) writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
-      if (socket.writableNeedDrain) await new Promise<void>((resolve) => socket.once('drain', () => resolve()));
+      for (const event of page) {
+        writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
+        if (socket.writableNeedDrain) await new Promise<void>((resolve) => socket.once('drain', () => resolve()));
+      }
     }
     writeLine(socket, { kind: 'synced', revision: this.revision } satisfies SourceMessage);
     this.#sockets.add(socket);

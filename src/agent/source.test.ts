@@ -87,3 +87,26 @@ test('a long list comes in parts; what was noted of a list that broke off is com
   assert.deepEqual(batch.events.at(-1), { ...namespace('gone'), value: null });
   assert.equal(batch.events.length, 234 + 1);
 });
+
+test('a policy in a long list counts as much as its rules: parts of a list have a bound, whatever is in them', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'moat-source-'));
+  const path = join(folder, 'cluster.sock');
+  const policies = Array.from({ length: 10 }, (_, index): WorldEvent => {
+    const value = { egress: Array(100).fill({}), ingress: Array(100).fill({}) };
+    return { kind: 'policy', key: `p${index}`, value } as unknown as WorldEvent;
+  });
+  const server = createServer((socket) => {
+    for (const event of policies) writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
+    writeLine(socket, { kind: 'synced', revision: 1 } satisfies SourceMessage);
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const parts: number[] = [];
+  const done = Promise.withResolvers<Batch>();
+  const follower = { note: (events: readonly WorldEvent[]) => void parts.push(events.length), apply: done.resolve };
+  const source = new ClusterSource(path, { ...follower, known: () => [] });
+  const { events } = await done.promise;
+  source.close();
+  server.close();
+  rmSync(folder, { recursive: true });
+  assert.deepEqual([parts, events.length], [[3, 3, 3], 1]);
+});

@@ -16,7 +16,7 @@ export type Follower = {
   known(): Iterable<WorldEvent>;
 };
 
-/** A list is passed on in parts of so many events: whoever follows may keep less of them than they are. */
+/** A list is passed on in parts of so many events and rules: whoever follows may keep less of them than they are. */
 const PAGE = 500;
 const RETRY_MS = 200;
 
@@ -52,15 +52,18 @@ export class ClusterSource {
     let listed: Set<string> | null = this.#listed ? new Set() : null;
     let listing = true;
     let pending: WorldEvent[] = [];
+    let size = 0;
     readLines(socket, (value) => {
       const message = value as SourceMessage;
       if (message.kind === 'change') {
         pending.push(message.event);
+        size += sizeOf(message.event);
         listed?.add(keyOf(message.event));
-        if (listing && pending.length >= PAGE) {
+        if (listing && size >= PAGE) {
           this.#listed = true;
           this.#follower.note(pending);
           pending = [];
+          size = 0;
         }
         return;
       }
@@ -70,6 +73,7 @@ export class ClusterSource {
       listed = null;
       listing = false;
       pending = [];
+      size = 0;
     });
     // `close` follows every error, and is where the next try starts.
     socket.on('error', () => undefined);
@@ -82,6 +86,12 @@ export class ClusterSource {
   #lacking(listed: ReadonlySet<string>): WorldEvent[] {
     return [...this.#follower.known()].filter((deletion) => !listed.has(keyOf(deletion)));
   }
+}
+
+/** A policy is as much as its rules. */
+function sizeOf(event: WorldEvent): number {
+  const rules = event.kind === 'policy' && event.value !== null ? [event.value.egress, event.value.ingress] : [];
+  return rules.reduce((sum, { length }) => sum + length, 1);
 }
 
 function keyOf(event: WorldEvent): string {

@@ -12,6 +12,7 @@ import { ActivePolicies } from './active-policies.ts';
 import { type Allowance, Allowances, type AskLimits, NODE_ASKS } from './allowance.ts';
 import { Endpoints } from './endpoints.ts';
 import type { PolicyEntry } from './groups.ts';
+import { Interner } from './interner.ts';
 import { Layers } from './layers.ts';
 import { atomsOf } from './parts.ts';
 import type { Plan, SetNumber, Step } from './plan.ts';
@@ -59,6 +60,8 @@ export class Compiler {
   readonly #recorder = new Recorder(new AddressView(this.#population.addresses));
   readonly #identifier: Identifier;
   readonly #subjects: Subjects;
+  /** Of the policies that came since the last batch. */
+  readonly #interner = new Interner();
   readonly #rules = new Rules(this.#recorder);
   readonly #tables = new Tables(this.#recorder);
   readonly #allowances: Allowances;
@@ -112,6 +115,7 @@ export class Compiler {
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
   apply(events: readonly WorldEvent[], how: ApplyOptions = {}): readonly Step[] {
     for (const event of events) this.#take(event);
+    this.#interner.clear();
     const { dirty, pods, policies } = this.#subjects.settle();
     const changedPolicies = this.#setActive(policies);
     const judged = this.#endpoints.size > 0;
@@ -199,7 +203,7 @@ export class Compiler {
         this.#subjects.setPod(event.key, event.value !== null && this.#isSubject(event.value) ? event.value : null);
         break;
       case 'policy':
-        this.#subjects.setPolicy(event.key, event.value);
+        this.#subjects.setPolicy(event.key, event.value && this.#interner.policy(event.value));
         break;
     }
   }

@@ -3,7 +3,7 @@ import type { AtomNumber, AtomSpec } from '#identity/atoms.ts';
 import { unionOf } from '#identity/block-union.ts';
 import { type AxisRange, axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import type { Protocol } from '#net/protocol.ts';
-import type { Action, Peer, Policy, Port, Rule } from '#policy/model.ts';
+import type { Action, Peer, Policy, Port, Ports, Rule } from '#policy/model.ts';
 import type { NamedPort } from '#policy/world.ts';
 import type { Allowance } from './allowance.ts';
 import type { RuleNumber } from './plan.ts';
@@ -38,6 +38,11 @@ export type Head = {
   readonly ports: readonly PeerPort[];
 };
 
+const NO_PORTS: readonly PeerPort[] = [];
+const EVERY_PORT: readonly AxisRange[] = [WHOLE_AXIS];
+/** Of ports that are the same object, as those of many rules are (interner.ts), the ranges are, too. */
+const RANGES = new WeakMap<Ports, readonly AxisRange[]>();
+
 let serials = 0;
 
 /** A number never given before: names a part, or a block of them, in keys. */
@@ -64,8 +69,9 @@ export function headOf(
   const peers = rule.peers.kind === 'any' ? null : rule.peers.peers;
   const named = side.direction === 'egress' && peers?.length !== 0 ? namedPorts(rule) : [];
   const specs = peers === null ? [] : specsOf(peers);
-  const found = specs.flatMap((spec) => side.atoms.acquire(spec) ?? []);
-  const lacking = found.length < specs.length;
+  const asked = specs.map((spec) => side.atoms.acquire(spec));
+  const lacking = asked.includes(null);
+  const found = lacking ? asked.filter((atom) => atom !== null) : (asked as readonly AtomNumber[]);
   const isForAll = peers === null || (lacking && rule.action !== 'allow');
   if (isForAll) for (const atom of found) side.atoms.release(atom);
   return {
@@ -74,11 +80,15 @@ export function headOf(
     atoms: isForAll ? null : found,
     lacking,
     selects: peers?.some((peer) => peer.kind === 'pods') ?? false,
-    ports: named.flatMap(({ name, protocol }) => {
-      const atom = side.atoms.acquire({ kind: 'port', name, protocol });
-      return atom === null ? [] : [{ atom, protocol }];
-    }),
+    ports: named.length === 0 ? NO_PORTS : portsOf(named, side.atoms),
   };
+}
+
+function portsOf(named: ReturnType<typeof namedPorts>, atoms: Pick<Allowance, 'acquire'>): PeerPort[] {
+  return named.flatMap(({ name, protocol }) => {
+    const atom = atoms.acquire({ kind: 'port', name, protocol });
+    return atom === null ? [] : [{ atom, protocol }];
+  });
 }
 
 /** Every atom that the rules of a policy ask for. */
@@ -105,6 +115,7 @@ export function partsOf(head: Head, key: number, subject: readonly NamedPort[]):
   const common = { key, action, rule: head.number, atoms: head.atoms, selects: head.selects };
   const ranges = rangesOf(head.rule, subject);
   const plain = ranges.length === 0 ? [] : [{ ...common, serial: nextSerial(), port: null, ranges }];
+  if (head.ports.length === 0) return plain;
   return [...plain, ...head.ports.map((port) => ({ ...common, serial: nextSerial(), port, ranges: [] }))];
 }
 
@@ -118,13 +129,17 @@ export function namedPorts(rule: Rule): (Port & { kind: 'named' })[] {
   return rule.ports.kind === 'any' ? [] : rule.ports.ports.filter((port) => port.kind === 'named');
 }
 
-function rangesOf(rule: Rule, subject: readonly NamedPort[]): AxisRange[] {
-  if (rule.ports.kind === 'any') return [WHOLE_AXIS];
+function rangesOf({ ports }: Rule, subject: readonly NamedPort[]): readonly AxisRange[] {
+  if (ports.kind === 'any') return EVERY_PORT;
+  const known = RANGES.get(ports);
+  if (known !== undefined) return known;
   const named = Map.groupBy(subject, nameOf);
-  return rule.ports.ports.flatMap((port) => {
+  const ranges = ports.ports.flatMap((port) => {
     if (port.kind === 'range') return [axisRange(port.protocol, port.first, port.last)];
     return (named.get(nameOf(port)) ?? []).map((one) => axisRange(one.protocol, one.port, one.port));
   });
+  if (ports.ports.every(({ kind }) => kind === 'range')) RANGES.set(ports, ranges);
+  return ranges;
 }
 
 function nameOf({ name, protocol }: Pick<NamedPort, 'name' | 'protocol'>): string {

@@ -1,6 +1,6 @@
 // Rule numbers: one for each rule of an active policy, and one for each default deny; in the Plan while a layer has it.
 import { push } from '#identity/collect.ts';
-import type { Direction, Policy, Rule, Tier } from '#policy/model.ts';
+import type { Direction, Policy, Rule, Source, Tier } from '#policy/model.ts';
 import { compareText, defaultDenyId } from '#policy/model.ts';
 import type { RuleInfo, RuleNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
@@ -16,6 +16,8 @@ export type Isolating = Pick<Policy, 'key' | 'tier' | 'source'> & {
 type Deny = { readonly key: string; isolating: SortedList<Isolating>; readonly entry: RuleEntry };
 
 export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
+
+const NO_POLICIES: readonly Source[] = [];
 
 export class Rules {
   readonly #recorder: Recorder;
@@ -109,5 +111,5 @@ function isSamePolicy(one: Isolating, other: Isolating): boolean {
 }
 
 function infoOf(rule: Rule, direction: Direction): RuleInfo {
-  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: [], places: 1 };
+  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: NO_POLICIES, places: 1 };
 }

@@ -4,7 +4,7 @@ import type { Protocol } from '#net/protocol.ts';
 import type { NamespaceSelector, Peer } from '#policy/model.ts';
 import type { LabelSelector } from '#policy/selector.ts';
 import type { AddressSet } from './block-union.ts';
-import { type LabelTest, labelTest, selectorKey } from './labels.ts';
+import { type LabelTest, labelTest, quoted, selectorKey } from './labels.ts';
 
 export type AtomNumber = number;
 
@@ -48,9 +48,8 @@ export function atomKey(spec: AtomSpec): string {
 }
 
 function namespacesKey(namespaces: NamespaceSelector): string {
-  return JSON.stringify(
-    namespaces.kind === 'named' ? ['named', namespaces.name] : ['labelled', selectorKey(namespaces.selector)],
-  );
+  if (namespaces.kind === 'named') return `named ${quoted(namespaces.name)}`;
+  return `labelled ${selectorKey(namespaces.selector)}`;
 }
 
 /** The atom of a spec, with its tests ready. */

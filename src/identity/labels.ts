@@ -39,14 +39,24 @@ function valuesOf(requirement: Requirement): ReadonlySet<string> {
 export function labelsKey(labels: Labels): string {
   const keys = Object.keys(labels).sort();
   let text = '';
-  for (const key of keys) text += `${key.length}:${key}=${(labels[key] ?? '').length}:${labels[key] ?? ''},`;
+  for (const key of keys) text += `${quoted(key)}=${quoted(labels[key] ?? '')},`;
   return text;
 }
 
 /** Text that is equal for selectors with the same requirements, in whatever order. */
 export function selectorKey(selector: LabelSelector): string {
-  const parts = selector.requirements.map((requirement) => {
-    return JSON.stringify([requirement.op, requirement.key, ...[...valuesOf(requirement)].sort()]);
-  });
-  return [...new Set(parts)].sort().join();
+  const parts = selector.requirements.map(requirementKey);
+  return parts.length < 2 ? (parts[0] ?? '') : [...new Set(parts)].sort().join('');
+}
+
+function requirementKey(requirement: Requirement): string {
+  const { op, key } = requirement;
+  const values = 'values' in requirement ? requirement.values : [];
+  const sorted = values.length < 2 ? values : [...new Set(values)].sort();
+  return `${op} ${quoted(key)}${sorted.map(quoted).join('')};`;
+}
+
+/** Text by itself: nothing that follows or precedes can be taken for a part of it. */
+export function quoted(text: string): string {
+  return `${text.length}:${text}`;
 }

@@ -11,7 +11,8 @@ import { EMPTY_WORLD, type World, type WorldEvent } from '#policy/world.ts';
 export class ClusterServer {
   readonly #path: string;
   readonly #server: Server;
-  readonly #sockets: Set<Socket> = new Set();
+  /** Each agent, and when it has been told of all so far. */
+  readonly #sockets: Map<Socket, Promise<void>> = new Map();
   #world: World = EMPTY_WORLD;
   #revision = 0;
 
@@ -38,18 +39,18 @@ export class ClusterServer {
     this.#world = world;
     if (events.length === 0 && this.#revision > 0) return [];
     this.#revision++;
-    for (const socket of this.#sockets) this.#send(socket, events);
+    for (const socket of this.#sockets.keys()) this.#send(socket, events);
     return events;
   }
 
   close(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
     rmSync(this.#path, { force: true });
   }
 
   #serve(socket: Socket): void {
-    this.#sockets.add(socket);
+    this.#sockets.set(socket, Promise.resolve());
     socket.on('error', () => undefined);
     socket.on('close', () => this.#sockets.delete(socket));
     socket.resume();
@@ -58,7 +59,25 @@ export class ClusterServer {
   }
 
   #send(socket: Socket, events: readonly WorldEvent[]): void {
-    for (const event of events) writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
-    writeLine(socket, { kind: 'synced', revision: this.#revision } satisfies SourceMessage);
+    const revision = this.#revision;
+    const before = this.#sockets.get(socket);
+    this.#sockets.set(socket, before?.then(() => tell(socket, events, revision)) ?? Promise.resolve());
   }
+}
+
+/** No faster than it is read: a large cluster is not put up here as text. */
+async function tell(socket: Socket, events: readonly WorldEvent[], revision: number): Promise<void> {
+  for (const event of events) {
+    writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
+    if (socket.writableNeedDrain) await drained(socket);
+  }
+  writeLine(socket, { kind: 'synced', revision } satisfies SourceMessage);
+}
+
+/** Resolves when there is room to write, or the connection is over. */
+async function drained(socket: Socket): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.once('drain', resolve).once('close', resolve);
+  await promise;
+  socket.off('drain', resolve).off('close', resolve);
 }
