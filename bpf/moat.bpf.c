@@ -5,6 +5,7 @@
 #include "carry.h"
 #include "hit.h"
 #include "neighbour.h"
+#include "sum.h"
 #include "sweep.h"
 #include "uplink.h"
 
@@ -126,7 +127,8 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 	return reason;
 }
 
-static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
+/* `place`: where a checksum is still to be written (sum.h), or 0. */
+static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c, __u32 place)
 {
 	int reason;
 
@@ -134,21 +136,25 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct context *c)
 		return REASON_ETHERTYPE;
 	c->ethertype = be16(c->ethernet + 12);
 	if (c->ethertype == ETH_P_ARP)
-		return judge_arp(skb, c);
+		return place ? REASON_MALFORMED : judge_arp(skb, c);
 	if (c->ethertype != ETH_P_IP && c->ethertype != ETH_P_IPV6)
 		return REASON_ETHERTYPE;
 	reason = parse_packet(skb, c);
+	if (!reason && spoils(place, c->packet.protocol, c->packet.transport, c->packet.end))
+		reason = REASON_MALFORMED;
 	return reason ? reason : judge_ip(skb, c);
 }
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 {
 	struct context *c = the_context();
+	__u32 place = hook == HOOK_FROM_POD ? sum_place(skb) : 0;
 	int reason, ordinary, verdict;
 
 	if (!c)
 		return TCX_DROP;
-	ordinary = glance(skb, &c->glance, hook);
+	ordinary = glance(skb, &c->glance, hook) &&
+		   !spoils(place, c->glance.key.protocol, c->glance.transport, c->glance.end);
 	verdict = ordinary ? follow(skb, c, hook) : NOT_FOLLOWED;
 	if (verdict != NOT_FOLLOWED)
 		return verdict;
@@ -157,7 +163,7 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	if (ordinary)
 		reason = take_glance(skb, c) ? REASON_MALFORMED : judge_ip(skb, c);
 	else
-		reason = judge_frame(skb, c);
+		reason = judge_frame(skb, c, place);
 	if (is_closed())
 		reason = REASON_TABLE_ERROR;
 	else if (reason && !find_mac(c->ifindex, c->mac))

@@ -37,7 +37,7 @@ __attribute__((noinline)) int judge_arp(struct __sk_buff *skb, struct context *c
 	if (!find_mac(c->ifindex, c->mac))
 		return REASON_NO_ENDPOINT;
 	clear_packet(p, ETH_HLEN);
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, arp, 28))
+	if (read_packet(skb, ETH_HLEN, arp, 28))
 		return REASON_MALFORMED;
 	if (be16(arp) != 1 || be16(arp + 2) != ETH_P_IP || arp[4] != 6 || arp[5] != 4)
 		return REASON_MALFORMED;
@@ -92,7 +92,7 @@ static __always_inline int judge_options(struct __sk_buff *skb, struct context *
 
 		if (at >= c->packet.end)
 			return REASON_NONE;
-		if (at + 8 > c->packet.end || bpf_skb_load_bytes(skb, at, option, 8) || option[1] == 0)
+		if (at + 8 > c->packet.end || read_packet(skb, at, option, 8) || option[1] == 0)
 			return REASON_MALFORMED;
 		if (at + option[1] * 8 > c->packet.end)
 			return REASON_MALFORMED;
@@ -108,7 +108,7 @@ static __always_inline int judge_advertised(struct __sk_buff *skb, struct contex
 	struct addr *target = &c->masked;
 
 	if (c->packet.transport + 24 > c->packet.end ||
-	    bpf_skb_load_bytes(skb, c->packet.transport + 8, c->bytes, 16))
+	    read_packet(skb, c->packet.transport + 8, c->bytes, 16))
 		return REASON_MALFORMED;
 	__builtin_memset(target, 0, sizeof(*target));
 	target->family = 6;

@@ -44,6 +44,18 @@ static __always_inline __u32 wire32(const __u8 *at)
 	return *(const __u32 *)at;
 }
 
+/*
+ * Copies what is judged. It may lie in memory that its pod goes on writing (pages spliced into a tunnel of
+ * its own): it is made the kernel's own first, so that whoever reads it later reads what was judged. Returns
+ * 0 where it did.
+ */
+static __always_inline long read_packet(struct __sk_buff *skb, __u32 offset, void *into, __u32 length)
+{
+	if (bpf_skb_pull_data(skb, offset + length))
+		return -1;
+	return bpf_skb_load_bytes(skb, offset, into, length);
+}
+
 static __always_inline int is_icmp(const struct packet *p)
 {
 	return p->source.family == 4 ? p->protocol == IPPROTO_ICMP : p->protocol == PROTO_ICMPV6;
@@ -60,7 +72,7 @@ __attribute__((noinline)) int v4_options(struct __sk_buff *skb, struct context *
 	/* 1 to 40 as it is: written so that verifiers before 6.6 see it, too. */
 	asm volatile("" : "+r"(length));
 	length = ((length - 1) & 63) + 1;
-	if (bpf_skb_load_bytes(skb, offset, c->bytes, length))
+	if (read_packet(skb, offset, c->bytes, length))
 		return REASON_MALFORMED;
 	for (__u32 at = 0; at < 40; at++) {
 		__u8 option = c->bytes[at];
@@ -89,7 +101,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct context *c, st
 	__u8 *ip = c->bytes;
 	__u32 header, length, fragment;
 
-	if (bpf_skb_load_bytes(skb, p->network, ip, 20) || ip[0] >> 4 != 4)
+	if (read_packet(skb, p->network, ip, 20) || ip[0] >> 4 != 4)
 		return REASON_MALFORMED;
 	header = (ip[0] & 15) * 4;
 	length = be16(ip + 2);
@@ -135,7 +147,7 @@ __attribute__((noinline)) int parse_extensions(struct __sk_buff *skb, struct con
 		if (p->protocol != PROTO_HOP_BY_HOP && p->protocol != PROTO_DESTINATION &&
 		    p->protocol != PROTO_ROUTING && p->protocol != PROTO_FRAGMENT)
 			return REASON_NONE;
-		if (p->transport + 8 > p->end || bpf_skb_load_bytes(skb, p->transport, header, 8))
+		if (p->transport + 8 > p->end || read_packet(skb, p->transport, header, 8))
 			return REASON_MALFORMED;
 		/* A routing header still to be followed changes the destination after we judged it. */
 		if (p->protocol == PROTO_ROUTING && header[3])
@@ -173,7 +185,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct context *c, st
 	__u8 *ip = c->bytes;
 	__u32 length;
 
-	if (bpf_skb_load_bytes(skb, p->network, ip, 40) || ip[0] >> 4 != 6)
+	if (read_packet(skb, p->network, ip, 40) || ip[0] >> 4 != 6)
 		return REASON_MALFORMED;
 	length = 40 + be16(ip + 4);
 	if (length == 40 && room > 0xffff)
@@ -231,7 +243,7 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct context *c, s
 	__u8 *header = c->bytes;
 	__u32 data;
 
-	if (bpf_skb_load_bytes(skb, p->transport, header, 14))
+	if (read_packet(skb, p->transport, header, 14))
 		return REASON_MALFORMED;
 	p->source_port = be16(header);
 	p->destination_port = be16(header + 2);
@@ -278,7 +290,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct context
 		return short_reason;
 	if (p->protocol == IPPROTO_TCP && !inner)
 		return parse_tcp(skb, c, p, short_reason);
-	if (bpf_skb_load_bytes(skb, p->transport, header, 8))
+	if (read_packet(skb, p->transport, header, 8))
 		return REASON_MALFORMED;
 	if (is_icmp(p)) {
 		parse_icmp(p, header);
