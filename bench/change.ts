@@ -1,6 +1,6 @@
 // How long a change takes to reach packets: from the write of its event to the agent's socket to the first packet judged
 // by it, at the load of the bars. Part of `make bench`; needs root. One JSON line a figure on standard output.
-// CHANGES=N turns of each kind; LOAD=usual or full.
+// CHANGES=N turns (120); LOAD=usual or full.
 import { UDP } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
 import type { WorldEvent } from '#policy/world.ts';
@@ -11,7 +11,8 @@ import { FULL, Load, namespaceEvent, podEvent, policyEvent, USUAL } from './load
 import { BenchNode } from './node.ts';
 import { quantile } from './slots.ts';
 
-const TURNS = Number(process.env.CHANGES ?? 50);
+/** Of each kind one change or two. Of fewer than a hundred the 99th percentile would be the worst. */
+const TURNS = Number(process.env.CHANGES ?? 120);
 const LOADS = { usual: USUAL, full: FULL } as const;
 const LIMIT_MS = 3000;
 const PORT = 5000;
