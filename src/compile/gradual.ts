@@ -9,6 +9,8 @@ import type { Shortage } from './shortage.ts';
 
 /** So many addresses move with the change itself. */
 const FEW = 128;
+/** So often a change that waits may be joined by later ones that make it wait longer. */
+const MOST_JOINS = 8;
 
 /** A change that waits, with those that came after it and speak of the same things. */
 type Held = {
@@ -17,6 +19,8 @@ type Held = {
   /** The first revision that it is part of. */
   readonly revision: number;
   foreseen: Foreseen[];
+  /** How often later changes joined it. */
+  joins: number;
   /** Its turn has come. */
   started: boolean;
   /** It is a policy whose rules are in force already, as far as its selectors are introduced. */
@@ -87,7 +91,7 @@ export class GradualCompiler {
       return this.#settle(events, { foreseen: foreseen === null ? [] : [foreseen] });
     }
     const changed = new Map(events.map((event) => [nameOf(event), event]));
-    this.#held.push({ events: changed, revision, foreseen: [foreseen], started: false, early: false });
+    this.#held.push({ events: changed, revision, foreseen: [foreseen], joins: 0, started: false, early: false });
     return [];
   }
 
@@ -121,12 +125,14 @@ export class GradualCompiler {
     this.#held = this.#held.filter((one) => !others.includes(one));
     const foreseen = this.#compiler.foresee([...held.events.values()]);
     const before = [held, ...others].flatMap((one) => one.foreseen);
-    if (foreseen !== null) {
-      held.foreseen = [...before, foreseen];
-      return [];
-    }
-    held.foreseen = before;
-    return this.#release(held);
+    held.foreseen = foreseen === null ? before : [...before, foreseen];
+    held.joins++;
+    return foreseen === null || this.#isOverdue(held) ? this.#release(held) : [];
+  }
+
+  /** Who changes a thing again and again would keep those waiting who come after it, and for ever. */
+  #isOverdue(held: Held): boolean {
+    return held.joins > MOST_JOINS || (held === this.#held[0] && this.#held.length > 1);
   }
 
   /** Brings a change into force whose selectors are introduced. */

@@ -1,0 +1,110 @@
+// Who changes things again and again while others wait does not keep them waiting.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseAddress } from '#net/address.ts';
+import { DEFAULT_TIER, type Policy, type PolicyKey, policyKey, type RuleId } from '#policy/model.ts';
+import { EVERYTHING, type LabelSelector } from '#policy/selector.ts';
+import { type Pod, podKey, type WorldEvent } from '#policy/world.ts';
+import { Compiler } from './compiler.ts';
+import { GradualCompiler } from './gradual.ts';
+
+const PODS = 40;
+/** Turns after which a policy must be in force: it waits for some dozens of addresses. */
+const SOON = 2 * PODS;
+
+type Where = { readonly namespace: string; readonly number: number; readonly node: string };
+
+/** A pod that is labelled with its number. */
+function pod({ namespace, number, node }: Where): WorldEvent {
+  const address = parseAddress(`10.${namespace === 'a' ? 1 : 2}.${number >> 8}.${(number & 255) + 1}`);
+  assert.ok(address);
+  const name = `pod-${number}`;
+  const fixed = { namespace, ports: [], hostNetwork: false, finished: false, node };
+  const workload = { kind: 'Pod', namespace, name };
+  const labels = { number: String(number) };
+  const value: Pod = { ...fixed, workload, key: podKey(namespace, name), name, addresses: [address], labels };
+  return { kind: 'pod', key: value.key, value };
+}
+
+function numbered(numbers: readonly number[]): LabelSelector {
+  return { requirements: [{ op: 'In', key: 'number', values: numbers.map(String) }] };
+}
+
+function keyOf(namespace: string, name: string): PolicyKey {
+  return policyKey('networkpolicy', namespace, name);
+}
+
+type Said = {
+  readonly namespace: string;
+  readonly name: string;
+  readonly subject?: LabelSelector;
+  readonly from: number;
+};
+
+/** Isolates pods of a namespace, by default all, but from some that depend on `from`. */
+function policy({ namespace, name, subject = EVERYTHING, from }: Said): WorldEvent {
+  const source = { dialect: 'k', kind: 'NetworkPolicy', namespace, name, path: '', file: null, line: null };
+  const own = { kind: 'named', name: namespace } as const;
+  const some = Array.from({ length: PODS }, (_, number) => number).filter((number) => (number * (from + 3)) % 7 < 3);
+  const peers = { kind: 'these', peers: [{ kind: 'pods', namespaces: own, pods: numbered(some) }] } as const;
+  const value: Policy = {
+    ...{ key: keyOf(namespace, name), tier: DEFAULT_TIER, order: name, source, egress: [] },
+    isolates: { egress: false, ingress: true },
+    subject: { namespaces: own, pods: subject },
+    ingress: [{ id: `${namespace}/${name}` as RuleId, action: 'allow', peers, ports: { kind: 'any' }, source }],
+  };
+  return { kind: 'policy', key: value.key, value };
+}
+
+type Node = { readonly compiler: GradualCompiler; apply(events: readonly WorldEvent[]): void };
+
+/** A node that knows pods of two namespaces, of which the first ones are its own. */
+function node(): Node {
+  const inner = new Compiler({ semantics: { ipBlockPods: true }, isLocal: (one) => one.node === 'here' });
+  const compiler = new GradualCompiler(inner, 0);
+  let revision = 0;
+  const apply = (events: readonly WorldEvent[]): void => void compiler.apply(events, ++revision);
+  const numbers = Array.from({ length: PODS }, (_, number) => number);
+  const place = (number: number): string => (number === 0 ? 'here' : 'there');
+  apply(['a', 'b'].flatMap((namespace) => numbers.map((number) => pod({ namespace, number, node: place(number) }))));
+  return { compiler, apply };
+}
+
+/** After how many turns a policy is in force; each brings an event and works off one slice. */
+function turnsUntil(key: PolicyKey, { compiler, apply }: Node, event: (turn: number) => WorldEvent): number {
+  const waits = (): boolean => compiler.held.flat().some((one) => one.kind === 'policy' && one.key === key);
+  assert.ok(waits(), 'it waits at first, or nothing is shown');
+  for (let turn = 0; turn < 50 * PODS; turn++) {
+    if (!waits()) return turn;
+    apply([event(turn)]);
+    compiler.advance(1);
+  }
+  return Infinity;
+}
+
+test('a policy does not wait for another one that is changed again and again', () => {
+  const here = node();
+  here.apply([policy({ namespace: 'a', name: 'restless', from: 0 })]);
+  here.apply([policy({ namespace: 'b', name: 'quiet', from: 1 })]);
+  const turns = turnsUntil(keyOf('b', 'quiet'), here, (turn) =>
+    policy({ namespace: 'a', name: 'restless', from: turn + 2 }),
+  );
+  assert.ok(turns <= SOON, `${turns} turns`);
+});
+
+test('nor for pods that go on starting', () => {
+  const here = node();
+  // Each of them is about a pod that is not here yet, and has peers of its own.
+  const numbers = Array.from({ length: 5 * PODS }, (_, turn) => PODS + turn);
+  here.apply(
+    numbers.map((number) =>
+      policy({ namespace: 'a', name: `of-${number}`, subject: numbered([number]), from: number }),
+    ),
+  );
+  while (here.compiler.isBusy) here.compiler.advance(1000);
+  here.apply([policy({ namespace: 'a', name: 'all', from: 1 })]);
+  const turns = turnsUntil(keyOf('a', 'all'), here, (turn) => {
+    return pod({ namespace: 'a', number: PODS + turn, node: 'here' });
+  });
+  assert.ok(turns <= SOON, `${turns} turns`);
+});
