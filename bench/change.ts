@@ -1,19 +1,19 @@
 // How long a change takes to reach packets: from the write of its event to the agent's socket to the first packet judged
 // by it, at the load of the bars. Part of `make bench`; needs root. One JSON line a figure on standard output.
-// CHANGES=N turns (120); LOAD=usual or full.
+// CHANGES=N turns (120); LOAD=usual, full or, if named, million.
 import { UDP } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import { SharedSockets } from '#sandbox/shared-sockets.ts';
 import { PacketStream } from '#sandbox/stream.ts';
 import { type Bar, type Figures, measureLoads } from './figure.ts';
-import { FULL, Load, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
+import { FULL, Load, MILLION, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
 import { BenchNode } from './node.ts';
 import { quantile } from './slots.ts';
 
 /** Of each kind one change or two. Of fewer than a hundred the 99th percentile would be the worst. */
 const TURNS = Number(process.env.CHANGES ?? 120);
-const LOADS = { usual: USUAL, full: FULL } as const;
+const LOADS = { usual: USUAL, full: FULL, million: MILLION } as const;
 const LIMIT_MS = 3000;
 const PORT = 5000;
 /** The stream sends a packet every millisecond: what it sees is late by that much at most. */
@@ -135,4 +135,4 @@ async function measure(figures: Figures, name: keyof typeof LOADS): Promise<void
   }
 }
 
-await measureLoads(['usual', 'full'], measure);
+await measureLoads(['usual', 'full', 'million'], measure);

@@ -1,12 +1,16 @@
 // What an agent's process takes while policies, pods and namespaces change, and what its tables take in the kernel.
-// Needs root. SECONDS=N of churn (300); LOAD=usual or full.
-import { readFileSync } from 'node:fs';
+// Needs root. SECONDS=N of churn (300); LOAD=usual, full or, if named, million.
+import { readdirSync, readFileSync } from 'node:fs';
 import type { WorldEvent } from '#policy/world.ts';
 import { type Figures, measureLoads } from './figure.ts';
-import { FULL, LOCAL_PODS, Load, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
+import { FULL, LOCAL_PODS, Load, MILLION, namespaceEvent, podEvent, policyEvent, USUAL } from './load.ts';
 import { BenchNode } from './node.ts';
 
-const LOADS = { usual: { size: USUAL, mostMb: 110 }, full: { size: FULL, mostMb: 200 } } as const;
+const LOADS = {
+  usual: { size: USUAL, mostMb: 110 },
+  full: { size: FULL, mostMb: 200 },
+  million: { size: MILLION, mostMb: 240 },
+} as const;
 const SECONDS = Number(process.env.SECONDS ?? 300);
 const EVERY_MS = 50;
 
@@ -39,6 +43,18 @@ function resident(pid: number): { readonly peakMb: number; readonly mappedMb: nu
   return { peakMb: (Number(peak) * 1024) / 1e6, mappedMb: (mapped * 1024) / 1e6 };
 }
 
+/** Megabytes that the kernel counts for the maps that a process has open. */
+function mapsMb(pid: number): number {
+  const bytes = new Map<string, number>();
+  for (const descriptor of readdirSync(`/proc/${pid}/fdinfo`)) {
+    const text = readFileSync(`/proc/${pid}/fdinfo/${descriptor}`, 'utf8');
+    const [, memory] = /^memlock:\s+(\d+)$/m.exec(text) ?? [];
+    const [, map] = /^map_id:\s+(\d+)$/m.exec(text) ?? [];
+    if (memory !== undefined && map !== undefined) bytes.set(map, Number(memory));
+  }
+  return [...bytes.values()].reduce((sum, one) => sum + one, 0) / 1e6;
+}
+
 async function measure(figures: Figures, name: keyof typeof LOADS): Promise<void> {
   process.stderr.write(`bench: memory at the ${name} load, ${SECONDS} s\n`);
   const load = new Load(LOADS[name].size);
@@ -57,6 +73,7 @@ async function measure(figures: Figures, name: keyof typeof LOADS): Promise<void
     }
     print('agent resident at its peak under churn, without mapped tables', own(node.agentPid), LOADS[name].mostMb);
     print('tables of the kernel that the agent has mapped', resident(node.agentPid).mappedMb, null);
+    print('kernel memory of all maps', mapsMb(node.agentPid), null);
   } finally {
     await node.down();
   }
@@ -67,4 +84,4 @@ function own(pid: number): number {
   return peakMb - mappedMb;
 }
 
-await measureLoads(['usual', 'full'], measure);
+await measureLoads(['usual', 'full', 'million'], measure);

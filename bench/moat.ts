@@ -8,7 +8,8 @@ import { claim, release, removeLeftovers } from '#sandbox/owner.ts';
 import type { BenchNetwork } from './network.ts';
 import type { BenchWorld } from './worlds.ts';
 
-const LIMIT_MS = 170_000;
+/** A million rules take two agents some minutes. */
+const LIMIT_MS = 600_000;
 
 export type RunningMoat = {
   /** Resident memory of the agents, the larger one's, in MB. */

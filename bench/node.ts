@@ -19,8 +19,9 @@ export type NodeLoad = {
   readonly localPod: (index: number) => Pod;
 };
 
-const START_LIMIT_MS = 150_000;
-const CHANGE_LIMIT_MS = 10_000;
+/** A million rules take a minute, or several on a busy machine. */
+const START_LIMIT_MS = 600_000;
+const CHANGE_LIMIT_MS = 60_000;
 
 /** Lists the load to every agent that connects, then sends it changes. What changed stays changed until the end only. */
 class LoadSource {
