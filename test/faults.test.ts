@@ -17,6 +17,8 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import { mountBpffs } from '#kernel/bpffs.ts';
+import { type Policy, type PolicyKey, policyKey, type Rule, type RuleId } from '#policy/model.ts';
+import type { World } from '#policy/world.ts';
 import { buildFaults, StillBed, until } from '#test/support/kills/still-bed.ts';
 import { arbitraryEdit, edited, firstWorld } from '#test/support/kills/world.ts';
 import { needsRoot } from '#test/support/needs.ts';
@@ -120,6 +122,35 @@ test('needs root: an agent that the kernel kills for its memory leaves what was 
   await still.live();
   assert.ok(still.enforces() && still.speaks());
 });
+
+test('needs root: an agent whose heap finds no more room ends, and leaves what was in force', needsRoot, async (t) => {
+  const still = bedOf(t, 'faults-heap');
+  const world = firstWorld();
+  await (await still.start(world)).kill();
+  const life = await still.live({}, { env: { NODE_OPTIONS: '--max-old-space-size=40' } });
+  assert.ok(still.enforces() && still.speaks());
+  still.cluster.publish({ ...world, policies: new Map([...world.policies, ...manyRules(world)]) });
+  await until('its end', () => life.end !== null, 60_000);
+  assert.equal(life.end, 'SIGABRT');
+  assert.match(life.complaints.join(), /heap out of memory/);
+  assert.ok(still.enforces() && still.speaks());
+  still.cluster.publish(world);
+  await still.live();
+  assert.ok(still.enforces() && still.speaks());
+});
+
+/** So many rules that no small heap holds them. */
+function manyRules({ policies }: World): Map<PolicyKey, Policy> {
+  const [one] = policies.values();
+  const rule = one?.ingress[0] ?? one?.egress[0];
+  assert.ok(one !== undefined && rule !== undefined);
+  const copies = Array.from({ length: 100 }, (_, at): Policy => {
+    const key = policyKey('networkpolicy', 'many', `copy-${at}`);
+    const egress = Array.from({ length: 1000 }, (_, index): Rule => ({ ...rule, id: `${key}/egress/${index}` as RuleId }));
+    return { ...one, key, egress, ingress: [] };
+  });
+  return new Map(copies.map((copy) => [copy.key, copy]));
+}
 
 test('needs root: a bpffs that is taken away is missed, and hooks stand without it', needsRoot, async (t) => {
   const still = bedOf(t, 'faults-bpffs');
