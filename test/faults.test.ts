@@ -146,7 +146,10 @@ function manyRules({ policies }: World): Map<PolicyKey, Policy> {
   assert.ok(one !== undefined && rule !== undefined);
   const copies = Array.from({ length: 100 }, (_, at): Policy => {
     const key = policyKey('networkpolicy', 'many', `copy-${at}`);
-    const egress = Array.from({ length: 1000 }, (_, index): Rule => ({ ...rule, id: `${key}/egress/${index}` as RuleId }));
+    const egress = Array.from(
+      { length: 1000 },
+      (_, index): Rule => ({ ...rule, id: `${key}/egress/${index}` as RuleId }),
+    );
     return { ...one, key, egress, ingress: [] };
   });
   return new Map(copies.map((copy) => [copy.key, copy]));
