@@ -106,8 +106,9 @@ function denyInfo(tier: Tier, direction: Direction, isolating: SortedList<Isolat
   };
 }
 
+/** True where a deny names both alike: it names the tier as well. */
 function isSamePolicy(one: Isolating, other: Isolating): boolean {
-  return one.serial === other.serial;
+  return one.serial === other.serial && one.tier.name === other.tier.name;
 }
 
 function infoOf(rule: Rule, direction: Direction): RuleInfo {
