@@ -10,7 +10,7 @@ import { firstWorld } from '#test/support/kills/world.ts';
 import { worldOf } from '#test/support/worlds.ts';
 import { needsRoot } from './support/needs.ts';
 
-/** Several times what it takes beside eight other processes on two cores. */
+/** Some times what the slowest takes beside eight other processes on two cores (docs/operations.md). */
 const LIMIT_MS = 60_000;
 const LIMIT_KB = 700 * 1024;
 
@@ -55,6 +55,24 @@ const HOSTILE: readonly (readonly [string, string, RegExp])[] = [
       }),
     ),
     /1048576 values of selectors/,
+  ],
+  [
+    'a selector of 10 000 requirements',
+    policy(
+      'huge',
+      `{from: [{podSelector: {matchExpressions: [${list(10_000, (index) => `{key: k${index}, operator: DoesNotExist}`)}]}}]}`,
+    ),
+    /1048576 values of selectors/,
+  ],
+  [
+    '5 000 peers of everything but one block each',
+    policy(
+      'huge',
+      list(5000, (index) => {
+        return `{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [${block(index)}/24]}}], ports: [{port: ${2 * index + 1}}]}`;
+      }),
+    ),
+    /131072 address blocks and exceptions/,
   ],
 ];
 

@@ -2,6 +2,7 @@
 import { InterfaceError } from '#datapath/ebpf/links.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { type Address, parseAddress } from '#net/address.ts';
+import { show } from '#policy/fields.ts';
 import { HookWatch } from './hook-watch.ts';
 import type { Applied, HookRepair, NodeState } from './node-state.ts';
 import type { AgentRequest, AgentStatus, AttachRequest } from './protocol.ts';
@@ -333,6 +334,6 @@ function readLink(request: AttachRequest): EndpointLink {
 
 function readAddress(text: string): Address {
   const address = parseAddress(text);
-  if (address === null) throw new Error(`'${text}' is not an address`);
+  if (address === null) throw new Error(`${show(text)} is not an address`);
   return address;
 }

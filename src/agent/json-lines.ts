@@ -2,10 +2,22 @@
 import type { Socket } from 'node:net';
 
 /** A line that is longer, in characters, is an attack or a bug: the connection is closed. */
-const LINE_LIMIT = 64 * 1024 * 1024;
+export const LINE_LIMIT: number = 64 * 1024 * 1024;
 
 /** A request, as far as it must be known to be answered. */
 export type Request = { readonly id: number; readonly method: string };
+
+/** A value as its line; null where it is longer than readers take. */
+export function lineOf(value: unknown): string | null {
+  try {
+    const line = `${JSON.stringify(value)}\n`;
+    return line.length > LINE_LIMIT ? null : line;
+  } catch (error) {
+    // Longer than any text can be.
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+}
 
 /** Writes one value. Returns how many bytes wait in this process because the reader is slow. */
 export function writeLine(socket: Socket, value: unknown): number {

@@ -54,6 +54,8 @@ function listOf<T>(value: unknown, path: string, read: (value: unknown, path: st
 }
 
 function wrong(path: string, found: unknown, wanted: string): Error {
-  const text = (JSON.stringify(found) ?? 'nothing').slice(0, 80);
+  // A list in a list in a list may be deeper than the stack.
+  const shown = Array.isArray(found) ? 'a list' : typeof found === 'object' && found !== null ? 'an object' : null;
+  const text = shown ?? (JSON.stringify(found) ?? 'nothing').slice(0, 80);
   return new Error(`request: ${path} is ${text}, and ${wanted} is expected`);
 }

@@ -1,6 +1,7 @@
 // `moat sandbox`: pods of manifests as network namespaces on this machine, up for as long as one likes.
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Address } from '#net/address.ts';
+import type { SandboxStatus } from '#sandbox/api.ts';
 import { connectSandbox, downSandbox, type SandboxClient } from '#sandbox/client.ts';
 import { printDiagnostics } from './input.ts';
 import {
@@ -58,12 +59,22 @@ type ApplyOptions = Named & Omit<InputOptions, 'ipblockPods'>;
 function defineApply(command: Command, done: Done): void {
   const added = subcommand(command, 'apply', 'add or replace objects in a sandbox that is up');
   outputOption(manifestOptions(added), ['text', 'json']).action(async (options: ApplyOptions) => {
-    const change = await inSandbox(options, (client) => client.apply(options.filename, { lenient: options.lenient }));
+    const { change, problems } = await inSandbox(options, async (client) => {
+      const change = await client.apply(options.filename, { lenient: options.lenient });
+      return { change, problems: problemsOf(await client.status()) };
+    });
     printDiagnostics(change.diagnostics, options.output);
-    if (options.output === 'json') printJson(change);
+    if (options.output === 'json') printJson({ ...change, problems });
     else print(changeText(change));
+    if (options.output === 'text')
+      for (const { node, problem } of problems) console.error(`moat: node ${node}: ${problem}`);
     done(0);
   });
+}
+
+/** What agents complain of: a policy can be valid, and more than there is room for. */
+function problemsOf({ nodes }: SandboxStatus): readonly { readonly node: string; readonly problem: string }[] {
+  return nodes.flatMap(({ name, agent }) => (agent?.problem ? [{ node: name, problem: agent.problem }] : []));
 }
 
 type ProbeOptions = Named & { readonly ports?: readonly PortOption[]; readonly external: readonly Address[] };

@@ -1,7 +1,7 @@
 // A sandbox that another process holds: the same methods as `Sandbox`, over its control socket.
 import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { readLines, writeLine } from '#agent/json-lines.ts';
+import { LINE_LIMIT, lineOf, readLines } from '#agent/json-lines.ts';
 import { isInvalid, loadManifests } from '#cluster/load.ts';
 import { formatAddress } from '#net/address.ts';
 import { firstOfInput } from '#policy/diagnostic.ts';
@@ -107,9 +107,11 @@ export class SandboxClient {
   #ask(request: Ask, progress?: (done: number, total: number) => void): Promise<unknown> {
     if (this.#socket.destroyed) return Promise.reject(this.#goneError());
     const id = this.#next++;
+    const line = lineOf({ ...request, id });
+    if (line === null) return Promise.reject(tooLarge());
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending.set(id, { resolve, reject, progress });
-    writeLine(this.#socket, { ...request, id });
+    this.#socket.write(line);
     return promise;
   }
 
@@ -136,6 +138,11 @@ export class SandboxClient {
   #goneError(): SandboxError {
     return new SandboxError('gone', `the sandbox '${this.name}' has ended`, "start it with 'moat sandbox up'");
   }
+}
+
+function tooLarge(): SandboxError {
+  const message = `the objects are too many to hand over at once: more than ${LINE_LIMIT >> 20} MiB`;
+  return new SandboxError('too-large', message, 'apply them in parts');
 }
 
 /** A refusal as the error that it was where it happened. */

@@ -8,6 +8,14 @@ export class ObjectStore {
   #objects: Map<string, SourceObject> = new Map();
   #watched: ReadonlyMap<string, SourceObject> = new Map();
 
+  /** Another store of the same objects: what is tried on it changes nothing here. */
+  copy(): ObjectStore {
+    const copy = new ObjectStore();
+    copy.#objects = new Map(this.#objects);
+    copy.#watched = this.#watched;
+    return copy;
+  }
+
   get all(): readonly SourceObject[] {
     return [...this.#objects.values()];
   }

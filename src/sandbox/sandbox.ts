@@ -31,6 +31,7 @@ import { claim, release, removeLeftovers, requireRoot } from './owner.ts';
 import { type ProbeGear, type ProbeResult, probeByPackets, SourcePorts } from './probe.ts';
 import type { PacketEnd } from './probe-tasks.ts';
 import { SharedSockets } from './shared-sockets.ts';
+import { checkSize } from './size.ts';
 import { PacketStream } from './stream.ts';
 
 /** Brings a sandbox up, after removing what a crashed one of the same name left. Throws SandboxError. */
@@ -57,7 +58,7 @@ export class Sandbox {
   readonly #fleet: Fleet;
   readonly #listeners: Set<(event: SandboxEvent) => void> = new Set();
   readonly #gear: ProbeGear = { sockets: new SharedSockets(), ports: new SourcePorts() };
-  readonly #store: ObjectStore = new ObjectStore();
+  #store: ObjectStore = new ObjectStore();
   #watching: ManifestWatch | null = null;
   readonly #closed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
   #ending: Promise<void> | null = null;
@@ -98,7 +99,7 @@ export class Sandbox {
       mountBpffs();
       await this.#network.createWorld();
       await this.#cluster.listen();
-      await this.#become(() => this.#takeFiles({ objects, diagnostics }));
+      await this.#become((store) => takeFiles(store, { objects, diagnostics }));
     });
     await this.#control.listen();
   }
@@ -121,12 +122,12 @@ export class Sandbox {
 
   /** As `apply`, of objects that somebody has read already. */
   async applyObjects(objects: readonly SourceObject[]): Promise<Change> {
-    return await this.#inTurn(() => this.#become(() => this.#store.put(objects)));
+    return await this.#inTurn(() => this.#become((store) => store.put(objects)));
   }
 
   /** Replaces all objects: what is not among them goes. */
   async setObjects(objects: readonly SourceObject[]): Promise<Change> {
-    return await this.#inTurn(() => this.#become(() => this.#store.replace(objects)));
+    return await this.#inTurn(() => this.#become((store) => store.replace(objects)));
   }
 
   /** Probes every pair of pods, and the named outside addresses, by real packets. */
@@ -223,12 +224,8 @@ export class Sandbox {
   }
 
   #filesChanged(set: ManifestSet): void {
-    const turn = this.#inTurn(() => this.#become(() => this.#takeFiles(set)));
+    const turn = this.#inTurn(() => this.#become((store) => takeFiles(store, set)));
     turn.catch((error) => this.#tell({ kind: 'notice', text: `the change is not in force: ${errorText(error)}` }));
-  }
-
-  #takeFiles(set: ManifestSet): readonly Diagnostic[] {
-    return [...set.diagnostics, ...this.#store.watch(set.objects)];
   }
 
   async #clean(): Promise<void> {
@@ -238,14 +235,17 @@ export class Sandbox {
     this.#tell({ kind: 'notice', text: `removed what an earlier sandbox left: ${what}` });
   }
 
-  /** Brings everything to the world of the objects, once `take` has changed them. */
-  async #become(take: () => readonly Diagnostic[]): Promise<Change> {
+  /** Brings everything to the world of the objects, once `take` has changed them. A world that can't be is not begun. */
+  async #become(take: (store: ObjectStore) => readonly Diagnostic[]): Promise<Change> {
     const startedMs = performance.now();
-    const found = take();
+    const store = this.#store.copy();
+    const found = take(store);
     const before = this.#cluster.world;
-    const built = buildWorld(this.#store.all, { nodeCount: this.#nodeCount, previous: before });
+    const built = buildWorld(store.all, { nodeCount: this.#nodeCount, previous: before });
     const { world } = built;
+    checkSize(world);
     checkAddresses(world);
+    this.#store = store;
     await this.#fleet.removeGone(world);
     await this.#fleet.addNodes(world);
     const events = this.#cluster.publish(world);
@@ -300,4 +300,8 @@ export class Sandbox {
   #tell(event: SandboxEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
+}
+
+function takeFiles(store: ObjectStore, set: ManifestSet): readonly Diagnostic[] {
+  return [...set.diagnostics, ...store.watch(set.objects)];
 }
