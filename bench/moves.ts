@@ -13,7 +13,7 @@ import { Identifier } from '#identity/identifier.ts';
 import { Population } from '#identity/population.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { TCP } from '#net/protocol.ts';
-import type { Policy } from '#policy/model.ts';
+import { type Policy, policyKey, type Rule } from '#policy/model.ts';
 import { STANDARD_SEMANTICS, type WorldEvent } from '#policy/world.ts';
 import { Figures } from './figure.ts';
 import { EVERY, FULL, inLabel, Load, NODE, podEvent, policyEvent, policyOf, SPACE } from './load.ts';
@@ -27,10 +27,20 @@ const EVERY_SLICES = 3;
 const none = { baseline: null, ratio: null };
 
 /** Selects all pods of one version, a tenth of them, whatever namespace they are in. */
-function wide(version: string): Policy {
+function wide(version: string, port = 9000): Policy {
   const peer = { kind: 'pods', namespaces: { kind: 'labelled', selector: EVERY }, pods: inLabel('version', version) };
-  const rule = { peers: [peer as never], ports: [{ kind: 'range', protocol: TCP, first: 9000, last: 9000 } as never] };
+  const rule = { peers: [peer as never], ports: [{ kind: 'range', protocol: TCP, first: port, last: port } as never] };
   return policyOf({ space: SPACE, name: `wide-${version}`, subject: EVERY, ingress: [rule], egress: [rule] });
+}
+
+/** The same selectors in a policy that denies. */
+function denying(version: string): Policy {
+  const { egress, ingress, ...policy } = wide(version);
+  const denied = (rules: readonly Rule[]): Rule[] => rules.map((rule) => ({ ...rule, action: 'deny' }));
+  const isolates = { egress: false, ingress: false };
+  const key = policyKey('policy', SPACE, `deny-${version}`);
+  // Before all that allow.
+  return { ...policy, key, order: `${SPACE}/a`, isolates, egress: denied(egress), ingress: denied(ingress) };
 }
 
 /** `many`: the load of the bars. `few`: the same pods, and no policy that selects the measured ones but their own traffic. */
@@ -70,7 +80,7 @@ class Costs {
   addresses = 0;
   classes = 0;
   readonly slicesMs: number[] = [];
-  /** The same in processor time, without the collections of the heap that they met. */
+  /** The same without the collections of the heap that they met. */
   readonly workMs: number[] = [];
   readonly othersMs: number[] = [];
 
@@ -103,11 +113,32 @@ function identityMs(events: readonly WorldEvent[], policy: Policy): number {
   return cpuMs() - startMs;
 }
 
-function report(figures: Figures, costs: Costs, of: { readonly name: string; readonly identityMs: number }): void {
-  const print = (what: string, value: number, unit: string, most?: number): void => {
+function printer(figures: Figures, name: string): (what: string, value: number, unit: string, most?: number) => void {
+  return (what, value, unit, most) => {
     const bar = most === undefined ? {} : { bar: { most } };
-    figures.print({ name: `${what}, ${of.name}`, value: Number(value.toFixed(2)), unit, ...none, ...bar });
+    figures.print({ name: `${what}, ${name}`, value: Number(value.toFixed(2)), unit, ...none, ...bar });
   };
+}
+
+function reportSlices(figures: Figures, costs: Costs, name: string): void {
+  const print = printer(figures, name);
+  print('slices', costs.slicesMs.length, 'count');
+  print('slices, median', quantile(costs.slicesMs, 0.5), 'ms');
+  print('longest slice', Math.max(...costs.slicesMs), 'ms', 5);
+  print('longest slice, without collections of the heap', Math.max(...costs.workMs), 'ms', 5);
+  if (costs.othersMs.length > 0) print('another change in between, p99', quantile(costs.othersMs, 0.99), 'ms');
+}
+
+/** What nothing moves for, but classes are written anew. */
+function reportClasses(figures: Figures, costs: Costs, name: string): void {
+  const print = printer(figures, name);
+  print('classes written', costs.classes, 'count');
+  print('CPU a class', ((costs.compilerMs + costs.datapathMs) * 1000) / costs.classes, 'us');
+  reportSlices(figures, costs, name);
+}
+
+function report(figures: Figures, costs: Costs, of: { readonly name: string; readonly identityMs: number }): void {
+  const print = printer(figures, of.name);
   const each = (ms: number): number => (ms * 1000) / costs.addresses;
   print('addresses moved', costs.addresses, 'count');
   print('classes written', costs.classes, 'count');
@@ -116,11 +147,7 @@ function report(figures: Figures, costs: Costs, of: { readonly name: string; rea
   print('CPU an address: compiler with identities', each(costs.compilerMs), 'us');
   print('CPU an address: encoder', each(costs.encoderMs), 'us');
   print('CPU an address: bpf(2) and shared memory', each(costs.datapathMs - costs.encoderMs), 'us');
-  print('slices', costs.slicesMs.length, 'count');
-  print('slices, median', quantile(costs.slicesMs, 0.5), 'ms');
-  print('longest slice', Math.max(...costs.slicesMs), 'ms', 5);
-  print('longest slice, processor time without collections of the heap', Math.max(...costs.workMs), 'ms', 5);
-  if (costs.othersMs.length > 0) print('another change in between, p99', quantile(costs.othersMs, 0.99), 'ms');
+  reportSlices(figures, costs, of.name);
 }
 
 /** Applies a change and counts what it cost. Returns how long it took by the clock, in milliseconds. */
@@ -142,9 +169,35 @@ function stepper(datapath: Pick<Datapath, 'apply'>, encoder: Encoder): (change: 
     costs.encoderMs += cpuMs() - applied;
     costs.count(steps);
     costs.slicesMs.push(endMs - startMs);
-    costs.workMs.push(applied - first - collectedUs / 1000);
+    costs.workMs.push(endMs - startMs - collectedUs / 1000);
     return endMs - startMs;
   };
+}
+
+type Run = {
+  readonly compiler: GradualCompiler;
+  readonly load: Load;
+  readonly step: ReturnType<typeof stepper>;
+  revision: number;
+};
+
+/** Takes a change in slice by slice, with others in between. */
+function workOff(run: Run, event: WorldEvent): Costs {
+  const costs = new Costs();
+  const other = new Costs();
+  const { compiler, load, step } = run;
+  let most = 64;
+  step(() => compiler.apply([event], ++run.revision), costs);
+  for (let turn = 0; compiler.isBusy; turn++) {
+    const ms = step(() => compiler.advance(most), costs);
+    most = Math.min(4096, Math.max(8, Math.round(most * Math.min(2, Math.max(0.5, SLICE_MS / ms)))));
+    if (turn % EVERY_SLICES > 0) continue;
+    const change =
+      turn % 2 === 0 ? podEvent(load.remotePod(turn, turn % 10)) : policyEvent(load.workloadPolicy(turn % 100, turn));
+    // It came when the slice had just begun.
+    costs.othersMs.push(ms + step(() => compiler.apply([change], ++run.revision), other));
+  }
+  return costs;
 }
 
 function measure(figures: Figures, shape: string): void {
@@ -160,30 +213,17 @@ function measure(figures: Figures, shape: string): void {
     const sizes = { arena: 1 << 20, sets: 4096, setSlots: 8192, endpointSlots: 4096, peerEpochs: 65_536 };
     const empty = { epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [], wait: () => undefined } as const;
     const encoder = new Encoder(NOWHERE, { node: NODE, sizes, ...empty });
-    let revision = 0;
-    const step = stepper(datapath, encoder);
-    step(() => compiler.apply(eventsOf(load, shape), ++revision), new Costs());
+    const run: Run = { compiler, load, step: stepper(datapath, encoder), revision: 0 };
+    run.step(() => compiler.apply(eventsOf(load, shape), ++run.revision), new Costs());
     for (const version of ['v3', 'v4', 'v5']) {
-      const costs = new Costs();
-      const other = new Costs();
-      let most = 64;
-      step(() => compiler.apply([policyEvent(wide(version))], ++revision), costs);
-      for (let turn = 0; compiler.isBusy; turn++) {
-        const ms = step(() => compiler.advance(most), costs);
-        most = Math.min(4096, Math.max(8, Math.round(most * Math.min(2, Math.max(0.5, SLICE_MS / ms)))));
-        if (turn % EVERY_SLICES > 0) continue;
-        const change =
-          turn % 2 === 0
-            ? podEvent(load.remotePod(turn, turn % 10))
-            : policyEvent(load.workloadPolicy(turn % 100, turn));
-        // It came when the slice had just begun.
-        costs.othersMs.push(ms + step(() => compiler.apply([change], ++revision), other));
-      }
-      report(figures, costs, {
-        name: `${shape} new identities, ${version}`,
-        identityMs: aloneMs,
-      });
+      const costs = workOff(run, policyEvent(wide(version)));
+      report(figures, costs, { name: `${shape} new identities, ${version}`, identityMs: aloneMs });
     }
+    // All of whom they speak are known by now.
+    const { key } = wide('v3');
+    reportClasses(figures, workOff(run, policyEvent(wide('v3', 9100))), `a policy's ports change, ${shape} identities`);
+    reportClasses(figures, workOff(run, policyEvent(denying('v4'))), `a policy denies, ${shape} identities`);
+    reportClasses(figures, workOff(run, { kind: 'policy', key, value: null }), `a policy goes, ${shape} identities`);
   } finally {
     datapath.close();
     unpinDatapath(instance, NODE);

@@ -35,6 +35,8 @@ export type CompilerOptions = {
 };
 
 const NOBODY: ReadonlySet<PodKey> = new Set();
+const NOTHING: IdentityChanges = { created: [], gained: [], peers: [], podBlocks: false };
+
 export type ApplyOptions = {
   /** What was foreseen of these events: who waits for it moves now, and it need not be remembered any more. */
   readonly foreseen?: readonly Foreseen[];
@@ -42,6 +44,8 @@ export type ApplyOptions = {
   readonly waiting?: readonly Waiting[];
   /** Whether identities that equal another become one with it where they are many. Default: merge. */
   readonly twins?: 'merge' | 'leave';
+  /** Where more classes of a layer in use change than that, they are behind until `catchUp`. Default: none is. */
+  readonly most?: number;
   /** Which open flows are judged again. Default: those whose verdict the events change. */
   readonly judge?: 'all' | 'changed';
 };
@@ -69,6 +73,7 @@ export class Compiler {
   readonly #layers: Layers;
   readonly #sets: Sets;
   readonly #endpoints: Endpoints;
+  #fellBehind = false;
 
   constructor(options: CompilerOptions) {
     const recorder = this.#recorder;
@@ -114,6 +119,7 @@ export class Compiler {
 
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
   apply(events: readonly WorldEvent[], how: ApplyOptions = {}): readonly Step[] {
+    this.#fellBehind = false;
     for (const event of events) this.#take(event);
     this.#interner.clear();
     const { dirty, pods, policies } = this.#subjects.settle();
@@ -123,14 +129,15 @@ export class Compiler {
     for (const one of foreseen) this.forget(one);
     this.#setEndpoints([...pods, ...changedPolicies], new Set([...dirty, ...this.#population.takeRivals()]));
     const moved = [...foreseen.map((one) => one.waiting), ...waiting];
-    const steps = this.#finish(this.#identifier.settle(moved, how.twins), judged, how.judge);
+    const steps = this.#finish(this.#identifier.settle(moved, how.twins), judged, how);
     const again = this.#active.askAgain();
     if (again.size === 0) return steps;
     this.#setEndpoints(
       [...again].flatMap((key) => [...this.#subjects.selectedBy(key)]),
       NOBODY,
     );
-    for (const step of this.#finish(this.#identifier.settle([], how.twins), judged)) steps.push(step);
+    const left = { ...how, judge: 'changed' } as const;
+    for (const step of this.#finish(this.#identifier.settle([], how.twins), judged, left)) steps.push(step);
     return steps;
   }
 
@@ -171,6 +178,22 @@ export class Compiler {
   /** Moves so many addresses to the identities that they wait for. */
   advance(waiting: Waiting, most: number): readonly Step[] {
     return this.#finish(this.#identifier.advance(waiting, most), false);
+  }
+
+  /** True while classes of layers in use are behind: they say what rules before said. */
+  get isBehind(): boolean {
+    return this.#layers.isBehind;
+  }
+
+  /** True where the last change left classes behind. */
+  get fellBehind(): boolean {
+    return this.#fellBehind;
+  }
+
+  /** Lets up to so many classes follow the rules. With the last one, open flows are judged again. */
+  catchUp(most: number): readonly Step[] {
+    this.#layers.catchUp(most);
+    return this.#finish(NOTHING, this.#endpoints.size > 0);
   }
 
   /** True where the policy is in force for some local pod. */
@@ -241,16 +264,17 @@ export class Compiler {
   }
 
   /** What is new comes first, all of it: rule lists about to go must know new identities too, while packets meet both. */
-  #finish(changes: IdentityChanges, judged: boolean, judge: ApplyOptions['judge'] = 'changed'): Step[] {
+  #finish(changes: IdentityChanges, judged: boolean, how: Pick<ApplyOptions, 'judge' | 'most'> = {}): Step[] {
     for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
-    this.#layers.settle(changes, this.#sets.successions());
+    if (this.#layers.settle(changes, this.#sets.successions(), how.most)) this.#fellBehind = true;
     this.#sets.settle();
+    this.#layers.complete(this.#endpoints.turning());
     this.#endpoints.settle();
     const steps = this.#recorder.flush();
     this.#sweep();
     this.#layers.retry();
-    const changed = this.#sets.takeChanged();
-    const sets: SetNumber[] = changes.podBlocks || judge === 'all' ? this.#sets.judging() : changed;
+    const changed = [...this.#sets.takeChanged(), ...this.#sets.having(this.#layers.takeFollowed())];
+    const sets: SetNumber[] = changes.podBlocks || how.judge === 'all' ? this.#sets.judging() : [...new Set(changed)];
     for (const step of this.#recorder.flush()) steps.push(step);
     if (judged && (sets.length > 0 || changes.peers.length > 0)) {
       steps.push({ kind: 'epoch', sets, peers: changes.peers });
@@ -262,7 +286,7 @@ export class Compiler {
     this.#sets.sweep();
     this.#layers.sweep();
     this.#active.settle();
-    const retired = this.#identifier.bury();
+    const retired = this.#identifier.bury(this.#layers.isBehind ? 'keep' : 'drop');
     this.#layers.forget(retired);
     this.#tables.sweep();
     for (const { number } of retired) this.#recorder.identity(number, null);

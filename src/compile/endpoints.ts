@@ -79,6 +79,15 @@ export class Endpoints {
     this.#sets.give(before.ingress, null);
   }
 
+  /** The layers of endpoints that are about to have another set than before, or the first one. */
+  *turning(): Generator<LayerEntry> {
+    for (const { before, now } of this.#changes) {
+      if (now === null || (before !== undefined && isTheSame(before, now))) continue;
+      yield* now.egress.layers;
+      yield* now.ingress.layers;
+    }
+  }
+
   /** Writes what changed. Sets have their numbers by now. */
   settle(): void {
     for (const { key, before, now } of this.#changes) {

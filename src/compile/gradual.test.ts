@@ -4,10 +4,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { judge } from '#datapath/reference/verdict.ts';
+import { push } from '#identity/collect.ts';
 import { Waiting } from '#identity/waiting.ts';
-import { parseAddress } from '#net/address.ts';
+import { type AddressKey, parseAddress } from '#net/address.ts';
+import { TCP } from '#net/protocol.ts';
 import { evaluate } from '#policy/evaluate.ts';
-import { DEFAULT_TIER, type Policy, policyKey, type RuleId } from '#policy/model.ts';
+import { DEFAULT_TIER, type Policy, policyKey, type Rule, type RuleId } from '#policy/model.ts';
 import { EVERYTHING } from '#policy/selector.ts';
 import type { Flow, FlowVerdict } from '#policy/verdict.ts';
 import { type Pod, podKey, type WorldEvent } from '#policy/world.ts';
@@ -71,60 +73,86 @@ type Make = (place: Place) => Compiler;
 const sound: Make = ({ ipBlockPods, isLocal }) => new Compiler({ semantics: { ipBlockPods }, isLocal });
 
 /** How often what is worth a test happened. */
-type Seen = { slices: number; between: number; held: number; ahead: number };
+type Seen = { slices: number; between: number; held: number; ahead: number; behind: number };
 
 function nameOf(event: WorldEvent): string {
   return `${event.kind} ${'key' in event ? event.key : event.name}`;
 }
 
-/** What is in force and what waits, told apart by the names of what waits. */
+/** Forms that things had since the one that is in force, by their names. */
+type Forms = Map<string, WorldEvent[]>;
+
+/** What is in force, what waits, and what is in force for some peers alone. */
 class Expected {
   readonly #inForce = new Map<string, WorldEvent>();
-  /** Of what waits: every form that it had since. */
-  readonly #forms = new Map<string, WorldEvent[]>();
+  readonly #waiting: Forms = new Map();
+  readonly #behind: Forms = new Map();
 
-  note(events: readonly WorldEvent[], held: readonly (readonly WorldEvent[])[]): void {
-    const waits = new Map(held.flat().map((event) => [nameOf(event), event]));
+  note(events: readonly WorldEvent[], gradual: GradualCompiler): void {
     for (const event of events) {
-      if (!waits.has(nameOf(event))) this.#inForce.set(nameOf(event), event);
-      this.#forms.set(nameOf(event), [...(this.#forms.get(nameOf(event)) ?? []), event]);
+      const name = nameOf(event);
+      const waits = this.#waiting.has(name) || gradual.held.flat().some((one) => nameOf(one) === name);
+      if (waits) push(this.#waiting, name, event);
+      else this.#release(name, [event], gradual);
     }
-    this.settle(held);
+    this.settle(gradual);
   }
 
-  /** What no longer waits is in force in its last form. */
-  settle(held: readonly (readonly WorldEvent[])[]): void {
-    const waits = new Set(held.flat().map(nameOf));
-    for (const [name, forms] of this.#forms) {
-      const last = forms.at(-1);
-      if (waits.has(name) || last === undefined) continue;
-      this.#inForce.set(name, last);
-      this.#forms.delete(name);
+  /** What no longer waits is in force in its last form, once nothing of it is behind. */
+  settle(gradual: GradualCompiler): void {
+    const waits = new Set(gradual.held.flat().map(nameOf));
+    for (const [name, forms] of this.#waiting) {
+      if (waits.has(name)) continue;
+      this.#waiting.delete(name);
+      this.#release(name, forms, gradual);
+    }
+    if (gradual.behind.length > 0) return;
+    for (const [name, forms] of this.#behind) for (const form of forms) this.#inForce.set(name, form);
+    this.#behind.clear();
+  }
+
+  #release(name: string, forms: readonly WorldEvent[], { behind }: GradualCompiler): void {
+    const isBehind = this.#behind.has(name) || behind.flat().some((one) => nameOf(one) === name);
+    // What a policy allowed before it was in force as a whole may be what is behind.
+    for (const form of forms) {
+      if (isBehind) push(this.#behind, name, form);
+      else this.#inForce.set(name, form);
     }
   }
 
-  /** The worlds whose verdicts may be seen: without the first that waits, with it, and with its one policy as it was. */
+  /**
+   * The worlds whose verdicts may be seen: with each form of what is behind, without the first that waits, with it, and
+   * with its one policy as it was.
+   */
   *worlds(held: readonly (readonly WorldEvent[])[]) {
-    const now = [...this.#inForce.values()];
-    yield worldOf(now);
+    let lists: WorldEvent[][] = [[...this.#inForce.values()]];
+    for (const forms of this.#behind.values()) {
+      lists = lists.flatMap((list) => [list, ...forms.map((form) => [...list, form])]);
+    }
     const [first = []] = held;
-    if (first.length === 0) return;
-    yield worldOf([...now, ...first]);
-    for (const event of first) for (const form of this.#forms.get(nameOf(event)) ?? []) yield worldOf([...now, form]);
+    for (const list of lists) {
+      yield worldOf(list);
+      if (first.length > 0) yield worldOf([...list, ...first]);
+      for (const event of first)
+        for (const form of this.#waiting.get(nameOf(event)) ?? []) yield worldOf([...list, form]);
+    }
   }
 }
 
-function checkFlow(found: FlowVerdict, expected: readonly FlowVerdict[], seen: Seen): void {
-  const [before, ...after] = expected;
+/** Verdicts of one flow in each world that may be seen; in the first nothing of what is on its way is in force. */
+type Verdicts = { readonly count: number; readonly at: (world: number) => FlowVerdict };
+
+function checkFlow(found: FlowVerdict, expected: Verdicts, seen: Seen): void {
   for (const leg of ['egress', 'ingress'] as const) {
     if (found[leg].reason === 'not-endpoint') continue;
-    if (after.length === 0) {
-      assert.deepEqual(found[leg], before?.[leg]);
+    if (expected.count === 1) {
+      assert.deepEqual(found[leg], expected.at(0)[leg]);
       continue;
     }
-    const allowed = expected.map((verdict) => verdict[leg].verdict);
-    assert.ok(allowed.includes(found[leg].verdict), `${leg}: ${found[leg].verdict}, neither before nor after`);
-    if (found[leg].verdict !== before?.[leg].verdict) seen.between++;
+    let world = 0;
+    while (world < expected.count && expected.at(world)[leg].verdict !== found[leg].verdict) world++;
+    assert.ok(world < expected.count, `${leg}: ${found[leg].verdict}, neither before nor after`);
+    if (world > 0) seen.between++;
   }
 }
 
@@ -141,22 +169,30 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
     const gradual = new GradualCompiler(compiler, 0);
     const expected = new Expected();
     const plan = emptyPlan();
-    let allowed: FlowVerdict[][] = [];
+    let allowed: Verdicts[] = [];
     const expect = (): void => {
       const worlds = [...expected.worlds(gradual.held)];
-      allowed = sampled.map((flow) => worlds.map((world) => evaluate(world, flow, place)));
+      allowed = sampled.map((flow) => {
+        const known: FlowVerdict[] = [];
+        const at = (index: number): FlowVerdict => {
+          known[index] ??= evaluate(worlds[index] ?? assert.fail(), flow, place);
+          return known[index];
+        };
+        return { count: worlds.length, at };
+      });
     };
     const check = (steps: readonly Step[]): void => {
       replay(plan, steps);
       for (const [index, flow] of sampled.entries()) {
-        checkFlow(judge(compiler.plan, flow), allowed[index] ?? [], seen);
+        checkFlow(judge(compiler.plan, flow), allowed[index] ?? assert.fail(), seen);
       }
     };
     const slice = (most: number): void => {
-      const waited = gradual.held.length;
+      const waited = [gradual.held.length, gradual.behind.length];
       const steps = gradual.advance(most);
-      if (gradual.held.length < waited) {
-        expected.settle(gradual.held);
+      if (gradual.behind.length > 0) seen.behind++;
+      if (gradual.held.length !== waited[0] || gradual.behind.length !== waited[1]) {
+        expected.settle(gradual);
         expect();
       }
       check(steps);
@@ -165,12 +201,12 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
     for (const [index, { batch, slices, most }] of history.entries()) {
       const waited = gradual.held.length;
       const steps = gradual.apply(batch, index + 1);
-      expected.note(batch, gradual.held);
+      expected.note(batch, gradual);
       expect();
       check(steps);
       if (gradual.held.length > waited) seen.held++;
       else if (waited > 0) seen.ahead++;
-      assert.ok(gradual.revision === index + 1 || gradual.held.length > 0);
+      assert.ok(gradual.revision === index + 1 || gradual.held.length + gradual.behind.length > 0);
       for (let count = 0; count < slices && gradual.isBusy; count++) slice(most);
     }
     for (let count = 0; gradual.isBusy; count++) {
@@ -197,7 +233,7 @@ class Hasty extends Compiler {
 const hasty: Make = ({ ipBlockPods, isLocal }) => new Hasty({ semantics: { ipBlockPods }, isLocal });
 
 test('at each slice, with other changes in between, every verdict is that before or after the change', (context) => {
-  const seen: Seen = { slices: 0, between: 0, held: 0, ahead: 0 };
+  const seen: Seen = { slices: 0, between: 0, held: 0, ahead: 0, behind: 0 };
   holds(context, oldOrNew(sound, seen), 120);
   context.diagnostic(JSON.stringify(seen));
   for (const [what, count] of Object.entries(seen)) assert.ok(count > 0, `${what}: ${count}`);
@@ -205,11 +241,13 @@ test('at each slice, with other changes in between, every verdict is that before
 });
 
 /** Pod `number` of ten of the shop; the last one is here, and `few` are labelled so. */
-function pod(number: number): WorldEvent {
+function pod(
+  number: number,
+  labels: Pod['labels'] = number <= 3 ? { few: 'yes', old: 'yes' } : {},
+): WorldEvent & { kind: 'pod' } {
   const address = parseAddress(`10.0.0.${number}`);
   assert.ok(address);
   const name = `pod-${number}`;
-  const labels: Pod['labels'] = number <= 3 ? { few: 'yes' } : {};
   const fixed = { namespace: 'shop', ports: [], hostNetwork: false, finished: false };
   const workload = { kind: 'Pod', namespace: 'shop', name };
   const key = podKey('shop', name);
@@ -217,27 +255,41 @@ function pod(number: number): WorldEvent {
   return { kind: 'pod', key, value };
 }
 
-/** Isolates every pod of the shop, but from those labelled `few`. */
-function fromFew(): WorldEvent {
-  const key = policyKey('networkpolicy', 'shop', 'few');
-  const source = {
-    dialect: 'k',
-    kind: 'NetworkPolicy',
-    namespace: 'shop',
-    name: 'few',
-    path: '',
-    file: null,
-    line: null,
-  };
+type SimpleRule = Pick<Rule, 'action'> & { readonly ports?: Rule['ports']; readonly from: string | null };
+
+/** Isolates every pod of the shop. `from`: a label that peers have; null: whoever it is. */
+function policy(name: string, ...rules: readonly SimpleRule[]): WorldEvent & { readonly kind: 'policy' } {
+  const key = policyKey('networkpolicy', 'shop', name);
+  const source = { dialect: 'k', kind: 'NetworkPolicy', namespace: 'shop', name, path: '', file: null, line: null };
   const shop = { kind: 'named', name: 'shop' } as const;
-  const few = { requirements: [{ op: 'Exists', key: 'few' }] } as const;
-  const peers = { kind: 'these', peers: [{ kind: 'pods', namespaces: shop, pods: few }] } as const;
+  const peersOf = (label: string): Rule['peers'] => {
+    return {
+      kind: 'these',
+      peers: [{ kind: 'pods', namespaces: shop, pods: { requirements: [{ op: 'Exists', key: label }] } }],
+    };
+  };
+  const ingress = rules.map(({ action, from, ports = { kind: 'any' } }, index): Rule => {
+    const peers: Rule['peers'] = from === null ? { kind: 'any' } : peersOf(from);
+    return { id: `${name}/${index}` as RuleId, action, peers, ports, source };
+  });
   const value: Policy = {
-    ...{ key, tier: DEFAULT_TIER, order: 'few', source, isolates: { egress: false, ingress: true }, egress: [] },
+    ...{
+      key,
+      tier: DEFAULT_TIER,
+      order: name,
+      source,
+      isolates: { egress: false, ingress: true },
+      egress: [],
+      ingress,
+    },
     subject: { namespaces: shop, pods: EVERYTHING },
-    ingress: [{ id: 'few/0' as RuleId, action: 'allow', peers, ports: { kind: 'any' }, source }],
   };
   return { kind: 'policy', key, value };
+}
+
+/** Isolates every pod of the shop, but from those labelled `few`. */
+function fromFew(ports: Rule['ports'] = { kind: 'any' }): WorldEvent {
+  return policy('few', { action: 'allow', from: 'few', ports });
 }
 
 /** Ten pods, and a policy that waits for three of them. */
@@ -298,4 +350,65 @@ test('a new list says again what waits: of the change that it does not name noth
   gradual.note([]);
   gradual.apply([], 3);
   assert.deepEqual([gradual.isBusy, gradual.revision, compiler.plan.layers.size], [false, 3, 0]);
+});
+
+/** Ten pods, and policies that are in force; of a change the class of those labelled `few` is behind. */
+function behind(
+  before: readonly WorldEvent[] = [fromFew()],
+  change: WorldEvent = fromFew({ kind: 'these', ports: [] }),
+): { readonly compiler: Compiler; readonly gradual: GradualCompiler } {
+  const compiler = new Compiler({ semantics: { ipBlockPods: true }, isLocal: (one) => one.node === 'here' });
+  const gradual = new GradualCompiler(compiler, 0);
+  const pods = Array.from({ length: 10 }, (_, index) => pod(index + 1));
+  gradual.apply(pods, 1);
+  gradual.apply(before, 2);
+  finish(gradual);
+  const steps = gradual.apply([change], 3);
+  assert.ok(!steps.some(({ kind }) => kind === 'class'));
+  assert.deepEqual([gradual.isBusy, gradual.behind.length, gradual.revision], [true, 1, 2]);
+  return { compiler, gradual };
+}
+
+test('open flows are judged again once no class is behind', () => {
+  const { compiler, gradual } = behind();
+  const steps = gradual.advance(10);
+  const set = compiler.plan.endpoints.get('10.0.0.10' as AddressKey)?.ingress;
+  const last = steps.at(-1);
+  assert.ok(steps.some(({ kind }) => kind === 'class'));
+  assert.ok(last?.kind === 'epoch' && set !== undefined && last.sets.includes(set), JSON.stringify(steps));
+  assert.deepEqual([gradual.isBusy, gradual.revision], [false, 3]);
+});
+
+test('a pod that starts meets no class that is behind', () => {
+  const { gradual } = behind();
+  const kinds = gradual.apply([pod(11)], 4).map(({ kind }) => kind);
+  assert.ok(kinds.includes('class') && kinds.indexOf('class') < kinds.indexOf('endpoint'), kinds.join());
+  assert.deepEqual([gradual.isBusy, gradual.revision], [false, 4]);
+});
+
+const TO_443: Rule['ports'] = { kind: 'these', ports: [{ kind: 'range', protocol: TCP, first: 443, last: 443 }] };
+
+function verdictOf({ plan }: Compiler, from: WorldEvent & { kind: 'pod' }): string {
+  const [source] = from.value?.addresses ?? [];
+  const [target] = pod(10).value?.addresses ?? [];
+  assert.ok(source && target);
+  return judge(plan, { from: source, to: target, protocol: TCP, port: 80 }).ingress.verdict;
+}
+
+test('a rule for any peer that comes meets no class that is behind', () => {
+  const known = policy('known', { action: 'allow', from: 'few', ports: TO_443 });
+  const { compiler, gradual } = behind([policy('few'), known], policy('few', { action: 'deny', from: 'few' }));
+  gradual.apply([policy('later', { action: 'allow', from: null })], 4);
+  assert.deepEqual([verdictOf(compiler, pod(1)), verdictOf(compiler, pod(4))], ['deny', 'allow']);
+});
+
+test('who lacks the selector of a policy that went does not come to a class that still knows it', () => {
+  const stays = policy('stays', { action: 'allow', from: 'few', ports: TO_443 });
+  const goes = policy('goes', { action: 'allow', from: 'old' });
+  const { compiler, gradual } = behind([stays, goes], { ...goes, value: null });
+  const newcomer = pod(9, { few: 'yes' });
+  gradual.apply([newcomer], 4);
+  assert.deepEqual([verdictOf(compiler, newcomer), verdictOf(compiler, pod(1))], ['deny', 'allow']);
+  finish(gradual);
+  assert.deepEqual([verdictOf(compiler, newcomer), verdictOf(compiler, pod(1))], ['deny', 'deny']);
 });

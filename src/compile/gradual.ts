@@ -27,13 +27,22 @@ type Held = {
   early: boolean;
 };
 
+type Change = { readonly events: readonly WorldEvent[]; readonly revision: number };
+
+/** Changes of which some classes are behind, and the first revision of these. */
+type Behind = { readonly events: (readonly WorldEvent[])[]; readonly revision: number };
+
 export class GradualCompiler {
   readonly #compiler: Compiler;
   readonly #few: number;
+  /** What counts while the compiler is behind. */
+  #behind: Behind | null = null;
   /** In the order in which they came. The first is being introduced. */
   #held: Held[] = [];
   #twins: Waiting | null = null;
   #revision = 0;
+  /** The last slice was one of classes that are behind. */
+  #catchesUp = false;
 
   constructor(compiler: Compiler, few: number = FEW) {
     this.#compiler = compiler;
@@ -54,7 +63,8 @@ export class GradualCompiler {
 
   /** The latest revision that is in force with all before it. */
   get revision(): number {
-    return Math.min(this.#revision, ...this.#held.map(({ revision }) => revision - 1));
+    const first = this.#following?.revision ?? Number.POSITIVE_INFINITY;
+    return Math.min(this.#revision, first - 1, ...this.#held.map(({ revision }) => revision - 1));
   }
 
   /** Changes that are not in force yet, oldest first. */
@@ -62,9 +72,18 @@ export class GradualCompiler {
     return this.#held.map(({ events }) => [...events.values()]);
   }
 
+  /** Changes that are in force for some peers already, and not for others. */
+  get behind(): readonly (readonly WorldEvent[])[] {
+    return this.#following?.events ?? [];
+  }
+
+  get #following(): Behind | null {
+    return this.#compiler.isBehind ? this.#behind : null;
+  }
+
   /** True while there is something for `advance`. */
   get isBusy(): boolean {
-    return this.#held.length > 0 || this.#twins !== null;
+    return this.#compiler.isBehind || this.#held.length > 0 || this.#twins !== null;
   }
 
   /** A part of a list of everything. It says all that was held back, so that waits no longer. */
@@ -88,7 +107,7 @@ export class GradualCompiler {
     if (first !== undefined) return this.#join(first, others, events);
     const foreseen = this.#compiler.foresee(events);
     if (foreseen === null || (foreseen.waiting.left <= this.#few && !this.#isUnderWay(foreseen))) {
-      return this.#settle(events, { foreseen: foreseen === null ? [] : [foreseen] });
+      return this.#settle({ events, revision }, { foreseen: foreseen === null ? [] : [foreseen] });
     }
     const changed = new Map(events.map((event) => [nameOf(event), event]));
     this.#held.push({ events: changed, revision, foreseen: [foreseen], joins: 0, started: false, early: false });
@@ -98,16 +117,26 @@ export class GradualCompiler {
   /** Moves about so many addresses, or brings into force what they were waited for. */
   advance(most: number): readonly Step[] {
     const [held] = this.#held;
+    // In turn: who changes many classes again and again keeps nobody waiting.
+    this.#catchesUp = this.#compiler.isBehind && (held === undefined || !this.#catchesUp);
+    if (this.#catchesUp) return this.#catchUp(most);
     if (held === undefined) return this.#mergeSome(most);
     if (!held.started) {
       held.started = true;
       const policy = this.#additionOf(held);
       held.early = policy !== null;
-      if (policy !== null) return this.#compiler.apply([earlyForm(policy)], { twins: 'leave' });
+      if (policy !== null)
+        return this.#applyNow([earlyForm(policy)], {}, { events: [...held.events.values()], revision: held.revision });
     }
     const next = held.foreseen.find(({ waiting }) => waiting.left > 0);
     if (next !== undefined) return this.#compiler.advance(next.waiting, most);
     return this.#release(held);
+  }
+
+  #catchUp(most: number): readonly Step[] {
+    const steps = this.#compiler.catchUp(most);
+    this.#lookForTwins();
+    return steps;
   }
 
   #mergeSome(most: number): readonly Step[] {
@@ -142,17 +171,35 @@ export class GradualCompiler {
     // A policy that nobody thought of when the change came may use what the next ones are to introduce.
     const latest = this.#compiler.foresee(events);
     const others = latest === null || !this.#isUnderWay(latest) ? [] : this.#held.flatMap((one) => one.foreseen);
-    return this.#settle(events, {
-      foreseen: latest === null ? held.foreseen : [...held.foreseen, latest],
-      waiting: others.map(({ waiting }) => waiting),
-      judge: held.early ? 'all' : 'changed',
-    });
+    return this.#settle(
+      { events, revision: held.revision },
+      {
+        foreseen: latest === null ? held.foreseen : [...held.foreseen, latest],
+        waiting: others.map(({ waiting }) => waiting),
+        judge: held.early ? 'all' : 'changed',
+      },
+    );
   }
 
-  #settle(events: readonly WorldEvent[], how: ApplyOptions): readonly Step[] {
-    const steps = this.#compiler.apply(events, { ...how, twins: 'leave' });
-    if (!this.isBusy) this.#twins = this.#compiler.twins();
+  #settle(change: Change, how: ApplyOptions): readonly Step[] {
+    const steps = this.#applyNow(change.events, how, change);
+    this.#lookForTwins();
     return steps;
+  }
+
+  /** `change`: what the events are a part of. */
+  #applyNow(events: readonly WorldEvent[], how: ApplyOptions, change: Change): readonly Step[] {
+    const caughtUp = this.behind.length < MOST_JOINS ? [] : this.#compiler.catchUp(Number.POSITIVE_INFINITY);
+    const before = this.#following;
+    const steps = [...caughtUp, ...this.#compiler.apply(events, { ...how, twins: 'leave', most: this.#few })];
+    if (!this.#compiler.fellBehind) return steps;
+    const revision = Math.min(change.revision, before?.revision ?? change.revision);
+    this.#behind = { events: [...(before?.events ?? []), change.events], revision };
+    return steps;
+  }
+
+  #lookForTwins(): void {
+    if (!this.isBusy) this.#twins = this.#compiler.twins();
   }
 
   #forget({ foreseen }: Held): void {

@@ -106,6 +106,14 @@ export class Sets {
     return [...this.#byKey.values()].filter((set) => set.layers.length > 0).map(numberOf);
   }
 
+  /** The sets that have one of these layers. */
+  having(layers: ReadonlySet<LayerNumber>): SetNumber[] {
+    if (layers.size === 0) return [];
+    return [...this.#byKey.values()]
+      .filter((set) => set.layers.some(({ body }) => body !== null && layers.has(body.number)))
+      .map(numberOf);
+  }
+
   /** The sets whose layers changed in place since the last call. */
   takeChanged(): SetNumber[] {
     const changed = this.#changed;

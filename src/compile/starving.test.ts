@@ -108,3 +108,36 @@ test('nor for pods that go on starting', () => {
   });
   assert.ok(turns <= SOON, `${turns} turns`);
 });
+
+/** A policy of two forms whose selectors are known: what changes with it is classes. */
+function restless(turn: number): WorldEvent {
+  return policy({ namespace: 'a', name: 'restless', from: 1 + (turn % 2) });
+}
+
+/** A node where each change of that policy leaves classes behind. */
+function nodeBehind(): Node {
+  const here = node();
+  const known = [1, 2].map((from) => policy({ namespace: 'a', name: `known-${from}`, from }));
+  here.apply([...known, restless(1)]);
+  while (here.compiler.isBusy) here.compiler.advance(1000);
+  here.apply([restless(0)]);
+  assert.ok(here.compiler.behind.length > 0, 'classes are behind, or nothing is shown');
+  return here;
+}
+
+test('nor for classes of one that is changed again and again', () => {
+  const here = nodeBehind();
+  here.apply([policy({ namespace: 'b', name: 'quiet', from: 1 })]);
+  const turns = turnsUntil(keyOf('b', 'quiet'), here, (turn) => restless(turn + 1));
+  assert.ok(turns <= SOON, `${turns} turns`);
+});
+
+test('nor does a revision', () => {
+  const here = nodeBehind();
+  const before = here.compiler.revision;
+  for (let turn = 0; turn < SOON; turn++) {
+    here.apply([restless(turn + 1)]);
+    here.compiler.advance(1);
+  }
+  assert.ok(here.compiler.revision > before + SOON / 2, `${here.compiler.revision} after ${before}`);
+});

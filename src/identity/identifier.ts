@@ -185,9 +185,12 @@ export class Identifier {
     return { created: [], gained: [], peers: [], podBlocks: false };
   }
 
-  /** Takes away what nothing uses: atoms and their boundaries. Returns the identities that nobody has any more. */
-  bury(): readonly IdentityEntry[] {
-    const dead = this.#atoms.takeDead();
+  /**
+   * Takes away what nothing uses: atoms and their boundaries. Returns the identities that nobody has any more.
+   * `keep`: the atoms still count, for classes of rules that are gone.
+   */
+  bury(unused: 'drop' | 'keep' = 'drop'): readonly IdentityEntry[] {
+    const dead = unused === 'keep' ? [] : this.#atoms.takeDead();
     for (const atom of dead) {
       if (atom.kind !== 'addresses') continue;
       for (const block of this.#population.blocks.removeAtom(atom)) this.#population.dirty.gone.add(block);
