@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 NODE := sh tools/node.sh
 
-.PHONY: help setup demo test ci bench fuzz kernels soak format clean
+.PHONY: help setup demo test ci bench fuzz kernels soak teeth format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 
 soak: setup ## half an hour of churn, load and kills of the agent: make soak MINUTES=30, or KILLS=1000 (needs root)
 	@MINUTES=$(MINUTES) KILLS=$(KILLS) $(NODE) test/soak.ts
+
+teeth: setup ## plants a fault for each hole that the datapath's rules close, and sees a test fail (needs root)
+	@$(NODE) test/holes.ts
 
 format: setup ## rewrite the sources in the project's format
 	@$(NODE) tools/check.ts --write format

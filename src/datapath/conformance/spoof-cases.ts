@@ -42,6 +42,17 @@ export const SPOOF_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a pod that has stolen address and MAC of its neighbour is not taken for it',
+    run: (rig, at) => {
+      for (const to of [at.outside, at.remote]) {
+        const frame = udp({ from: at.b, to, ...ports, sourceMac: macOfPod('b') });
+        rig.dropAsIs('from a', frame, 'spoofed-source');
+        rig.pass('from b', frame);
+        rig.dropAsIs('from a', frame, 'spoofed-source');
+      }
+    },
+  },
+  {
     name: 'who has stolen a pod’s own address does not reach it by that',
     run: (rig, at) => {
       rig.policy('a', 'ingress', [DEFAULT]);

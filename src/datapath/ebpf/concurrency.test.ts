@@ -25,7 +25,12 @@ describe('changes under traffic (root)', needsRoot, () => {
     const sizes = { ct_map: 4352, arena: 4096, set_slots: 256, endpoint_slots: 256 };
     datapath = openDatapath({ instance: bed.prefix, node: 'node-a', sizes, knobs: { dropRate: 1n } });
     for (const pod of bed.pods) datapath.attach(pod.link);
-    datapath.apply([...ground(), ...identitySteps(5, [bed.pod(0).v4]), ...identitySteps(6, [])]);
+    datapath.apply([
+      ...ground(),
+      ...identitySteps(5, [bed.pod(0).v4]),
+      ...identitySteps(6, []),
+      ...identitySteps(7, []),
+    ]);
     const endpoints = bed.pods.flatMap((pod) => pod.link.addresses.map((each) => endpointStep(each, {}, pod.name)));
     datapath.apply([...endpoints, ...isolatingSet(9, 90)]);
   });
@@ -51,7 +56,8 @@ describe('changes under traffic (root)', needsRoot, () => {
   it('a packet finds its tables whole at thousands of updates a second, though each place is used again', async () => {
     const b = bed.pod(1);
     const layer = 20;
-    // Everybody may; the class of the sender may not: a class, address or set that is missed shows as a pass.
+    // Everybody may, and so may the class of somebody else; the class of the sender may not: a class, address or set that is
+    // missed, or taken for another one, shows as a pass.
     const table = (number: number): Step => ({
       kind: 'table',
       table: number,
@@ -65,7 +71,12 @@ describe('changes under traffic (root)', needsRoot, () => {
     const classStep = (identity: number, number: number): Step => ({ kind: 'class', layer, identity, value: number });
     datapath.apply([
       ...[table(2000), denial(2001), { kind: 'layer', layer, value: { base: 2000 } } as const],
-      ...[classStep(5, 2001), classStep(6, 2001), { kind: 'set', set: 20, value: { layers: [layer] } } as const],
+      ...[
+        classStep(5, 2001),
+        classStep(6, 2001),
+        classStep(7, 2000),
+        { kind: 'set', set: 20, value: { layers: [layer] } } as const,
+      ],
       endpointStep(b.v4, { ingress: 20 }, b.name),
     ]);
     hammerOn(1);
@@ -83,7 +94,7 @@ describe('changes under traffic (root)', needsRoot, () => {
       const identity = number % 4 === 0 ? 5 : 6;
       const steps: Step[] = [
         ...[table(number), denial(number + 1), { kind: 'layer', layer, value: { base: number } } as const],
-        ...[classStep(5, number + 1), classStep(6, number + 1)],
+        ...[classStep(5, number + 1), classStep(6, number + 1), classStep(7, number)],
         { kind: 'address', address: bed.pod(0).v4, value: identity },
         endpointStep(b.v4, { ingress: 20 }, b.name),
         { kind: 'table', table: number - 1, value: null },

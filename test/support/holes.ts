@@ -1,0 +1,8 @@
+// Holes that the datapath's rules close: for each, the test that shows it closed, and the fault that opens it again, in
+// the kernel programs or in what writes their tables. `make teeth` plants each fault, and its test must fail.
+import { CHANGES, LIVES } from './holes/changes.ts';
+import type { Hole } from './holes/fault.ts';
+import { FLOWS, POLICY } from './holes/flows.ts';
+import { PARSING, SOURCES } from './holes/frames.ts';
+
+export const HOLES: readonly Hole[] = [...PARSING, ...SOURCES, ...FLOWS, ...POLICY, ...CHANGES, ...LIVES];
