@@ -20,16 +20,6 @@ static __always_inline int is_syn(const struct packet *p)
 	return p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* Side 0 is the lower (address, port). */
-static __always_inline __u32 side_of(const struct addr *a, __u16 a_port, const struct addr *b, __u16 b_port)
-{
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		if (a->w[i] != b->w[i])
-			return a->w[i] > b->w[i];
-	return a_port > b_port;
-}
-
 /* An ICMP message that is no echo has no replies: the same message from the other side is another flow. */
 static __always_inline void make_one_way(struct context *c, const struct packet *p)
 {
@@ -47,7 +37,7 @@ static __always_inline void make_key(struct context *c, const struct packet *p)
 	__builtin_memset(&c->key, 0, sizeof(c->key));
 	if (is_icmp(p))
 		from = to = p->echo_id;
-	side = side_of(&p->source, from, &p->destination, to) & 1;
+	side = side_of(p->source.w, from, p->destination.w, to) & 1;
 	c->side = side;
 	c->key.family = p->source.family;
 	c->key.protocol = p->protocol;

@@ -95,14 +95,7 @@ static __always_inline void order_key(struct glance *g)
 {
 	__u16 port = g->key.port[0];
 
-	g->side = 0;
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		if (!g->side && g->key.address[0][i] != g->key.address[1][i])
-			g->side = g->key.address[0][i] > g->key.address[1][i] ? 1 : 2;
-	if (!g->side)
-		g->side = g->key.port[0] > g->key.port[1];
-	g->side &= 1;
+	g->side = side_of(g->key.address[0], port, g->key.address[1], g->key.port[1]) & 1;
 	if (!g->side)
 		return;
 	g->key.port[0] = g->key.port[1];

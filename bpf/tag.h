@@ -44,6 +44,16 @@ static __always_inline __u32 ct_tag(const struct ct_key *key)
 	return (sum ^ (sum >> 29)) >> 32;
 }
 
+/* The first end's side in a flow's key: 0 is the lower (address, port). */
+static __always_inline __u32 side_of(const __u32 *a, __u16 a_port, const __u32 *b, __u16 b_port)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (a[i] != b[i])
+			return a[i] > b[i];
+	return a_port > b_port;
+}
+
 static __always_inline int addr_equal(const struct addr *a, const struct addr *b)
 {
 	return a->family == b->family && a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] &&
