@@ -2,9 +2,10 @@
 // line that sums it up, and fails where anything was lost, opened or left behind, or memory grew.
 import { join } from 'node:path';
 import { mountBpffs } from '#kernel/bpffs.ts';
-import { KillRig } from './support/kills/rig.ts';
+import type { Held } from './support/held.ts';
+import { KillRig, NOTE_MS } from './support/kills/rig.ts';
 import { drawRounds, type Round } from './support/kills/rounds.ts';
-import { quantile, slope, type Tally, type Usage } from './support/kills/tally.ts';
+import { growth, quantile, type Tally } from './support/kills/tally.ts';
 import type { TrafficReport } from './support/kills/traffic.ts';
 import { makeNextVersion } from './support/other-version.ts';
 
@@ -12,12 +13,6 @@ const ROOT = join(import.meta.dirname, '..');
 const MINUTE_MS = 60_000;
 /** Of a run by time, this share goes to kills, and the rest to one agent that lives on. */
 const KILLING = 0.5;
-/** What an agent uses settles in the first part of its life. */
-const SETTLING = 1 / 3;
-/** Resident memory that grows faster than this is a leak, in kilobytes a minute: it doubles an agent in a day. */
-const GROWTH_LIMIT_KB = 64;
-/** The slope of a shorter life says little. */
-const SLOPE_FROM_MINUTES = 5;
 const DRAWN = 256;
 
 type Plan = { readonly minutes: number; readonly kills: number; readonly seed: number };
@@ -37,7 +32,7 @@ function* rounds(seed: number): Generator<Round> {
 async function soak(
   rig: KillRig,
   plan: Plan,
-): Promise<{ readonly traffic: TrafficReport; readonly life: readonly Usage[] }> {
+): Promise<{ readonly traffic: TrafficReport; readonly life: readonly Held[] }> {
   const begunMs = performance.now();
   const killing = (Number.isFinite(plan.kills) ? 1 : KILLING) * plan.minutes * MINUTE_MS;
   await rig.start();
@@ -53,15 +48,15 @@ async function soak(
   return { traffic: await rig.finish(), life };
 }
 
-function noteGrowth(tally: Tally, life: readonly Usage[]): number {
-  const steady = life.slice(Math.trunc(life.length * SETTLING));
-  const grown = slope(steady.map((usage) => usage.residentKb)) * 60;
-  if (steady.length < SLOPE_FROM_MINUTES * 60) return grown;
-  tally.expect(grown <= GROWTH_LIMIT_KB, () => `resident memory grows by ${grown.toFixed(0)} kB a minute`);
-  return grown;
+function noteGrowth(tally: Tally, life: readonly Held[]): string {
+  const grown = growth(life, NOTE_MS);
+  if (grown === null) return '';
+  const text = `${grown.data.toFixed(0)} kB of data and ${grown.native.toFixed(0)} kB by malloc more each minute`;
+  tally.expect(!grown.isLeak, () => `memory grows: ${text}`);
+  return `, ${text}`;
 }
 
-function summary(tally: Tally, traffic: TrafficReport, grown: number): string {
+function summary(tally: Tally, traffic: TrafficReport, grown: string): string {
   const lives = tally.usage.map((usage) => usage.descriptors);
   return [
     `soak: ${tally.kills} kills, ${tally.checks} looks, ${tally.verdicts} verdicts (${tally.allowed} allowed)`,
@@ -71,7 +66,7 @@ function summary(tally: Tally, traffic: TrafficReport, grown: number): string {
     `${traffic.refused} of ${traffic.opened + traffic.refused} connections refused`,
     `${traffic.passed} of ${traffic.tries} denied tries passed`,
     `descriptors ${Math.min(...lives)} to ${Math.max(...lives)}`,
-    `${tally.changes} changes in one life${Number.isNaN(grown) ? '' : `, resident ${grown.toFixed(1)} kB a minute`}`,
+    `${tally.changes} changes in one life${grown}`,
     `${tally.findings.length} findings`,
   ].join('; ');
 }

@@ -7,6 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { FlowEvent } from '#agent/protocol.ts';
 import { type AgentClient, connectAgent } from '#sandbox/agent-client.ts';
 import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '#sandbox/agent-process.ts';
+import type { Held } from '../held.ts';
 import { type KilledAgent, socketsOf } from './agent.ts';
 import { OPEN_PORT } from './world.ts';
 
@@ -34,7 +35,7 @@ export class AgentLife {
     const script = join(tree, 'test/support/kills/agent.ts');
     const [program = '', ...args] = [...prefix, process.execPath, ...AGENT_FLAGS, script, JSON.stringify(options)];
     this.#child = spawn(program, args, {
-      stdio: ['pipe', 'ignore', 'pipe'],
+      stdio: ['pipe', 'ignore', 'pipe', 'ipc'],
       // As the sandbox starts its agents, but that their code has a place of its own.
       env: { ...process.env, ...AGENT_ENVIRONMENT, NODE_COMPILE_CACHE: join(options.folder, 'code'), ...env },
     });
@@ -109,6 +110,15 @@ export class AgentLife {
     if (this.end === null) this.#child.kill('SIGKILL');
     await this.#exit;
     this.#client?.close();
+  }
+
+  /** What it holds, once it has collected its garbage. */
+  async held(): Promise<Held> {
+    const answer = once(this.#child, 'message');
+    this.#child.send('held');
+    const [held] = (await Promise.race([answer, this.#exit.then(() => [])])) as [Held?];
+    if (held === undefined) throw new Error('the agent ended');
+    return held;
   }
 
   /** Open descriptors, and resident memory in kilobytes. */

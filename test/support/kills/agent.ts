@@ -7,6 +7,7 @@ import { Compiler } from '#compile/compiler.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { STANDARD_SEMANTICS } from '#policy/world.ts';
+import { held } from '../held.ts';
 
 /** What the process is told. `sizes`: entries per map; they tell a test's maps from everybody else's. */
 export type KilledAgent = {
@@ -40,6 +41,7 @@ if (import.meta.main) {
   await startAgent({ node, clusterSocket, agentSocket, makeState });
   // For the agents after this one.
   flushCompileCache();
+  process.on('message', () => process.send?.(held()));
   // Its parent holds the other end.
   process.stdin.on('end', () => process.exit(0)).resume();
 }

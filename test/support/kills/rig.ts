@@ -11,21 +11,22 @@ import { pinPath } from '#kernel/bpffs.ts';
 import { formatAddress } from '#net/address.ts';
 import type { World } from '#policy/world.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
+import type { Held } from '../held.ts';
 import { type BedPod, PodBed } from '../pod-bed.ts';
 import { socketsOf } from './agent.ts';
 import { AgentLife } from './agent-process.ts';
 import { countEntries, type KernelState, readKernel } from './kernel.ts';
 import { tryMatrix } from './matrix.ts';
 import type { Round } from './rounds.ts';
-import { Tally, type Usage } from './tally.ts';
+import { Tally } from './tally.ts';
 import type { Pair, TrafficReport, TrafficRequest, TrafficSetup } from './traffic.ts';
 import { CORE, edited, FIXED, firstWorld, localSlots, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 /** A change is in force within this time, most often: kills during changes fall into it. */
 const CHANGE_MS = 15;
-/** In a long life, what the agent uses is noted this often, and everything looked at this often. */
-const NOTE_MS = 1000;
+/** In a long life, what the agent holds is noted this often, and everything looked at this often. */
+export const NOTE_MS = 15_000;
 const LOOK_MS = 10_000;
 /** The kernel lets go of what a dead process held within this time. */
 const LET_GO_MS = 3000;
@@ -109,11 +110,11 @@ export class KillRig {
     await this.#tryAll('killed');
   }
 
-  /** One agent that lives for so long while the cluster changes all the time; what it uses is noted once a second. */
-  async live(limitMs: number, rounds: Iterable<Round>): Promise<readonly Usage[]> {
+  /** One agent that lives for so long while the cluster changes all the time; what it holds is noted. */
+  async live(limitMs: number, rounds: Iterable<Round>): Promise<readonly Held[]> {
     if (this.#life !== null) await this.#end(this.#life);
     const life = await this.#start();
-    const noted: Usage[] = [];
+    const noted: Held[] = [];
     const endMs = performance.now() + limitMs;
     let [notedMs, lookedMs] = [performance.now(), performance.now()];
     for (const round of rounds) {
@@ -124,7 +125,7 @@ export class KillRig {
       await pause(round.at * CHANGE_MS);
       if (performance.now() - notedMs > NOTE_MS) {
         notedMs = performance.now();
-        noted.push(life.usage());
+        noted.push(await life.held());
       }
       if (performance.now() - lookedMs < LOOK_MS) continue;
       lookedMs = performance.now();

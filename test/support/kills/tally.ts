@@ -1,4 +1,5 @@
 // What was counted while agents were killed, and everything that was not as it must be.
+import type { Held } from '../held.ts';
 import type { KernelState } from './kernel.ts';
 import type { MatrixResult } from './matrix.ts';
 import type { TrafficReport } from './traffic.ts';
@@ -59,16 +60,39 @@ export class Tally {
   }
 }
 
+/** What a life begins with is not counted: caches fill, and malloc goes on for long to give out more for hot code. */
+const SETTLING = 1 / 2;
+/** In a shorter life, not all has settled that will. */
+const GROWTH_FROM_MINUTES = 8;
+/** What a life holds more from minute to minute, in kilobytes: more is a leak, which doubles an agent in a day. */
+const GROWTH_LIMIT_KB = 64;
+
+/** What a life holds more from minute to minute, in kilobytes, once it has settled; null where it was too short to say. */
+export function growth(
+  life: readonly Held[],
+  everyMs: number,
+): { readonly data: number; readonly native: number; readonly isLeak: boolean } | null {
+  const perMinute = 60_000 / everyMs;
+  if (life.length < GROWTH_FROM_MINUTES * perMinute) return null;
+  const settled = life.slice(Math.trunc(life.length * SETTLING));
+  const kilobytes = (of: (held: Held) => number): number => (slope(settled.map(of)) * perMinute) / 1024;
+  const [data, native] = [kilobytes((held) => held.data), kilobytes((held) => held.native)];
+  return { data, native, isLeak: data > GROWTH_LIMIT_KB || native > GROWTH_LIMIT_KB };
+}
+
 /** The value that `share` of them do not exceed. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }
 
-/** By how much values grow from one to the next: the slope of the line nearest to them. */
-export function slope(values: readonly number[]): number {
-  const middle = (values.length - 1) / 2;
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const over = values.reduce((sum, value, index) => sum + (index - middle) * (value - mean), 0);
-  return over / values.reduce((sum, _, index) => sum + (index - middle) ** 2, 0);
+/**
+ * By how much values grow from one to the next: the median of the slopes between any two (Theil and Sen). While code is
+ * being compiled malloc has given out megabytes more, and one such value would bend a line of least squares.
+ */
+function slope(values: readonly number[]): number {
+  const slopes = values.flatMap((value, index) =>
+    values.slice(index + 1).map((later, distance) => (later - value) / (distance + 1)),
+  );
+  return quantile(slopes, 0.5);
 }
