@@ -2,6 +2,7 @@
 import type { Compiler } from '#compile/compiler.ts';
 import { GradualCompiler } from '#compile/gradual.ts';
 import type { Step } from '#compile/plan.ts';
+import type { Write } from '#compile/recorder.ts';
 import { shortageText } from '#compile/shortage.ts';
 import type { Datapath, DatapathEvent, DropReason, EndpointLink, Lack } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
@@ -139,7 +140,7 @@ export class NodeState {
    * addresses wait for `advance`.
    */
   apply(events: readonly WorldEvent[], revision: number): Applied {
-    return this.#follow(() => this.#compiler.apply(events, revision));
+    return this.#follow((write) => this.#compiler.apply(events, revision, write));
   }
 
   /** Does a part of what waits: some milliseconds' worth, so that whatever else comes is not held up by all of it. */
@@ -150,14 +151,18 @@ export class NodeState {
     return applied;
   }
 
-  #follow(change: () => readonly Step[]): Applied {
+  #follow(change: (write: Write) => readonly Step[]): Applied {
     const startedMs = performance.now();
-    const steps = change();
-    // Before the kernel knows a rule's number, its name is known: no event can come first.
-    this.#names.follow(steps, startedMs);
-    this.#datapath.apply(steps);
-    this.#remember(steps);
-    return { steps: steps.length, applyMs: performance.now() - startedMs };
+    let count = 0;
+    const write = (steps: readonly Step[]): void => {
+      // Before the kernel knows a rule's number, its name is known: no event can come first.
+      this.#names.follow(steps, startedMs);
+      this.#datapath.apply(steps);
+      this.#remember(steps);
+      count += steps.length;
+    };
+    write(change(write));
+    return { steps: count, applyMs: performance.now() - startedMs };
   }
 
   /** Puts the hooks on an interface. What it may pass is decided by the policy of its addresses. */

@@ -16,8 +16,8 @@ export type Follower = {
   known(): Iterable<WorldEvent>;
 };
 
-/** A list is passed on in parts of so many events and rules: whoever follows may keep less of them than they are. */
-const PAGE = 500;
+/** A list is passed on in parts of so many events and rules: few enough that those that are not kept die young. */
+const PAGE = 32;
 const RETRY_MS = 200;
 
 /**

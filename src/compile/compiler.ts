@@ -16,7 +16,7 @@ import { Interner } from './interner.ts';
 import { Layers } from './layers.ts';
 import { atomsOf } from './parts.ts';
 import type { Plan, SetNumber, Step } from './plan.ts';
-import { Recorder } from './recorder.ts';
+import { Recorder, type Write } from './recorder.ts';
 import { Rules } from './rules.ts';
 import { Sets } from './sets.ts';
 import { NODE_SHARE, Shares, type Taken } from './shares.ts';
@@ -48,6 +48,8 @@ export type ApplyOptions = {
   readonly most?: number;
   /** Which open flows are judged again. Default: those whose verdict the events change. */
   readonly judge?: 'all' | 'changed';
+  /** Is given what comes before the first endpoint that there is, in parts: the steps of a first list are many. */
+  readonly write?: Write;
 };
 
 /** Atoms that count before rules use them, and who is yet to move for that. */
@@ -114,7 +116,10 @@ export class Compiler {
 
   /** Takes events that count with the next `apply`: of a long list, less is kept than the events are. */
   note(events: readonly WorldEvent[]): void {
-    for (const event of events) this.#take(event);
+    for (const event of events) {
+      this.#take(event);
+      if (event.kind === 'policy') this.#subjects.putAsleep(event.key);
+    }
   }
 
   /** Takes a batch of events and returns what changed, in an order that is safe for packets in flight. */
@@ -129,15 +134,19 @@ export class Compiler {
     for (const one of foreseen) this.forget(one);
     this.#setEndpoints([...pods, ...changedPolicies], new Set([...dirty, ...this.#population.takeRivals()]));
     const moved = [...foreseen.map((one) => one.waiting), ...waiting];
-    const steps = this.#finish(this.#identifier.settle(moved, how.twins), judged, how);
+    const { twins = 'merge' } = how;
+    const peers = judged ? 'tell' : 'leave';
+    const steps = this.#finish(this.#identifier.settle({ waiting: moved, twins, peers }), judged, how);
     const again = this.#active.askAgain();
     if (again.size === 0) return steps;
     this.#setEndpoints(
       [...again].flatMap((key) => [...this.#subjects.selectedBy(key)]),
       NOBODY,
     );
-    const left = { ...how, judge: 'changed' } as const;
-    for (const step of this.#finish(this.#identifier.settle([], how.twins), judged, left)) steps.push(step);
+    // What this one writes comes after what is left of the steps before: not in parts.
+    const { write: _, ...rest } = how;
+    const left = { ...rest, judge: 'changed' } as const;
+    for (const step of this.#finish(this.#identifier.settle({ twins, peers }), judged, left)) steps.push(step);
     return steps;
   }
 
@@ -264,13 +273,14 @@ export class Compiler {
   }
 
   /** What is new comes first, all of it: rule lists about to go must know new identities too, while packets meet both. */
-  #finish(changes: IdentityChanges, judged: boolean, how: Pick<ApplyOptions, 'judge' | 'most'> = {}): Step[] {
+  #finish(changes: IdentityChanges, judged: boolean, how: Omit<ApplyOptions, 'foreseen' | 'waiting'> = {}): Step[] {
     for (const { number, unknown } of changes.created) this.#recorder.identity(number, { unknown });
     if (this.#layers.settle(changes, this.#sets.successions(), how.most)) this.#fellBehind = true;
     this.#sets.settle();
     this.#layers.complete(this.#endpoints.turning());
     this.#endpoints.settle();
-    const steps = this.#recorder.flush();
+    // Without an endpoint nothing is enforced, so what comes before the first may be written in parts.
+    const steps = this.#recorder.flush(judged ? null : (how.write ?? null));
     this.#sweep();
     this.#layers.retry();
     const changed = [...this.#sets.takeChanged(), ...this.#sets.having(this.#layers.takeFollowed())];

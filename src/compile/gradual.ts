@@ -5,6 +5,7 @@ import type { Policy } from '#policy/model.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import type { ApplyOptions, Compiler, Foreseen } from './compiler.ts';
 import type { Plan, Step } from './plan.ts';
+import type { Write } from './recorder.ts';
 import type { Shortage } from './shortage.ts';
 
 /** So many addresses move with the change itself. */
@@ -99,15 +100,19 @@ export class GradualCompiler {
     for (const { events } of this.#held) for (const event of events.values()) yield { ...event, value: null };
   }
 
-  /** Takes changes that belong together. They are in force with the steps, or once `advance` has come so far. */
-  apply(events: readonly WorldEvent[], revision: number): readonly Step[] {
+  /**
+   * Takes changes that belong together. They are in force with the steps, or once `advance` has come so far. Those of a
+   * first list are many: `write` gets the first of them in parts.
+   */
+  apply(events: readonly WorldEvent[], revision: number, write?: Write): readonly Step[] {
     this.#revision = revision;
     const joined = this.#held.filter((held) => this.#concerns(held, events));
     const [first, ...others] = joined;
     if (first !== undefined) return this.#join(first, others, events);
     const foreseen = this.#compiler.foresee(events);
     if (foreseen === null || (foreseen.waiting.left <= this.#few && !this.#isUnderWay(foreseen))) {
-      return this.#settle({ events, revision }, { foreseen: foreseen === null ? [] : [foreseen] });
+      const seen = foreseen === null ? [] : [foreseen];
+      return this.#settle({ events, revision }, write === undefined ? { foreseen: seen } : { foreseen: seen, write });
     }
     const changed = new Map(events.map((event) => [nameOf(event), event]));
     this.#held.push({ events: changed, revision, foreseen: [foreseen], joins: 0, started: false, early: false });

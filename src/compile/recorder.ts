@@ -27,6 +27,14 @@ type Touched<Key, Value> = Map<Key, Value | undefined>;
 /** Of a Plan what is kept here. */
 type Written = Omit<MutablePlan, 'addresses'>;
 
+/** Takes a part of many steps. */
+export type Write = (steps: readonly Step[]) => void;
+
+const NOBODY = -1;
+const PART = 4096;
+/** What packets are judged by once it is there, and what stands in the order after addresses. */
+const LATE: ReadonlySet<Step['kind']> = new Set(['node', 'endpoint', 'epoch']);
+
 type BaseOnly = { readonly base: TableNumber | null };
 
 export class Recorder {
@@ -41,7 +49,8 @@ export class Recorder {
   readonly #late = { bases: new Set<LayerNumber>(), classes: new Map<LayerNumber, Set<IdentityNumber>>() };
   readonly #sets: Touched<SetNumber, PolicySet> = new Map();
   readonly #identities: Touched<IdentityNumber, Identity> = new Map();
-  #addresses: Step[] = [];
+  /** Of each: the identity, or NOBODY, the family and its words. As steps, those of a first list are six times as large. */
+  #addresses: number[] = [];
   readonly #prefixes: Touched<CidrKey, Prefix> = new Map();
   readonly #prefixCidrs = new Map<CidrKey, Cidr>();
   readonly #endpoints: Touched<AddressKey, PlanEndpoint> = new Map();
@@ -113,7 +122,8 @@ export class Recorder {
 
   /** At most once for each address between two flushes, and only where it has another identity than before. */
   address(address: Address, value: IdentityNumber | null): void {
-    this.#addresses.push({ kind: 'address', address, value });
+    this.#addresses.push(value ?? NOBODY, address.family);
+    for (const word of address.words) this.#addresses.push(word | 0);
   }
 
   prefix(cidr: Cidr, identity: IdentityNumber | null): void {
@@ -135,9 +145,34 @@ export class Recorder {
     write(this.#plan.nodes, this.#nodes, name, value);
   }
 
-  /** The steps since the last flush, in the order that is safe for packets in flight. */
-  flush(): Step[] {
-    const steps: Step[] = [];
+  /**
+   * The steps since the last flush, in the order that is safe for packets in flight. Where there is a `write`, it is given
+   * all that comes before the first endpoint, node or removal, in parts, and the rest is returned.
+   */
+  flush(write: Write | null = null): Step[] {
+    if (write === null) return this.#take([...this.#takeAddresses()]);
+    const rest = this.#take([]);
+    const late = rest.findIndex((step) => LATE.has(step.kind) || ('value' in step && step.value === null));
+    write(rest.splice(0, late < 0 ? rest.length : late));
+    let part: Step[] = [];
+    for (const step of this.#takeAddresses()) {
+      part.push(step);
+      if (part.length < PART) continue;
+      write(part);
+      part = [];
+    }
+    write(part);
+    return rest;
+  }
+
+  #takeAddresses(): Generator<Step> {
+    const packed = this.#addresses;
+    this.#addresses = [];
+    return addressSteps(packed);
+  }
+
+  /** `steps`: those of addresses. */
+  #take(steps: Step[]): Step[] {
     const inPlace: Step[] = [];
     const add = (step: Step): unknown => steps.push(step);
     const plan = this.#plan;
@@ -167,11 +202,21 @@ export class Recorder {
       if (cidr !== undefined) add({ kind: 'prefix', cidr, value: value?.identity ?? null });
     });
     this.#prefixCidrs.clear();
-    for (const step of this.#addresses) add(step);
-    this.#addresses = [];
     each(this.#nodes, plan.nodes, (node, value) => add({ kind: 'node', node, value }));
     each(this.#endpoints, plan.endpoints, (key, value) => add({ kind: 'endpoint', address: addressOf(key), value }));
     return inSafeOrder(steps, inPlace);
+  }
+}
+
+/** The steps in which addresses get their identities, as they are asked for. */
+function* addressSteps(packed: readonly number[]): Generator<Step> {
+  for (let at = 0; at < packed.length; ) {
+    const [value = NOBODY, family] = [packed[at], packed[at + 1]];
+    const end = at + 2 + (family === 4 ? 1 : 4);
+    const words = packed.slice(at + 2, end).map((word) => word >>> 0);
+    const address = { family: family === 4 ? 4 : 6, words } as Address;
+    yield { kind: 'address', address, value: value === NOBODY ? null : value };
+    at = end;
   }
 }
 

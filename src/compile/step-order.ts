@@ -33,11 +33,9 @@ export function inSafeOrder(steps: readonly Step[], inPlace: readonly Step[] = [
   removed[RANKS.prefix]?.sort((a, b) => prefixLength(a) - prefixLength(b));
   const bases = inPlace.filter((step) => step.kind === 'layer');
   const classes = inPlace.filter((step) => step.kind !== 'layer');
-  const upTo = (rank: number): Step[] => added.slice(0, rank).flat();
-  const from = (rank: number): Step[] => added.slice(rank, RANKS.epoch).flat();
-  const epochs = added[RANKS.epoch] ?? [];
-  const kinds = [...upTo(RANKS.endpoint), ...classes, ...bases, ...from(RANKS.endpoint)];
-  return [...kinds, ...removed.reverse().flat(), ...epochs];
+  const lists = [...added.slice(0, RANKS.endpoint), classes, bases, ...added.slice(RANKS.endpoint, RANKS.epoch)];
+  // A first list is hundreds of thousands of steps: one list of them all, and no other on the way there.
+  return [...lists, ...removed.reverse(), added[RANKS.epoch] ?? []].flat();
 }
 
 function emptyRanks(): Step[][] {

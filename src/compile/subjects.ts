@@ -147,6 +147,13 @@ export class Subjects {
     if (policy !== null) this.#list(known, policy.subject);
   }
 
+  /** Of a long list, a policy that selects no local pod known so far waits for the end packed, as it will stay most often. */
+  putAsleep(key: PolicyKey): void {
+    const known = this.#policies.get(key);
+    if (known === undefined || known.policy === null || isPacked(known.policy)) return;
+    if (this.#matching(known).next().done) known.policy = this.#packer.pack(known.policy);
+  }
+
   /** The labels of a namespace are others. */
   touchNamespace(name: string): void {
     for (const kind of this.#kindsIn.get(name) ?? NOBODY) this.#dirtyKinds.add(kind);

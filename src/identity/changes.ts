@@ -3,6 +3,7 @@ import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import type { AtomNumber } from './atoms.ts';
 import type { IdentityEntry } from './identities.ts';
+import type { Waiting } from './waiting.ts';
 
 /** Where moves are written. */
 export type IdentitySink = {
@@ -19,4 +20,13 @@ export type IdentityChanges = {
   readonly peers: readonly Address[];
   /** True where a pod block came or went: what addresses without a pod are has changed. */
   readonly podBlocks: boolean;
+};
+
+/** How a `settle` goes about it. */
+export type SettleOptions = {
+  /** Those who wait and move now. */
+  readonly waiting?: readonly Waiting[];
+  readonly twins?: 'merge' | 'leave';
+  /** Whether the addresses that are not who they were are told: a first list is of nobody else. Default: tell. */
+  readonly peers?: 'tell' | 'leave';
 };

@@ -88,13 +88,19 @@ export class Holders {
     return atom.kind === 'pods' ? this.#population.selects(atom, owner) : this.#atomsOfPod(owner).includes(number);
   }
 
-  atomsOfRow(row: number, known: Map<string, readonly AtomNumber[]>): readonly AtomNumber[] {
-    const cidrs = this.#cidrAtoms(row);
+  atomsOfRow(row: number): readonly AtomNumber[] {
     const owner = this.#population.addresses.owner(row);
-    if (owner === NONE) return sortedSet(cidrs);
-    const key = `${this.#population.pods.namespace(owner)} ${this.#population.pods.labels(owner)} ${this.#population.pods.ports(owner)}`;
-    const selected = remember(known, key, () => this.#atomsOfPod(owner));
+    const selected = owner === NONE ? [] : this.#atomsOfPod(owner);
+    const cidrs = this.#cidrAtoms(row);
     return cidrs.length === 0 ? selected : sortedSet([...selected, ...cidrs]);
+  }
+
+  /** Equal for rows of which the same holds: their pods are alike, and the same blocks hold them. */
+  kindOfRow(row: number): string {
+    const { addresses, pods } = this.#population;
+    const owner = addresses.owner(row);
+    const blocks = this.#cidrAtoms(row).join();
+    return owner === NONE ? blocks : `${pods.namespace(owner)} ${pods.labels(owner)} ${pods.ports(owner)} ${blocks}`;
   }
 
   #atomsOfPod(pod: number): readonly AtomNumber[] {

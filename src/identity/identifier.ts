@@ -5,7 +5,7 @@ import { NONE } from './addresses.ts';
 import { AtomTable } from './atom-table.ts';
 import { type Atom, type AtomNumber, type AtomSpec, numbersOf } from './atoms.ts';
 import type { Block } from './blocks.ts';
-import type { IdentityChanges, IdentitySink } from './changes.ts';
+import type { IdentityChanges, IdentitySink, SettleOptions } from './changes.ts';
 import { push, remember, sortedSet } from './collect.ts';
 import { Holders, type PartMembers, partOf } from './holders.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
@@ -92,7 +92,7 @@ export class Identifier {
    * about to go still need them. `bury` takes them away. Equal identities become one where they are many, unless
    * whoever asks has `twins` do it.
    */
-  settle(waiting: readonly Waiting[] = [], twins: 'merge' | 'leave' = 'merge'): IdentityChanges {
+  settle({ waiting = [], twins = 'merge', peers = 'tell' }: SettleOptions = {}): IdentityChanges {
     const fresh = this.#takeFresh();
     const split = (): void => {
       for (const one of waiting) one.advance(Number.POSITIVE_INFINITY);
@@ -102,9 +102,10 @@ export class Identifier {
           for (const { number, members } of this.#holders.held(atom)) this.#split(number, members);
     };
     for (const { number } of fresh) this.#fresh.add(number);
-    return this.#change(split, () => {
+    const merge = (): void => {
       if (twins === 'merge' && this.#twinsAreMany()) this.#waitingTwins().advance(Number.POSITIVE_INFINITY);
-    });
+    };
+    return this.#change(split, { merge, peers });
   }
 
   /**
@@ -161,11 +162,15 @@ export class Identifier {
   }
 
   /** Makes everything noted true; `split` moves those who are settled, `merge` all. */
-  #change(split: () => void, merge?: () => void): IdentityChanges {
+  #change(
+    split: () => void,
+    { merge, peers: told = 'tell' }: Pick<SettleOptions, 'peers'> & { readonly merge?: () => void } = {},
+  ): IdentityChanges {
     const known = this.#identities.last;
-    const before = this.#detach();
+    this.#detach();
     split();
-    const peers = this.#assignRows(before);
+    const peers: Address[] = [];
+    this.#assignRows((address) => told === 'tell' && peers.push(address));
     this.#assignBlocks();
     merge?.();
     this.#writeMoves();
@@ -204,20 +209,17 @@ export class Identifier {
     return this.#identities.after(known).filter((identity) => identity.members > 0);
   }
 
-  /** Takes everything that will be judged anew out of its identity. Returns the rows with the identity they had. */
-  #detach(): Map<number, number> {
+  /** Takes everything that will be judged anew out of its identity; what rows had is among the moves. */
+  #detach(): void {
     this.#dropGoneBlocks();
     for (const block of this.#population.dirty.blocks) this.#leaveBlock(block);
-    const before = new Map<number, number>();
     for (const row of this.#population.dirty.rows.keys()) {
       const identity = this.#population.addresses.identity.at(row);
-      before.set(row, identity);
       this.#moved.set(row, identity);
       if (identity === NONE) continue;
       this.#identities.leave(identity);
       this.#population.addresses.identity.set(row, NONE);
     }
-    return before;
   }
 
   #dropGoneBlocks(): void {
@@ -353,30 +355,27 @@ export class Identifier {
     this.#sink.prefix(block.cidr, to.number);
   }
 
-  /** Gives dirty addresses their identity. Returns the addresses that are not who they were. */
-  #assignRows(before: ReadonlyMap<number, number>): Address[] {
-    const peers: Address[] = [];
-    const known = new Map<string, readonly AtomNumber[]>();
-    /** Of lists that are one and the same: pods alike have one. */
-    const ofList = new Map<readonly AtomNumber[], IdentityEntry>();
-    for (const [row, old] of before) {
+  /** Gives dirty addresses their identity; tells of those that are not who they were. */
+  #assignRows(tell: (peer: Address) => void): void {
+    const known = new Map<string, IdentityEntry>();
+    for (const row of this.#population.dirty.rows.keys()) {
+      const old = this.#moved.get(row) ?? NONE;
       const address = this.#population.addresses.address(row);
       if (!this.#population.addresses.isClaimed(row)) {
         if (old !== NONE) this.#sink.address(address, null);
         this.#population.addresses.free(row);
         this.#moved.delete(row);
-        peers.push(address);
+        tell(address);
         continue;
       }
-      const identity = remember(ofList, this.#holders.atomsOfRow(row, known), (atoms) =>
-        this.#identities.of(atoms, false),
+      const identity = remember(known, this.#holders.kindOfRow(row), () =>
+        this.#identities.of(this.#holders.atomsOfRow(row), false),
       );
       this.#place(row, identity);
-      if (identity.number !== old || this.#isSomebodyElse(row)) peers.push(address);
+      if (identity.number !== old || this.#isSomebodyElse(row)) tell(address);
     }
     this.#population.dirty.rows.clear();
     this.#population.dirty.nodeRows.clear();
-    return peers;
   }
 
   /** Another pod's address than before, or come to a node or gone from it. */

@@ -90,9 +90,14 @@ export function lookupElement(map: MapHandle, key: Uint8Array, value: Uint8Array
   return bpf('BPF_MAP_LOOKUP_ELEM', element(map, key, value), 'ENOENT') !== 'ENOENT';
 }
 
-/** Deletes many elements; those that are gone already are no error. */
-export function deleteAll(map: MapHandle, keys: readonly Uint8Array[]): void {
-  for (const key of keys) deleteElement(map, key);
+/** Deletes the elements whose keys are such; those that are gone already are no error. */
+export function deleteWhere(map: MapHandle, isSuch: (key: Uint8Array) => boolean): void {
+  // Which one comes after an element is asked while that is there: otherwise the kernel starts over from the first.
+  for (let key = nextKey(map, null); key !== null; ) {
+    const next = nextKey(map, key);
+    if (isSuch(key)) deleteElement(map, key);
+    key = next;
+  }
 }
 
 /** The key after `key` (null = the first), or null at the end. Deletion meanwhile may start over from the first. */

@@ -30,12 +30,13 @@ export type AgentHooks = {
 
 /**
  * Resident memory follows these more than it follows data: the young generation's room, how far the old one grows before
- * it is looked through, and what malloc keeps. Changes are rare, so their code is seldom hot: it is compiled at once.
+ * it is looked through, by how much it may outgrow that meanwhile, and what malloc keeps. Changes are rare, so their code is seldom hot: it is compiled at once.
  * `moat` sets the same for `moat agent`.
  */
 export const AGENT_FLAGS: readonly string[] = [
   '--max-semi-space-size=2',
   '--heap-growing-percent=20',
+  '--memory-saver-mode',
   '--always-sparkplug',
 ];
 export const AGENT_ENVIRONMENT: Readonly<Record<string, string>> = {

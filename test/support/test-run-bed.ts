@@ -10,7 +10,7 @@ import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/o
 import { type Injected, inject } from '#datapath/ebpf/test-run.ts';
 import { concat } from '#datapath/packets.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
-import { allKeys, closeObject, deleteAll, getPinned, handleOf, type MapHandle, updateBatch } from '#kernel/bpf.ts';
+import { closeObject, deleteWhere, getPinned, handleOf, type MapHandle, updateBatch } from '#kernel/bpf.ts';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
@@ -240,7 +240,7 @@ class TestNode implements Datapath {
   }
 
   #empty(map: string): void {
-    this.#with(map, (handle) => deleteAll(handle, allKeys(handle)));
+    this.#with(map, (handle) => deleteWhere(handle, () => true));
   }
 
   #with(map: string, use: (map: MapHandle) => void): void {

@@ -3,7 +3,7 @@
 import { CLASS_KEY, ENDPOINT, ENDPOINT_FLAG, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
 import { addressBytes, readAddress, u32Bytes } from '#datapath/ebpf/encode/bytes.ts';
 import type { Inherited } from '#datapath/ebpf/encode/endpoints.ts';
-import { allKeys, deleteAll, lookupElement } from '#kernel/bpf.ts';
+import { allKeys, deleteElement, deleteWhere, lookupElement } from '#kernel/bpf.ts';
 import type { LoadedMap } from '#kernel/object.ts';
 import type { Address } from '#net/address.ts';
 
@@ -31,8 +31,8 @@ export function readLeftovers(maps: Maps): Leftovers {
 
 /** Empties the bank that this process is going to fill. */
 export function clearForStart(maps: Maps, { bank, inherited }: Leftovers): void {
-  const closed = inherited.filter((each) => each.closed).map(({ address }) => addressBytes(address));
-  deleteAll(mapOf(maps, 'endpoint_map'), closed);
+  const words = mapOf(maps, 'endpoint_map');
+  for (const { address, closed } of inherited) if (closed) deleteElement(words, addressBytes(address));
   clearBank(maps, bank);
 }
 
@@ -48,9 +48,7 @@ export type Kept = {
 /** Takes away the tables of the other bank, classes under numbers below `base`, and nodes and interfaces not kept. */
 export function clearLeftovers(maps: Maps, kept: Kept): void {
   clearBank(maps, kept.bank === 0 ? 1 : 0);
-  const classes = mapOf(maps, 'class_map');
-  const old = allKeys(classes).filter((key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base);
-  deleteAll(classes, old);
+  deleteWhere(mapOf(maps, 'class_map'), (key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base);
   keepOnly(mapOf(maps, 'node_map'), kept.nodes.map(addressBytes));
   // An interface may be gone while its address is somewhere else by now.
   keepOnly(mapOf(maps, 'iface_map'), kept.interfaces.map(u32Bytes));
@@ -59,8 +57,7 @@ export function clearLeftovers(maps: Maps, kept: Kept): void {
 
 function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {
   const known = new Set(kept.map((key) => Buffer.from(key).toString('hex')));
-  const gone = allKeys(map).filter((key) => !known.has(Buffer.from(key).toString('hex')));
-  deleteAll(map, gone);
+  deleteWhere(map, (key) => !known.has(Buffer.from(key).toString('hex')));
 }
 
 type Found = { readonly bank: 0 | 1; readonly endpoint: Omit<Inherited, 'closed'> };
@@ -93,8 +90,7 @@ function decodeEndpoint(address: Address, slot: number, record: Buffer): Found {
 
 function clearBank(maps: Maps, bank: 0 | 1): void {
   for (const name of BANKED) {
-    const map = mapOf(maps, `${name}_${bank === 0 ? 'a' : 'b'}`);
-    deleteAll(map, allKeys(map));
+    deleteWhere(mapOf(maps, `${name}_${bank === 0 ? 'a' : 'b'}`), () => true);
   }
 }
 

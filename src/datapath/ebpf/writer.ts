@@ -7,14 +7,12 @@ import { deleteElement, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import { mapArray, type SharedMemory } from '#kernel/memory.ts';
 import type { LoadedMap } from '#kernel/object.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
+import { Batch } from './batch.ts';
 
-const BATCH = 4096;
 const MAPPED = ['arena', 'set_slots', 'endpoint_slots', 'set_map', 'set_epoch', 'peer_epoch', 'state_map'] as const;
 
 type MappedName = (typeof MAPPED)[number];
 type Array8 = { readonly memory: SharedMemory; readonly bytes: Uint8Array; readonly words: BigUint64Array };
-
-type Pending = { readonly table: HashName; readonly keys: Uint8Array[]; readonly values: Uint8Array[] };
 
 /** `make` deletes at once what waits to be deleted from `class_map`. */
 export type RoomKeeper = RoomListener & { make(): void };
@@ -30,7 +28,7 @@ export class KernelTables implements Sink {
   readonly #room: RoomKeeper;
   readonly #arrays = new Map<MappedName, Array8>();
   readonly #waiting = new Waiting();
-  #pending: Pending | null = null;
+  #pending: Batch | null = null;
 
   constructor(maps: ReadonlyMap<string, LoadedMap>, bank: Bank, room: RoomKeeper) {
     this.#maps = maps;
@@ -55,14 +53,13 @@ export class KernelTables implements Sink {
   }
 
   put(table: HashName, key: Uint8Array, value: Uint8Array): void {
-    if (this.#pending !== null && (this.#pending.table !== table || this.#pending.keys.length >= BATCH)) this.flush();
+    if (this.#pending !== null && (this.#pending.table !== table || this.#pending.isFull)) this.flush();
     if (this.#waiting.has(table, key)) {
       this.#writeOne(table, key, value);
       return;
     }
-    this.#pending ??= { table, keys: [], values: [] };
-    this.#pending.keys.push(key);
-    this.#pending.values.push(value);
+    this.#pending ??= new Batch(table, this.#map(this.#kernelName(table)));
+    this.#pending.add(key, value);
   }
 
   remove(table: HashName, key: Uint8Array): void {
@@ -120,19 +117,19 @@ export class KernelTables implements Sink {
     const pending = this.#pending;
     if (pending === null) return;
     this.#pending = null;
-    const { table, keys, values } = pending;
+    const { table } = pending;
     if (this.#writeAll(pending)) return;
     // Classes of changes before this one wait for packets under way, and hold the room meanwhile.
     const canMakeRoom = table === 'class_map' && !this.#waiting.hasAny(table);
     if (canMakeRoom) this.#room.make();
     if (canMakeRoom && this.#writeAll(pending)) return;
-    for (const [index, key] of keys.entries()) this.#writeOne(table, key, values[index] ?? key);
+    for (const [key, value] of pending.elements()) this.#writeOne(table, key, value);
     this.flush();
   }
 
   /** False where the table is full: then some of it may be written. */
-  #writeAll({ table, keys, values }: Pending): boolean {
-    return this.#write(table, joined(keys), joined(values), keys.length);
+  #writeAll({ table, keys, values, count }: Batch): boolean {
+    return this.#write(table, keys, values, count);
   }
 
   /** False where the element has to wait. */
@@ -199,11 +196,4 @@ export class KernelTables implements Sink {
 /** Of a hash table; a full prefix tree says ENOSPC, and that is a failure. */
 function isFull(error: unknown): boolean {
   return error instanceof SystemCallError && error.code === 'E2BIG';
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const size = parts[0]?.length ?? 0;
-  const bytes = Buffer.allocUnsafeSlow(size * parts.length);
-  for (const [index, part] of parts.entries()) bytes.set(part, index * size);
-  return bytes;
 }
