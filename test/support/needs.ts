@@ -17,6 +17,14 @@ export const needsFirewall: Need = unless(
   'needs ip6tables',
 );
 
+/**
+ * For tests that plant a fault in the programs and build them. Every checkout has their sources; a guest of `make kernels` has
+ * not, nor a compiler, and says that they did not run.
+ */
+export const needsSources: Need = {
+  skip: existsSync(join(import.meta.dirname, '../../bpf')) ? false : 'needs the sources of the programs',
+};
+
 /** The folder of outside cases: beside the checkout, or where MOAT_CASES says. */
 export const CASES: string = process.env.MOAT_CASES ?? join(import.meta.dirname, '../../../shared/cases');
 

@@ -8,7 +8,7 @@ import { ICMP, TCP, UDP } from '#net/protocol.ts';
 import { type ProgramFault, withFaultyPrograms } from '#test/support/faulty-programs.ts';
 import { type FrameFields, frame } from '#test/support/frames.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet, WORLD } from '#test/support/hand-plan.ts';
-import { needsRoot } from '#test/support/needs.ts';
+import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { address, type BedPod, PodBed } from '#test/support/pod-bed.ts';
 import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
@@ -317,7 +317,7 @@ describe('floods (root)', needsRoot, () => {
   }
 
   for (const { name, faults, attack, lost } of TEETH) {
-    it(`the victim would lose by ${attack}, if ${name}`, () => {
+    it(`the victim would lose by ${attack}, if ${name}`, needsSources, () => {
       const chosen = ATTACKS.find((each) => each.name === attack);
       assert.ok(chosen !== undefined);
       const losses = withFaultyPrograms(faults, (object) => within((siege) => flood(siege, chosen), object));

@@ -8,7 +8,7 @@ import { allKeys, closeObject, getPinned, handleOf, lookupElement, type MapHandl
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { withFaultyPrograms } from '#test/support/faulty-programs.ts';
 import { endpointStep, ground } from '#test/support/hand-plan.ts';
-import { needsRoot } from '#test/support/needs.ts';
+import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { PodBed } from '#test/support/pod-bed.ts';
 import { type Raced, Racer } from '#test/support/racer.ts';
 import { tablesPath } from './generations.ts';
@@ -95,7 +95,7 @@ describe('flows on several CPUs at once (root)', needsRoot, () => {
     for (const share of shares) assert.deepEqual(share, { assured: 0, places: 0 });
   });
 
-  it('would leave shares taken, if an element were replaced that another CPU moves', async () => {
+  it('would leave shares taken, if an element were replaced that another CPU moves', needsSources, async () => {
     const fault = {
       file: 'stage.h',
       from: 'return !(before.flags & ENTRY_FROZEN) && move_stage(live, before, frozen);',
