@@ -53,7 +53,8 @@ function ingressOf({ hook, interfaceIndex, sender, uplink }: Injection): number 
   return sender === 'own-node' ? 0 : (uplink ?? ELSEWHERE);
 }
 
-function verdictOf(returned: number): Injected['verdict'] {
+/** What a hook's return value means. Throws where it means nothing. */
+export function verdictOf(returned: number): Injected['verdict'] {
   if (returned === TCX_NEXT) return 'pass';
   if (returned === TCX_DROP) return 'drop';
   if (returned === TCX_REDIRECT) return 'redirect';

@@ -4,6 +4,7 @@ import { type Hole, inPrograms, inSources } from './fault.ts';
 const CONFORMANCE = 'src/datapath/ebpf/conformance.test.ts';
 const FLOW = 'src/datapath/ebpf/flow.test.ts';
 const ENCODE = 'src/datapath/ebpf/encode/encode.test.ts';
+const MOMENTS = 'src/datapath/ebpf/moments.test.ts';
 
 export const CHANGES: readonly Hole[] = [
   {
@@ -34,6 +35,18 @@ export const CHANGES: readonly Hole[] = [
         'hit.h',
         'end.follows = changed && epoch >= *(volatile __u64 *)changed;',
         'end.follows = changed != 0;',
+      ),
+    ],
+  },
+  {
+    rule: 'A verdict is as old as the tables that it was read from',
+    file: MOMENTS,
+    test: 'let through the one packet that was judged before them',
+    faults: [
+      inPrograms(
+        'flow.h',
+        '\tc->entry.leg[leg].epoch = c->epoch;',
+        '\tstruct state *state = node_state();\n\n\tc->entry.leg[leg].epoch = state ? *(volatile __u64 *)&state->epoch : 0;',
       ),
     ],
   },
