@@ -6,6 +6,10 @@ import { type ProgramFault, withFaultyPrograms } from './faulty-programs.ts';
 export const PLACE = {
   /** Both legs are judged, and nothing is written yet. */
   judged: 1,
+  /** The class of the peer was looked up, and nothing is read of it yet. */
+  found: 2,
+  /** The same; the look-up goes astray, as one does that holds an element while it is used again for another key. */
+  missed: 3,
 } as const;
 
 export type Place = keyof typeof PLACE;
@@ -78,6 +82,16 @@ const GATES: readonly ProgramFault[] = [
     file: 'flow.h',
     from: '\tc->reason[LEG_EGRESS] = egress;',
     to: `\tcome_to_gate(${PLACE.judged});\n\tc->reason[LEG_EGRESS] = egress;`,
+  },
+  {
+    file: 'policy.h',
+    from: '\t\tstruct tagged *word = bpf_map_lookup_elem(&class_map, &key), found;\n',
+    to: `\t\tstruct tagged *word = bpf_map_lookup_elem(&class_map, &key), found;
+
+\t\tcome_to_gate(${PLACE.found});
+\t\tif (come_to_gate(${PLACE.missed}))
+\t\t\tword = 0;
+`,
   },
 ];
 

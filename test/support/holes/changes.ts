@@ -41,13 +41,27 @@ export const CHANGES: readonly Hole[] = [
   {
     rule: 'A verdict is as old as the tables that it was read from',
     file: MOMENTS,
-    test: 'let through the one packet that was judged before them',
+    test: 'let through no more than the one packet that was judged before',
     faults: [
       inPrograms(
         'flow.h',
         '\tc->entry.leg[leg].epoch = c->epoch;',
         '\tstruct state *state = node_state();\n\n\tc->entry.leg[leg].epoch = state ? *(volatile __u64 *)&state->epoch : 0;',
       ),
+    ],
+  },
+  {
+    rule: 'A class that is missed while classes change is looked up again',
+    file: MOMENTS,
+    test: 'have a class looked up again that was missed',
+    faults: [inPrograms('policy.h', 'if (missed++ || is_quiet(q->changes))', 'if (missed++ || 1)')],
+  },
+  {
+    rule: 'A class is told from another key’s in its element by its tag',
+    file: MOMENTS,
+    test: 'give nobody the class of another key',
+    faults: [
+      inPrograms('policy.h', 'if (found.tag == class_tag(key.layer, key.identity))', 'if (found.tag | key.layer)'),
     ],
   },
   {
