@@ -48,12 +48,13 @@ async function soak(
   return { traffic: await rig.finish(), life };
 }
 
+/** How memory grew, or that it was not judged. */
 function noteGrowth(tally: Tally, life: readonly Held[]): string {
   const grown = growth(life, NOTE_MS);
-  if (grown === null) return '';
+  if (grown === null) return 'memory: not judged, the life was too short';
   const text = `${grown.data.toFixed(0)} kB of data and ${grown.native.toFixed(0)} kB by malloc more each minute`;
   tally.expect(!grown.isLeak, () => `memory grows: ${text}`);
-  return `, ${text}`;
+  return `memory: ${text}`;
 }
 
 function summary(tally: Tally, traffic: TrafficReport, grown: string): string {
@@ -66,7 +67,8 @@ function summary(tally: Tally, traffic: TrafficReport, grown: string): string {
     `${traffic.refused} of ${traffic.opened + traffic.refused} connections refused`,
     `${traffic.passed} of ${traffic.tries} denied tries passed`,
     `descriptors ${Math.min(...lives)} to ${Math.max(...lives)}`,
-    `${tally.changes} changes in one life${grown}`,
+    `${tally.changes} changes in one life`,
+    grown,
     `${tally.findings.length} findings`,
   ].join('; ');
 }

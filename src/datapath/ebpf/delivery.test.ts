@@ -226,13 +226,14 @@ for (const attach of ATTACH_MODES) {
     });
 
     it('closes one interface alone where its hooks can’t be put on, and misses one that is gone', () => {
-      execFileSync('ip', ['link', 'add', 'gone', 'type', 'veth', 'peer', 'name', 'gone1']);
+      const name = `gone${process.pid}`;
+      execFileSync('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
       const index = Number(
-        JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'gone'], { encoding: 'utf8' }))[0].ifindex,
+        JSON.parse(execFileSync('ip', ['-j', 'link', 'show', name], { encoding: 'utf8' }))[0].ifindex,
       );
       const link = { interfaceIndex: index, mac: Uint8Array.of(2, 0, 0, 0, 0, 7), addresses: [bed.pod(2).v4] };
       datapath.attach({ ...link, addresses: [] });
-      execFileSync('ip', ['link', 'del', 'gone']);
+      execFileSync('ip', ['link', 'del', name]);
       assert.equal(refreshLater().get(index), 'absent');
       datapath.detach(index);
       assert.throws(() => datapath.attach(link), { name: 'InterfaceError' });

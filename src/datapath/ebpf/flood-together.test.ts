@@ -112,17 +112,18 @@ describe('floods of many pods (root)', needsRoot, () => {
     for (let sweep = 0; sweep < 3; sweep++) datapath.sweep();
     const before = count('queue_map');
     for (let n = 0; n < QUEUE_PARTS; n++) {
-      execFileSync('ip', ['link', 'add', `w${n}`, 'type', 'veth', 'peer', 'name', `x${n}`]);
+      const name = `w${process.pid}n${n}`;
+      execFileSync('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
       try {
-        const [{ ifindex }] = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', `w${n}`], { encoding: 'utf8' }));
+        const [{ ifindex }] = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', name], { encoding: 'utf8' }));
         const link = { interfaceIndex: ifindex as number, mac: Uint8Array.of(2, 9, 9, 9, 9, n), addresses: [own] };
         datapath.attach(link);
-        datapath.apply([endpointStep(own, {}, `w${n}`)]);
+        datapath.apply([endpointStep(own, {}, name)]);
         assert.ok(send({ link, v4: own }, { protocol: UDP, sourcePort: 1024, destinationPort: 53 }), `pod ${n}`);
         datapath.apply([{ kind: 'endpoint', address: own, value: null }]);
         datapath.detach(link.interfaceIndex);
       } finally {
-        execFileSync('ip', ['link', 'del', `w${n}`]);
+        execFileSync('ip', ['link', 'del', name]);
       }
       datapath.moveClock(300);
       datapath.sweep();

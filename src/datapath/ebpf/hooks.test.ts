@@ -123,11 +123,12 @@ for (const attach of ATTACH_MODES) {
     });
 
     it('says where an interface is gone, and goes on with the others', () => {
-      execFileSync('ip', ['link', 'add', 'gone', 'type', 'veth', 'peer', 'name', 'gone1']);
-      const [found] = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'gone'], { encoding: 'utf8' }));
+      const name = `gone${process.pid}`;
+      execFileSync('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
+      const [found] = JSON.parse(execFileSync('ip', ['-j', 'link', 'show', name], { encoding: 'utf8' }));
       const interfaceIndex = Number(found.ifindex);
       datapath.attach({ interfaceIndex, mac: Uint8Array.of(2, 0, 0, 0, 0, 7), addresses: [] });
-      execFileSync('ip', ['link', 'del', 'gone']);
+      execFileSync('ip', ['link', 'del', name]);
       const [repair] = datapath.repair();
       assert.deepEqual([repair?.interfaceIndex, repair?.found, repair?.now], [interfaceIndex, 'absent', 'absent']);
       assert.match(repair?.failure ?? '', /no such device/i);
