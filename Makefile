@@ -20,8 +20,9 @@ ci: setup ## format, lint, types, dead code and every test, as CI runs them, and
 	@sh tools/setup.sh kernels
 	@$(NODE) tools/check.ts all
 
+# One file at a time, as those of `make test` that use the machine's network.
 fuzz: setup ## the properties, with as many random cases as you like: make fuzz CASES=2000000
-	@MOAT_FUZZ_CASES=$(or $(CASES),2000000) $(NODE) --test --test-timeout=86400000 \
+	@MOAT_FUZZ_CASES=$(or $(CASES),2000000) $(NODE) --test --test-concurrency=1 --test-timeout=86400000 \
 		$$(grep -rl support/property.ts --include='*.test.ts' src test)
 
 kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the newest, in an emulator
@@ -34,7 +35,7 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 	@$(NODE) bench/change.ts
 	@$(NODE) bench/moves.ts
 	@$(NODE) bench/bpf.ts
-	@$(NODE) bench/core.ts
+	@$(NODE) --expose-gc --max-semi-space-size=2 bench/core.ts
 	@$(NODE) bench/build.ts
 	@$(NODE) bench/memory.ts
 

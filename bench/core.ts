@@ -1,5 +1,6 @@
 // The policy core at scale: 100 000 pods in 500 namespaces, 10 000 NetworkPolicies, 110 local pods. Prints JSON lines.
-// Run with --expose-gc and --max-semi-space-size=2 for the memory figures. `--unique`: a label of its own per pod.
+// Run with --expose-gc and --max-semi-space-size=2 for the memory figures, as `make bench` does. `--unique`: a label of its own
+// per pod.
 import { Compiler } from '#compile/compiler.ts';
 import type { Address } from '#net/address.ts';
 import { axisRange } from '#net/axis.ts';
@@ -8,6 +9,7 @@ import { TCP } from '#net/protocol.ts';
 import { DEFAULT_TIER, type Peer, type Policy, policyKey, type Rule, type RuleId, type Source } from '#policy/model.ts';
 import type { LabelSelector } from '#policy/selector.ts';
 import { impliedNamespace, type Namespace, type Pod, podKey, type WorldEvent } from '#policy/world.ts';
+import { Figures } from './figure.ts';
 
 const PODS = 100_000;
 const NAMESPACES = 500;
@@ -24,8 +26,10 @@ function random(below: number): number {
   return (state >>> 8) % below;
 }
 
+const figures = new Figures();
+
 function print(name: string, value: number, unit: string): void {
-  console.log(JSON.stringify({ name, value: Math.round(value * 1000) / 1000, unit }));
+  figures.print({ name, value: Math.round(value * 1000) / 1000, unit, baseline: null, ratio: null });
 }
 
 const namespaceName = (index: number): string => `namespace-${index}`;

@@ -1,5 +1,6 @@
 // What a selector costs that moves many addresses to new identities, by where it costs it, and how long it holds up the
 // agent's loop and other changes. Part of `make bench`; needs root. SHAPE=few or many.
+// How long another change in between takes is told, and held to no bar.
 import { GCProfiler } from 'node:v8';
 import { Compiler } from '#compile/compiler.ts';
 import { GradualCompiler } from '#compile/gradual.ts';
