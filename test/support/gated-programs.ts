@@ -10,6 +10,8 @@ export const PLACE = {
   found: 2,
   /** The same; the look-up goes astray, as one does that holds an element while it is used again for another key. */
   missed: 3,
+  /** Every hook has programs that look into both versions' connections, and none is carried over yet. */
+  uncarried: 4,
 } as const;
 
 export type Place = keyof typeof PLACE;
@@ -92,6 +94,11 @@ const GATES: readonly ProgramFault[] = [
 \t\tif (come_to_gate(${PLACE.missed}))
 \t\t\tword = 0;
 `,
+  },
+  {
+    file: 'moat.bpf.c',
+    from: '\tif (!earlier || !state)\n\t\treturn 0;\n',
+    to: `\tif (!earlier || !state)\n\t\treturn 0;\n\tcome_to_gate(${PLACE.uncarried});\n`,
   },
 ];
 

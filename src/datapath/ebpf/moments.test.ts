@@ -9,7 +9,7 @@ import type { ProgramFault } from '#test/support/faulty-programs.ts';
 import { Gate } from '#test/support/gate.ts';
 import { type Place, withGatedPrograms } from '#test/support/gated-programs.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
-import { HOLES } from '#test/support/holes.ts';
+import { faultsOf } from '#test/support/holes.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { PodBed } from '#test/support/pod-bed.ts';
 import type { Raced } from '#test/support/racer.ts';
@@ -197,11 +197,4 @@ describe('changes while a packet is under way (root)', needsRoot, () => {
 
 function classStep(identity: number, table: number | null): Step {
   return { kind: 'class', layer: GUARDED, identity, value: table };
-}
-
-/** As `make teeth` plants them. */
-function faultsOf(rule: string): readonly ProgramFault[] {
-  const hole = HOLES.find((each) => each.rule === rule);
-  assert.ok(hole !== undefined, rule);
-  return hole.faults.map((fault) => ({ ...fault, file: fault.file.replace('bpf/', '') }));
 }

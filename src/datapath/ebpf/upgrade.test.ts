@@ -8,9 +8,13 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
 import { formatAddress } from '#net/address.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
+import type { ProgramFault } from '#test/support/faulty-programs.ts';
+import { speaksDuring } from '#test/support/gate-speaker.ts';
+import { withGatedPrograms } from '#test/support/gated-programs.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { connect, hold, speaks } from '#test/support/holder.ts';
-import { needsRoot } from '#test/support/needs.ts';
+import { faultsOf } from '#test/support/holes.ts';
+import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { makeForeignVersion, makeNextVersion, type OtherVersion } from '#test/support/other-version.ts';
 import { type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { listGenerations, tablesPath } from './generations.ts';
@@ -151,6 +155,41 @@ describe('versions with other layouts (root)', needsRoot, () => {
       });
     });
   }
+
+  /** A connection is tried while all hooks have this version's programs and its tables do not have the connection. */
+  async function speaksUncarried(faults: readonly ProgramFault[]): Promise<boolean> {
+    const bed = new PodBed('upgrade-gate', 3);
+    const holder = await hold(bed, next.root);
+    let mine: EbpfDatapath | null = null;
+    try {
+      const ends = connect(bed, bed.pod(0), bed.pod(1), 8080);
+      holder.kill('SIGKILL');
+      await once(holder, 'exit');
+      const options = { instance: bed.prefix, node: 'node-a', sizes: SIZES };
+      const opened = withGatedPrograms(faults, (object) => openDatapath({ ...options, object }));
+      mine = opened;
+      for (const pod of bed.pods) opened.attach(pod.link);
+      opened.apply([...ground(), ...bed.pods.map((pod) => endpointStep(pod.v4, {}, pod.name))]);
+      const tables = tablesPath(bed.prefix, 'node-a');
+      const spoke = await speaksDuring(() => opened.settle(), { tables, place: 'uncarried', ends });
+      assert.ok(speaks(ends), 'carried over');
+      return spoke;
+    } finally {
+      holder.kill('SIGKILL');
+      mine?.close();
+      unpinDatapath(bed.prefix, 'node-a');
+      bed.destroy();
+    }
+  }
+
+  it('looks for connections in the tables of before until they are carried over', needsSources, async () => {
+    assert.ok(await speaksUncarried([]));
+  });
+
+  it('would cut a connection for a moment, were it not looked for there', needsSources, async () => {
+    const faults = faultsOf('Until connections are carried over, they are looked for in the tables of before');
+    assert.ok(!(await speaksUncarried(faults)));
+  });
 
   it('refuses tables that it can’t read, and leaves them in force', async () => {
     const foreign = makeForeignVersion('initiator');
