@@ -3,15 +3,16 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import type { Interval, Step } from '#compile/plan.ts';
-import { attachTcx, closeObject } from '#kernel/bpf.ts';
+import { attachTcx, closeObject, type TcxPlace } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { attachFilter, detachFilter } from '#kernel/tc.ts';
 import { ICMPV6, TCP, UDP } from '#net/protocol.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { type FrameFields, frame } from '#test/support/frames.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
-import { needsRoot } from '#test/support/needs.ts';
+import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { address, type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.ts';
+import { Witness } from '#test/support/witness.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 import { type Injected, type Injection, inject } from './test-run.ts';
 
@@ -113,6 +114,59 @@ for (const attach of ATTACH_MODES) {
       const key = { priority: 1, handle: 7 };
       attachFilter(interfaceIndex, 'egress', key, program);
       return () => void detachFilter(interfaceIndex, 'egress', key);
+    }
+
+    for (const [end, place] of [
+      ['sender', 'ingress'],
+      ['receiver', 'egress'],
+    ] as const) {
+      const title = `lets a foreign program behind its hook at the ${end} see all that passes, and nothing that it drops`;
+      it(title, needsSources, () => {
+        const [a, b] = [bed.pod(0), bed.pod(1)];
+        const { interfaceIndex } = (end === 'sender' ? a : b).link;
+        const witness = new Witness();
+        /** How many of two datagrams arrive, and how many packets the program sees of them. */
+        const two = (): readonly [number, number] => {
+          const before = witness.seen();
+          const ports = [801, 802];
+          const arrived = ports.filter((port) => udpArrives(bed, a, b, { family: 4, port }));
+          return [arrived.length, witness.seen() - before];
+        };
+        assert.equal(send({ sourcePort: 6, destinationPort: 1 }).verdict, 'redirect');
+        const leave = getBehind(interfaceIndex, place, witness.program);
+        assert.equal(refreshLater().get(interfaceIndex), 'first');
+        assert.equal(send({ sourcePort: 6, destinationPort: 1 }).verdict, 'pass', 'of an open flow');
+        assert.equal(send({ sourcePort: 6, destinationPort: 2 }).verdict, 'pass');
+        assert.deepEqual(two(), [2, 2]);
+        datapath.apply([endpointStep(b.v4, { ingress: 9 }, b.name)]);
+        assert.deepEqual(two(), [0, 0]);
+        for (const { link } of [a, b]) datapath.detach(link.interfaceIndex);
+        assert.deepEqual(two(), [2, 2], 'without hooks');
+        for (const { link } of [a, b]) datapath.attach(link);
+        assert.deepEqual(two(), [0, 0]);
+        datapath.apply([endpointStep(b.v4, {}, b.name)]);
+        assert.deepEqual(two(), [2, 2]);
+        leave();
+        witness.close();
+        assert.equal(refreshLater().get(interfaceIndex), 'first');
+        assert.equal(send({ sourcePort: 6, destinationPort: 3 }).verdict, 'redirect', 'it is gone');
+      });
+    }
+
+    /** Puts somebody's program behind our hook; returns how to take it away. */
+    function getBehind(interfaceIndex: number, place: TcxPlace, program: number): () => void {
+      if (attach === 'tcx') {
+        const link = attachTcx(program, interfaceIndex, place);
+        // Ours goes ahead of it.
+        assert.deepEqual(
+          datapath.repair().map((each) => [each.interfaceIndex, each.found, each.now]),
+          [[interfaceIndex, 'behind', 'first']],
+        );
+        return () => closeObject(link);
+      }
+      const key = { priority: 50_000, handle: 7 };
+      attachFilter(interfaceIndex, place, key, program);
+      return () => void detachFilter(interfaceIndex, place, key);
     }
 
     /** Facts of interfaces are kept for a moment. */

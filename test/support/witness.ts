@@ -1,0 +1,60 @@
+// Somebody else's tc program, built aside: it lets everything go on and counts the IPv4 packets that it saw.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { handleOf, lookupElement } from '#kernel/bpf.ts';
+import { type LoadedObject, loadObject } from '#kernel/object.ts';
+
+/** -1: whoever stands behind it is asked next (TCX_NEXT, TC_ACT_UNSPEC). */
+const SOURCE = `
+#include <linux/bpf.h>
+volatile unsigned long long seen;
+__attribute__((section("tc"), used)) int witness(struct __sk_buff *skb)
+{
+	if (skb->protocol == __builtin_bswap16(0x0800))
+		__sync_fetch_and_add(&seen, 1);
+	return -1;
+}
+char _license[] __attribute__((section("license"), used)) = "GPL";
+`;
+
+/** Needs a compiler, as what needs the programs' sources does. */
+export class Witness {
+  readonly #object: LoadedObject;
+
+  constructor() {
+    const folder = mkdtempSync(join(tmpdir(), 'moat-witness-'));
+    try {
+      const path = join(folder, 'witness.o');
+      const headers = ['-idirafter', `/usr/include/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`];
+      const options = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', ...headers, '-xc', '-c', '-', '-o', path];
+      execFileSync('clang', options, { input: SOURCE });
+      this.#object = loadObject({
+        ...{ path, programs: ['witness'], sizes: new Map() },
+        ...{ pinPath: () => null, knobs: () => undefined },
+      });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+
+  get program(): number {
+    const found = this.#object.programs.get('witness');
+    if (found === undefined) throw new Error('no program');
+    return found;
+  }
+
+  /** How many packets it saw by now. */
+  seen(): number {
+    const store = [...this.#object.maps].find(([name]) => name.endsWith('.bss'))?.[1];
+    if (store === undefined) throw new Error('no store');
+    const value = Buffer.alloc(store.valueSize);
+    lookupElement(handleOf(store.fd), Buffer.alloc(4), value);
+    return Number(value.readBigUInt64LE());
+  }
+
+  close(): void {
+    this.#object.close();
+  }
+}
