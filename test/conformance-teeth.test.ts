@@ -323,6 +323,12 @@ const FAULTS: readonly Fault[] = [
   ['NDP stays on the link', 'admission.ts', '|| !staysOnLink(place, destination)', ''],
   ['routers alone advertise', 'admission.ts', 'new Set([130, 134, 137])', 'new Set([130])'],
   ['multicast is dropped', 'admission.ts', 'toGroup || isGroup(transport.tuple.destination)', 'false'],
+  [
+    'no group is reached',
+    'admission.ts',
+    "if (isGroup(transport.tuple.destination)) return drop('multicast');\n  const",
+    'const',
+  ],
   ['what is for another does not reach a pod', 'admission.ts', "? JUDGED : drop('no-endpoint')", '? JUDGED : JUDGED'],
 ];
 

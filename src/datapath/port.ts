@@ -22,7 +22,7 @@ export const DROP_REASONS = [
   'v4-mapped', // IPv6 packet with ::ffff:0:0/96 addresses
   'spoofed-source', // sender's IP or MAC is not the endpoint's
   'spoofed-neighbour', // ARP or NDP message that claims somebody else's address
-  'multicast', // broadcast or multicast from a pod, other than NDP and MLD it needs
+  'multicast', // to a broadcast or multicast address, or from a pod to a group's MAC; NDP and MLD apart
   'fragment-unknown', // non-first fragment without its first, where the verdict needs ports
   'fragment-tiny', // TCP fragment at offset 1, or a first fragment without its ports
   'mid-flow', // TCP packet that opens nothing and belongs to no known connection

@@ -93,6 +93,40 @@ export const SPOOF_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'no multicast and no broadcast reaches a pod, whoever sent it',
+    run: (rig, at) => {
+      const groups = at.family === 4 ? ['224.0.0.1', '239.255.255.250', '255.255.255.255'] : [ALL_NODES, 'ff0e::1'];
+      const places = ['to a', 'to a from afar', 'to a by stack'] as const;
+      const senders = [at.b, at.remote, at.unlearnt, at.outside, at.node];
+      for (const to of [...groups, multicast(at)]) {
+        for (const [place, from] of places.flatMap((place) => senders.map((from) => [place, from] as const))) {
+          rig.drop(place, udp({ from, to, ...ports }), 'multicast');
+          rig.drop(place, udp({ from, to, ...ports, destinationMac: BROADCAST_MAC }), 'multicast');
+          rig.drop(place, tcp({ from, to, ...ports }), 'multicast');
+          rig.drop(place, echo({ from, to, id: 1 }), 'multicast');
+        }
+      }
+      // A subnet's: an address like any other that is not this pod's.
+      if (at.family === 4) rig.drop('to a', udp({ from: at.outside, to: '10.1.0.255', ...ports }), 'no-endpoint');
+    },
+  },
+  {
+    name: 'a group’s MAC gives nobody other rights at a pod than its packet has',
+    run: (rig, at) => {
+      rig.policy('a', 'ingress', ['allow b udp/80', DEFAULT]);
+      const second = at.family === 4 ? [0x01, 0x00, 0x5e, 0, 0, 0xfb] : [0x33, 0x33, 0, 0, 0, 0xfb];
+      for (const destinationMac of [BROADCAST_MAC, Uint8Array.from(second)]) {
+        for (const from of [at.remote, at.outside, at.node]) {
+          rig.drop('to a', udp({ from, to: at.a, ...ports, destinationMac }), 'policy ingress default');
+        }
+        rig.drop('to a', udp({ from: at.b, to: at.a, ...ports, dport: 81, destinationMac }), 'policy ingress default');
+        rig.drop('to a from afar', udp({ from: at.b, to: at.a, ...ports, destinationMac }), 'spoofed-source');
+        rig.drop('to c', udp({ from: at.b, to: at.a, ...ports, destinationMac }), 'no-endpoint');
+        rig.pass('to a', udp({ from: at.b, to: at.a, ...ports, destinationMac }));
+      }
+    },
+  },
+  {
     name: 'ARP asks and answers for the own address, with the own MAC',
     family: 4,
     run: (rig, at) => {
