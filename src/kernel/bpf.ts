@@ -176,12 +176,21 @@ export function detachLink(link: number): void {
   bpf('BPF_LINK_DETACH', new Attributes().u32(0, link), 'ENOLINK', 'ENODEV');
 }
 
+/** The kernel lets so many programs stand at one place. */
+const MAX_PROGRAMS = 64;
+
 /** Ids of the programs at a place of an interface, first to last. */
 export function queryTcx(interfaceIndex: number, place: TcxPlace): readonly number[] {
-  const ids = Buffer.alloc(64 * 4);
-  const attributes = new Attributes().u32(0, interfaceIndex).u32(4, TCX[place]).pointer(16, ids).u32(24, 64);
+  const ids = Buffer.alloc(MAX_PROGRAMS * 4);
+  const attributes = new Attributes().u32(0, interfaceIndex).u32(4, TCX[place]).pointer(16, ids).u32(24, MAX_PROGRAMS);
   bpf('BPF_PROG_QUERY', attributes);
-  return Array.from({ length: attributes.bytes.readUInt32LE(24) }, (_, index) => ids.readUInt32LE(index * 4));
+  return decodeIds(ids, attributes.bytes.readUInt32LE(24));
+}
+
+/** The first `count` ids. Throws RangeError where the kernel counts more than it was given room for. */
+export function decodeIds(ids: Buffer, count: number): readonly number[] {
+  if (count * 4 > ids.length) throw new RangeError(`${count} programs, and room for ${ids.length / 4}`);
+  return Array.from({ length: count }, (_, index) => ids.readUInt32LE(index * 4));
 }
 
 function objectInfo(fd: number): Buffer {

@@ -1,5 +1,6 @@
 // Memory shared with the kernel: mapped arrays, whose words are written in one store, and the ring of events.
 import koffi from 'koffi';
+import { mapShape } from './bpf.ts';
 import { RingReader } from './ring.ts';
 import { SystemCallError } from './sockets.ts';
 
@@ -32,8 +33,13 @@ function map(fd: number, size: number, offset: number, protection: number): Shar
   };
 }
 
-/** An array map's elements (BPF_F_MMAPABLE), each rounded up to 8 bytes. */
+/** An array map's elements (BPF_F_MMAPABLE), each rounded up to 8 bytes. Throws RangeError where the map has others. */
 export function mapArray(fd: number, valueSize: number, entries: number): SharedMemory {
+  const shape = mapShape(fd);
+  if (shape.valueSize !== valueSize || shape.maxEntries !== entries) {
+    const has = `${shape.maxEntries} elements of ${shape.valueSize} bytes`;
+    throw new RangeError(`the map has ${has}, not ${entries} of ${valueSize}`);
+  }
   const size = Math.ceil((Math.ceil(valueSize / 8) * 8 * entries) / PAGE) * PAGE;
   return map(fd, size, 0, PROT_READ | PROT_WRITE);
 }

@@ -149,7 +149,10 @@ const senderLength = Buffer.alloc(4);
 export function receiveFrom(fd: number, buffer: Uint8Array): { readonly got: Transfer; readonly from: Peer | null } {
   senderLength.writeUInt32LE(senderName.length);
   const got = transfer(call.recvfrom(fd, buffer, buffer.length, 0, senderName, senderLength) as number);
-  return { got, from: got.kind === 'done' ? decodeSocketAddress(senderName) : null };
+  return {
+    got,
+    from: got.kind === 'done' ? decodeSocketAddress(senderName.subarray(0, senderLength.readUInt32LE())) : null,
+  };
 }
 
 /** The error that waits on a socket (its errno's name), or null. Reading it clears it. */
@@ -256,7 +259,7 @@ function errnoName(errno: number): string {
 }
 
 /** struct sockaddr_in or sockaddr_in6. */
-function encodeSocketAddress(address: Address, port: number): Buffer {
+export function encodeSocketAddress(address: Address, port: number): Buffer {
   const bytes = Buffer.alloc(address.family === 4 ? 16 : 28);
   bytes.writeUInt16LE(address.family === 4 ? AF_INET : AF_INET6);
   bytes.writeUInt16BE(port, 2);
@@ -265,9 +268,11 @@ function encodeSocketAddress(address: Address, port: number): Buffer {
   return bytes;
 }
 
-function decodeSocketAddress(bytes: Buffer): Peer | null {
-  const kind = bytes.readUInt16LE();
+/** Reads a struct sockaddr_in or sockaddr_in6; null where it is neither, or not whole. */
+export function decodeSocketAddress(bytes: Buffer): Peer | null {
+  const kind = bytes.length < 2 ? null : bytes.readUInt16LE();
   if (kind !== AF_INET && kind !== AF_INET6) return null;
+  if (bytes.length < (kind === AF_INET ? 16 : 28)) return null;
   const family = kind === AF_INET ? 4 : 6;
   const start = family === 4 ? 4 : 8;
   const words = Array.from({ length: family === 4 ? 1 : 4 }, (_, index) => bytes.readUInt32BE(start + index * 4));

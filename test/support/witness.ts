@@ -45,12 +45,17 @@ export class Witness {
     return found;
   }
 
+  /** Its map: an array of one element, a number of 8 bytes. */
+  get store(): number {
+    const found = [...this.#object.maps].find(([name]) => name.endsWith('.bss'))?.[1].fd;
+    if (found === undefined) throw new Error('no store');
+    return found;
+  }
+
   /** How many packets it saw by now. */
   seen(): number {
-    const store = [...this.#object.maps].find(([name]) => name.endsWith('.bss'))?.[1];
-    if (store === undefined) throw new Error('no store');
-    const value = Buffer.alloc(store.valueSize);
-    lookupElement(handleOf(store.fd), Buffer.alloc(4), value);
+    const value = Buffer.alloc(8);
+    lookupElement(handleOf(this.store), Buffer.alloc(4), value);
     return Number(value.readBigUInt64LE());
   }
 

@@ -114,13 +114,14 @@ function readNumbers(maps: readonly PinnedMap[]): Numbers {
   const state = mapNamed(maps, 'state_map');
   const value = Buffer.alloc(state.valueSize);
   lookupElement(state, Buffer.alloc(state.keySize), value);
-  const read = (name: string): bigint => value.readBigUInt64LE(fieldOf(state.layouts.value, name).offset);
+  const room = value.length;
+  const read = (name: string): bigint => value.readBigUInt64LE(placeOf(state.layouts.value, name, { size: 8, room }));
   return { epoch: read('epoch'), generation: read('generation'), high: read('high') };
 }
 
 function readEndpoints(maps: readonly PinnedMap[]): readonly Inherited[] {
   const [words, slots] = [mapNamed(maps, 'endpoint_map'), mapNamed(maps, 'endpoint_slots')];
-  const at = fieldOf(words.layouts.value, 'value').offset;
+  const at = placeOf(words.layouts.value, 'value', { size: 4, room: words.valueSize });
   const record = Buffer.alloc(slots.valueSize);
   const read = endpointReader(slots.layouts.value, record);
   return allKeys(words).flatMap((key) => {
@@ -131,12 +132,12 @@ function readEndpoints(maps: readonly PinnedMap[]): readonly Inherited[] {
   });
 }
 
-/** Reads the record as it stands in the buffer; null where it is nobody's. */
-function endpointReader(layout: Layout, record: Buffer): () => Inherited | null {
-  const at = (name: string): number => fieldOf(layout, name).offset;
-  const words = [0, 1, 2, 3].map((index) => at(`self.w[${index}]`));
-  const mac = [0, 1, 2, 3, 4, 5].map((index) => at(`pod_mac[${index}]`));
-  const [family, ifindex, generation] = [at('self.family'), at('ifindex'), at('generation')];
+/** Reads the record as it stands in the buffer; null where it is nobody's. Throws Error where the layout has not what is needed. */
+export function endpointReader(layout: Layout, record: Buffer): () => Inherited | null {
+  const at = (name: string, size: number): number => placeOf(layout, name, { size, room: record.length });
+  const words = [0, 1, 2, 3].map((index) => at(`self.w[${index}]`, 4));
+  const mac = [0, 1, 2, 3, 4, 5].map((index) => at(`pod_mac[${index}]`, 1));
+  const [family, ifindex, generation] = [at('self.family', 1), at('ifindex', 4), at('generation', 4)];
   return () => {
     const kind = record.readUInt8(family);
     if (kind !== 4 && kind !== 6) return null;
@@ -163,6 +164,18 @@ function fieldOf({ name, fields }: Layout, field: string): Field {
   const found = fields.get(field);
   if (found === undefined) throw new Error(`${name} has no field ${field}`);
   return found;
+}
+
+/** Where a field of this size stands, within so much room. */
+function placeOf(
+  layout: Layout,
+  field: string,
+  { size, room }: { readonly size: number; readonly room: number },
+): number {
+  const found = fieldOf(layout, field);
+  if (found.size !== size) throw new Error(`${layout.name}.${field} has another size`);
+  if (found.offset + size > room) throw new Error(`${layout.name}.${field} stands beyond its ${room} bytes`);
+  return found.offset;
 }
 
 /** `keep` leaves a map open when `work` is done. */
