@@ -20,9 +20,9 @@ const LIMIT_MS = 60 * 60_000;
 
 /**
  * Without cmpxchg16b: qemu 7.2 emulates it wrongly at times, seen as a guest that panicked in kmalloc with garbage in EFLAGS.
- * Kernels that lack it take a lock instead. Without protection keys, as V8 died in a guest when it kept its code by them.
+ * Kernels that lack it take a lock instead.
  */
-const CPU = 'max,-cx16,-pku';
+const CPU = 'max,-cx16';
 /** A guest that ends before it runs anything of ours is started so often: two CPUs of the emulator can trip over code that the kernel patches. */
 const BOOTS = 3;
 const MEMORY_MB = 3072;
