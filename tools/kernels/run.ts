@@ -38,7 +38,7 @@ const KERNELS: readonly Trial[] = [
 
 /** In the guest: the tests, and how many passed, on one line. */
 function runTests(files: readonly string[]): string {
-  return `export CI=true
+  return `export CI=true MOAT_GUEST=true
 node --test --test-concurrency=1 --test-timeout=1200000 \\
   --test-reporter=./tools/reporters/report.ts --test-reporter-destination=stdout \\
   --test-reporter=./tools/reporters/counts.ts --test-reporter-destination=/tmp/counts ${files.join(' ')}
