@@ -1,5 +1,6 @@
 // A node of pods and an outsider on its uplink, whose frames go over real veths; everybody is listened to below IP.
 import { execFileSync } from 'node:child_process';
+import { type EbpfDatapath, type OpenOptions, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { concat, type IpSpec } from '#datapath/packets.ts';
 import { closeSocket, openNetns } from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
@@ -142,4 +143,23 @@ function batch(netns: string, commands: readonly string[]): void {
 
 function ip(command: string): void {
   execFileSync('ip', command.split(' '));
+}
+
+/** The programs on every pod's link, with small tables; each drop is an event. `attach`: by default as this kernel can. */
+export function openOn({ bed: { prefix, pods } }: WireBed, attach: Pick<OpenOptions, 'attach'> = {}): EbpfDatapath {
+  const datapath = openDatapath({
+    ...{ instance: prefix, node: 'node-a', ...attach },
+    sizes: { ct_map: 4352, drop_map: 4096, arena: 4096 },
+    knobs: { dropWindow: 0n, dropRate: 1_000_000n },
+  });
+  for (const pod of pods) datapath.attach(pod.link);
+  return datapath;
+}
+
+/** Takes the programs, their pins and the network away. */
+export function closeOn(net: WireBed, datapath: EbpfDatapath): void {
+  datapath.detachAll();
+  datapath.close();
+  unpinDatapath(net.bed.prefix, 'node-a');
+  net.destroy();
 }

@@ -10,8 +10,8 @@ import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#te
 import { PageSender, sendWithLateSum } from '#test/support/late-writes.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { waitFor } from '#test/support/pod-bed.ts';
-import { by, MARK, marked, NODE, OUTSIDER, WireBed } from '#test/support/wire-bed.ts';
-import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
+import { by, closeOn, MARK, marked, NODE, OUTSIDER, openOn, WireBed } from '#test/support/wire-bed.ts';
+import type { EbpfDatapath } from './open.ts';
 
 const OPEN_PORT = 53;
 const CLOSED_PORT = 54;
@@ -35,13 +35,8 @@ for (const attach of ATTACH_MODES) {
       // Nobody there says where it is: packets wait on the node until the test does.
       const outside = net.router.replace(/router$/, 'outside');
       for (const family of ['-4', '-6']) net.onNode('ip', '-n', outside, family, 'addr', 'flush', 'dev', 'eth0');
-      const { prefix, pods } = net.bed;
-      datapath = openDatapath({
-        ...{ instance: prefix, node: 'node-a', attach },
-        sizes: { ct_map: 4352, drop_map: 4096, arena: 4096 },
-        knobs: { dropWindow: 0n },
-      });
-      for (const pod of pods) datapath.attach(pod.link);
+      const { pods } = net.bed;
+      datapath = openOn(net, { attach });
       const open = [TCP, UDP, SCTP].map((protocol) => (protocol << 16) | OPEN_PORT);
       const allowed = open.map((position) => interval(position, position, 'allow', 10));
       datapath.apply([
@@ -55,12 +50,7 @@ for (const attach of ATTACH_MODES) {
       ]);
     });
 
-    after(() => {
-      datapath.detachAll();
-      datapath.close();
-      unpinDatapath(net.bed.prefix, 'node-a');
-      net.destroy();
-    });
+    after(() => closeOn(net, datapath));
 
     const ends = (family: 4 | 6) => {
       const pod = net.pod(0);

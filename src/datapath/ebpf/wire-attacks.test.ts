@@ -12,8 +12,18 @@ import { Conversation } from '#test/support/conversation.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { address, waitFor } from '#test/support/pod-bed.ts';
-import { by, controlPayload, marked, NODE, OUTSIDER, type Place, WireBed } from '#test/support/wire-bed.ts';
-import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
+import {
+  by,
+  closeOn,
+  controlPayload,
+  marked,
+  NODE,
+  OUTSIDER,
+  openOn,
+  type Place,
+  WireBed,
+} from '#test/support/wire-bed.ts';
+import type { EbpfDatapath } from './open.ts';
 
 /** The port at which everybody may speak to the victim, by UDP and TCP. */
 const OPEN_PORT = 53;
@@ -45,14 +55,8 @@ describe('headers, errors and connections over real veths (root)', needsRoot, ()
     net = new WireBed('wire-attacks', 3);
     // A node that follows source routes: what one could gain by them is seen where the hooks are off.
     for (const name of ['all', 'h1']) writeFileSync(`/proc/sys/net/ipv4/conf/${name}/accept_source_route`, '1');
-    const { prefix, pods } = net.bed;
-    datapath = openDatapath({
-      instance: prefix,
-      node: 'node-a',
-      sizes: { ct_map: 4352, drop_map: 4096, arena: 4096 },
-      knobs: { dropWindow: 0n, dropRate: 1_000_000n },
-    });
-    for (const pod of pods) datapath.attach(pod.link);
+    const { pods } = net.bed;
+    datapath = openOn(net);
     const open = [TCP, UDP].map((protocol) => (protocol << 16) | OPEN_PORT);
     const allowed = open.map((port, index) => interval(port, port, 'allow', 10 + index));
     const peers = [...pods.flatMap(({ v4, v6 }) => [v4, v6]), ...NODE, OUTSIDER.v4, OUTSIDER.v6];
@@ -67,12 +71,7 @@ describe('headers, errors and connections over real veths (root)', needsRoot, ()
     ]);
   });
 
-  after(() => {
-    datapath.detachAll();
-    datapath.close();
-    unpinDatapath(net.bed.prefix, 'node-a');
-    net.destroy();
-  });
+  after(() => closeOn(net, datapath));
 
   beforeEach(() => {
     datapath.poll();

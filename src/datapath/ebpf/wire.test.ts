@@ -11,8 +11,18 @@ import { TCP, UDP } from '#net/protocol.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsFirewall, needsRoot } from '#test/support/needs.ts';
 import { address, waitFor } from '#test/support/pod-bed.ts';
-import { by, controlPayload, marked, NODE, OUTSIDER, type Place, WireBed } from '#test/support/wire-bed.ts';
-import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
+import {
+  by,
+  closeOn,
+  controlPayload,
+  marked,
+  NODE,
+  OUTSIDER,
+  openOn,
+  type Place,
+  WireBed,
+} from '#test/support/wire-bed.ts';
+import type { EbpfDatapath } from './open.ts';
 
 /** The port at which everybody may speak to the victim. */
 const OPEN_PORT = 53;
@@ -27,14 +37,8 @@ describe('attacks over real veths (root)', needsRoot, () => {
   before(() => {
     mountBpffs();
     net = new WireBed('wire', 3);
-    const { prefix, pods } = net.bed;
-    datapath = openDatapath({
-      instance: prefix,
-      node: 'node-a',
-      sizes: { ct_map: 4352, drop_map: 4096, arena: 4096 },
-      knobs: { dropWindow: 0n, dropRate: 1_000_000n },
-    });
-    for (const pod of pods) datapath.attach(pod.link);
+    const { pods } = net.bed;
+    datapath = openOn(net);
     const open = (UDP << 16) | OPEN_PORT;
     // The victim: whoever speaks to it speaks UDP to one port.
     const victim = isolatingSet(9, 90, new Map([[PEERS, [interval(open, open, 'allow', ALLOWED)]]]));
@@ -50,12 +54,7 @@ describe('attacks over real veths (root)', needsRoot, () => {
     ]);
   });
 
-  after(() => {
-    datapath.detachAll();
-    datapath.close();
-    unpinDatapath(net.bed.prefix, 'node-a');
-    net.destroy();
-  });
+  after(() => closeOn(net, datapath));
 
   beforeEach(() => {
     datapath.poll();
