@@ -155,30 +155,6 @@ function manyRules({ policies }: World): Map<PolicyKey, Policy> {
   return new Map(copies.map((copy) => [copy.key, copy]));
 }
 
-test('needs root: a bpffs that is taken away is missed, and hooks stand without it', needsRoot, async (t) => {
-  const still = bedOf(t, 'faults-bpffs');
-  await (await still.start()).kill();
-  const life = await still.live({}, { prefix: ['unshare', '--mount', '--propagation', 'private'] });
-  const pins = readdirSync(still.directory, { recursive: true });
-  const inside = (...command: readonly string[]): Buffer =>
-    execFileSync('nsenter', [`--mount=/proc/${life.pid}/ns/mnt`, ...command]);
-  const aside = join(still.folder, 'aside');
-  mkdirSync(aside);
-  inside('mount', '--bind', '/sys/fs/bpf', aside);
-  inside('umount', '-l', '/sys/fs/bpf');
-  // As where it was the last place that had them: only this process holds them now.
-  rmSync(still.directory, { recursive: true });
-  await until('it says so', async () => /not a BPF file system/.test((await life.client.status()).problem ?? ''));
-  assert.ok(still.enforces() && still.speaks());
-  await pause(500);
-  assert.ok(still.enforces() && still.speaks(), 'still');
-  inside('mount', '--bind', aside, '/sys/fs/bpf');
-  await until('it is mended', async () => (await life.client.status()).problem === null);
-  assert.deepEqual(readdirSync(still.directory, { recursive: true }).sort(), [...pins].sort());
-  await life.kill();
-  assert.ok(still.enforces() && still.speaks());
-});
-
 test('needs root: the hooks of a pod that goes without a word are forgotten', needsRoot, async (t) => {
   const still = bedOf(t, 'faults-gone');
   const life = await still.start();

@@ -32,11 +32,17 @@ describe('the directory of pins (root)', needsRoot, () => {
     assert.equal(existsSync('/sys/fs/bpf/moat/moattest-bpffs'), false);
   });
 
+  it('is made on a bpffs that it mounts itself, where the host has none', () => {
+    const asHost = 'mount --bind /proc/$$ /proc/1';
+    assert.equal(saidAfter(`${asHost} && mount -t tmpfs none /sys/fs/bpf`), 'accepted');
+    assert.equal(existsSync('/sys/fs/bpf/moat/moattest-bpffs'), false, 'not on the machine’s');
+  });
+
   it('is refused on a bpffs that only this mount namespace sees', () => {
     assert.match(saidAfter('mount -t bpf bpf /sys/fs/bpf'), /is private to this mount namespace/);
   });
 
-  it('is refused where there is no bpffs, with the command that mounts it', () => {
+  it('is refused where there is none and this is not the host’s mount namespace, with the command that mounts it', () => {
     assert.match(saidAfter('mount -t tmpfs none /sys/fs/bpf'), /not a BPF file system: run `mount -t bpf/);
   });
 

@@ -33,12 +33,11 @@ export class BpffsError extends Error {
 }
 
 /**
- * The directory of a node's pins, made if need be, readable by root alone. Throws BpffsError where /sys/fs/bpf is no
- * bpffs, or is one that only this mount namespace sees (a pin there is gone with the namespace, and traffic passes), or
- * where somebody else made a directory there before: many machines let everybody write to the bpffs.
+ * The directory of a node's pins, made if need be, readable by root alone. Throws BpffsError where there is no bpffs of
+ * the host, or where somebody else made a directory there before: many machines let everybody write to the bpffs.
  */
 export function pinDirectory(instance: string, node: string): string {
-  checkHostBpffs();
+  mountBpffs();
   const path = pinPath(instance, node);
   mkdirSync(path, { recursive: true, mode: 0o700 });
   for (let each = path; each !== BPFFS; each = dirname(each)) {
@@ -96,18 +95,20 @@ export function removeInstancePins(instance: string): boolean {
   return true;
 }
 
-/** Mounts the bpffs where the machine has none yet. Only in the host's own mount namespace. */
+/**
+ * Makes sure of the host's bpffs: mounted where the machine has none, in the host's own mount namespace. Throws BpffsError
+ * elsewhere, and where only this mount namespace sees the one that is there: a pin in it is gone with the namespace, and
+ * traffic passes.
+ */
 export function mountBpffs(): void {
-  if (isBpffs()) return;
-  if (!isHostPath('/')) throw new BpffsError(`${BPFFS} is not a BPF file system; mount it on the host`);
-  if ((mount('bpf', BPFFS, 'bpf', 0, 'mode=0700') as number) < 0) {
+  if (!isBpffs() && isHostNamespace() && (mount('bpf', BPFFS, 'bpf', 0, 'mode=0700') as number) < 0) {
     const cause = new SystemCallError('mount', koffi.errno());
     throw new BpffsError(`the BPF file system can't be mounted on ${BPFFS}`, { cause });
   }
+  checkHostBpffs();
 }
 
-/** Throws BpffsError where /sys/fs/bpf is no bpffs, or one that only this mount namespace sees. */
-export function checkHostBpffs(): void {
+function checkHostBpffs(): void {
   if (!isBpffs()) {
     throw new BpffsError(`${BPFFS} is not a BPF file system: run \`mount -t bpf bpf ${BPFFS}\` on the host`);
   }
@@ -128,14 +129,22 @@ function isHostPath(path: string): boolean {
   return mine !== undefined && mountsOf('1').some((mount) => mount.device === mine.device);
 }
 
-type Mount = { readonly device: string; readonly path: string };
+/** True where process 1 sees the very mounts that this one sees: a copy of a namespace has mounts of other numbers. */
+function isHostNamespace(): boolean {
+  return mountsOf('self')[0]?.id === mountsOf('1')[0]?.id;
+}
 
-/** proc_pid_mountinfo(5): the third field is the device, the fifth the mount point. Later mounts cover earlier ones. */
+type Mount = { readonly id: string; readonly device: string; readonly path: string };
+
+/**
+ * proc_pid_mountinfo(5): the first field is the mount's number, the third the device, the fifth the mount point. Later
+ * mounts cover earlier ones.
+ */
 function mountsOf(process: string): readonly Mount[] {
   const lines = readFileSync(`/proc/${process}/mountinfo`, 'utf8').trimEnd().split('\n');
   return lines.map((line) => {
     const fields = line.split(' ');
-    return { device: fields[2] ?? '', path: fields[4] ?? '' };
+    return { id: fields[0] ?? '', device: fields[2] ?? '', path: fields[4] ?? '' };
   });
 }
 

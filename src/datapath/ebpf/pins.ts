@@ -1,7 +1,7 @@
 // Pins of maps that somebody removed while this process still holds the maps: put back, so that the next one finds them.
 import { closeSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { pinObject } from '#kernel/bpf.ts';
-import { BpffsError, checkHostBpffs, lockPins } from '#kernel/bpffs.ts';
+import { BpffsError, lockPins, mountBpffs } from '#kernel/bpffs.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
 
 /** Where a node's hooks are pinned, and where, inside, this process's maps are. */
@@ -32,10 +32,10 @@ export function keepPins(places: PinPlaces, lock: number, maps: ReadonlyMap<stri
   }
 }
 
-/** A new directory has a new lock. Throws BpffsError where there is no place for it any more. */
+/** A new directory has a new lock. Throws BpffsError where there is no place for it, and none can be made. */
 function keepDirectory(directory: string, lock: number): number {
   if (existsSync(directory)) return lock;
-  checkHostBpffs();
+  mountBpffs();
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const held = lockPins(directory);
   closeSync(lock);

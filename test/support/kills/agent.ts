@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { startAgent } from '#agent/agent.ts';
 import { NodeState } from '#agent/node-state.ts';
 import { Compiler } from '#compile/compiler.ts';
+import type { AttachMode } from '#datapath/ebpf/hooks.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { STANDARD_SEMANTICS } from '#policy/world.ts';
@@ -19,6 +20,8 @@ export type KilledAgent = {
   /** Where the agent has its own, if not there. */
   readonly agentFolder?: string;
   readonly sizes: Readonly<Record<string, number>>;
+  /** How it attaches its hooks, if not as the kernel does best. */
+  readonly attach?: AttachMode;
 };
 
 /** The sockets of a cluster source and an agent. */
@@ -31,12 +34,16 @@ export function socketsOf({ folder, agentFolder = folder }: Pick<KilledAgent, 'f
 
 if (import.meta.main) {
   const options = JSON.parse(process.argv[2] ?? '{}') as KilledAgent;
-  const { instance, node, netns, sizes } = options;
+  const { instance, node, netns, sizes, attach } = options;
   const { clusterSocket, agentSocket } = socketsOf(options);
   enterNetns(netns);
   const makeState = (): NodeState => {
     const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === node });
-    return new NodeState(node, compiler, openDatapath({ instance, node, sizes }));
+    return new NodeState(
+      node,
+      compiler,
+      openDatapath({ instance, node, sizes, ...(attach === undefined ? {} : { attach }) }),
+    );
   };
   await startAgent({ node, clusterSocket, agentSocket, makeState });
   // For the agents after this one.

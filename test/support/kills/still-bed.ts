@@ -44,10 +44,10 @@ export class StillBed {
   }
 
   /** An agent that serves, and the connection that is to outlive what follows. */
-  async start(world: World = firstWorld()): Promise<AgentLife> {
+  async start(world: World = firstWorld(), ...how: Parameters<StillBed['live']>): Promise<AgentLife> {
     await this.cluster.listen();
     this.cluster.publish(world);
-    const life = await this.live();
+    const life = await this.live(...how);
     this.reconnect();
     return life;
   }
