@@ -235,9 +235,14 @@ export class Compiler {
         this.#subjects.setPod(event.key, event.value !== null && this.#isSubject(event.value) ? event.value : null);
         break;
       case 'policy':
-        this.#subjects.setPolicy(event.key, event.value && this.#interner.policy(event.value));
+        this.#subjects.setPolicy(event.key, event.value && this.#shared(event.value));
         break;
     }
+  }
+
+  /** What most policies say is of nobody here: it is not worth looking at. */
+  #shared(policy: Policy): Policy {
+    return this.#subjects.selectsSome(policy) ? this.#interner.policy(policy) : policy;
   }
 
   #isSubject(pod: Pod): boolean {

@@ -100,9 +100,14 @@ export class Subjects {
     return labelTest(subject.pods)(labels) && this.#isInScope(subject, namespace);
   }
 
+  /** True where a policy, were it known, would select some local pod. */
+  selectsSome(policy: Pick<Policy, 'subject'>): boolean {
+    return !this.#matching(policy).next().done;
+  }
+
   /** The policies that an event brings to local pods, or could: the one that it is about, and those of a pod. */
   *awakenedBy(event: WorldEvent, isLocal: (pod: Pod) => boolean): Generator<Policy> {
-    if (event.kind === 'policy' && event.value !== null && !this.#matching(event.value).next().done) yield event.value;
+    if (event.kind === 'policy' && event.value !== null && this.selectsSome(event.value)) yield event.value;
     if (event.kind === 'pod' && event.value !== null && isLocal(event.value)) yield* this.#asleep(event.value);
     // Its labels are the old ones still: what they select then is not known.
     const kinds = event.kind === 'namespace' ? this.#kindsIn.get(event.name) : undefined;
@@ -151,7 +156,7 @@ export class Subjects {
   putAsleep(key: PolicyKey): void {
     const known = this.#policies.get(key);
     if (known === undefined || known.policy === null || isPacked(known.policy)) return;
-    if (this.#matching(known).next().done) known.policy = this.#packer.pack(known.policy);
+    if (!this.selectsSome(known)) known.policy = this.#packer.pack(known.policy);
   }
 
   /** The labels of a namespace are others. */

@@ -1,6 +1,7 @@
 // The atoms in use: counted, and indexed so that a pod asks only those that can be true of it.
 import type { Labels } from '#policy/selector.ts';
 import type { NamedPort } from '#policy/world.ts';
+import { AskedLabels } from './asked-labels.ts';
 import {
   type Atom,
   type AtomNumber,
@@ -27,6 +28,7 @@ export class AtomTable {
   /** Selectors of pods in namespaces with labels, by the pods' labels; those for all their pods by the namespaces'. */
   readonly #labelled = new SelectorIndex<SelectorAtom>();
   readonly #whole = new SelectorIndex<SelectorAtom>();
+  readonly #asked = new AskedLabels();
   readonly #ports = new Map<string, PortAtom>();
   readonly #resolutions = new Map<AtomNumber, Resolution>();
   #next = 1;
@@ -105,6 +107,11 @@ export class AtomTable {
     return sortedSet(found);
   }
 
+  /** Equal for labels that make no difference to any atom, as long as none comes or goes. */
+  answers(labels: Labels): string {
+    return this.#asked.answers(labels);
+  }
+
   /** The atom of a named port that has this number on some pod. */
   resolve(port: PortAtom, value: number): AtomNumber {
     const found = port.resolutions.get(value);
@@ -129,6 +136,7 @@ export class AtomTable {
   #index(atom: Atom): void {
     if (atom.kind === 'port') this.#ports.set(portKey(atom), atom);
     if (atom.kind !== 'pods') return;
+    this.#asked.add(atom.pods);
     const { namespaces } = atom;
     if (namespaces.kind === 'named') {
       remember(this.#named, namespaces.name, () => new SelectorIndex<SelectorAtom>()).add(atom.pods, atom);
@@ -138,6 +146,7 @@ export class AtomTable {
 
   #unindex(atom: Atom): void {
     if (atom.kind === 'pods') {
+      this.#asked.remove(atom.pods);
       const { namespaces } = atom;
       if (namespaces.kind === 'named') this.#removeNamed(namespaces.name, atom);
       else if (atom.pods.requirements.length > 0) this.#labelled.remove(atom.pods, atom);

@@ -3,7 +3,7 @@ import { NONE } from './addresses.ts';
 import type { AtomTable } from './atom-table.ts';
 import type { AddressAtom, Atom, AtomNumber } from './atoms.ts';
 import type { Block } from './blocks.ts';
-import { remember, sortedSet } from './collect.ts';
+import { remember } from './collect.ts';
 import type { Identities } from './identities.ts';
 import type { Population } from './population.ts';
 import type { Members, WaitingPart } from './waiting.ts';
@@ -86,21 +86,6 @@ export class Holders {
     const owner = this.#population.addresses.owner(row);
     if (owner === NONE) return false;
     return atom.kind === 'pods' ? this.#population.selects(atom, owner) : this.#atomsOfPod(owner).includes(number);
-  }
-
-  atomsOfRow(row: number): readonly AtomNumber[] {
-    const owner = this.#population.addresses.owner(row);
-    const selected = owner === NONE ? [] : this.#atomsOfPod(owner);
-    const cidrs = this.#cidrAtoms(row);
-    return cidrs.length === 0 ? selected : sortedSet([...selected, ...cidrs]);
-  }
-
-  /** Equal for rows of which the same holds: their pods are alike, and the same blocks hold them. */
-  kindOfRow(row: number): string {
-    const { addresses, pods } = this.#population;
-    const owner = addresses.owner(row);
-    const blocks = this.#cidrAtoms(row).join();
-    return owner === NONE ? blocks : `${pods.namespace(owner)} ${pods.labels(owner)} ${pods.ports(owner)} ${blocks}`;
   }
 
   #atomsOfPod(pod: number): readonly AtomNumber[] {

@@ -6,11 +6,12 @@ import { AtomTable } from './atom-table.ts';
 import { type Atom, type AtomNumber, type AtomSpec, numbersOf } from './atoms.ts';
 import type { Block } from './blocks.ts';
 import type { IdentityChanges, IdentitySink, SettleOptions } from './changes.ts';
-import { push, remember, sortedSet } from './collect.ts';
+import { push, sortedSet } from './collect.ts';
 import { Holders, type PartMembers, partOf } from './holders.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
 import { Parts } from './parts.ts';
 import type { Population } from './population.ts';
+import { RowNotes } from './row-notes.ts';
 import { Truth } from './truth.ts';
 import { type Members, Waiting } from './waiting.ts';
 
@@ -29,7 +30,7 @@ export class Identifier {
   readonly #identities = new Identities();
   readonly #holders: Holders;
   /** Rows whose identity may be another one, with the one that they had. */
-  readonly #moved = new Map<number, number>();
+  readonly #moved = new RowNotes();
   readonly #sink: IdentitySink;
   readonly #ipBlockPods: boolean;
   /** Atoms that count since the last change: no rule asks for them yet. */
@@ -213,9 +214,9 @@ export class Identifier {
   #detach(): void {
     this.#dropGoneBlocks();
     for (const block of this.#population.dirty.blocks) this.#leaveBlock(block);
-    for (const row of this.#population.dirty.rows.keys()) {
+    for (const row of this.#population.dirty.rows.rows()) {
       const identity = this.#population.addresses.identity.at(row);
-      this.#moved.set(row, identity);
+      this.#moved.note(row, identity);
       if (identity === NONE) continue;
       this.#identities.leave(identity);
       this.#population.addresses.identity.set(row, NONE);
@@ -301,7 +302,7 @@ export class Identifier {
   /** Finds out for every settled place what holds there; the largest part of each identity stays what it is. */
   #regroup(): void {
     const { addresses, blocks } = this.#population;
-    const truth = new Truth(this.#population, this.#atoms, this.#ipBlockPods);
+    const truth = this.#truth();
     const parts = new Parts();
     const lists = new Int32Array(addresses.end).fill(NONE);
     for (let row = 0; row < lists.length; row++) {
@@ -326,6 +327,10 @@ export class Identifier {
     }
   }
 
+  #truth(): Truth {
+    return new Truth(this.#population, this.#atoms, this.#ipBlockPods);
+  }
+
   #move(members: Members, to: IdentityEntry): void {
     for (const row of members.rows) this.#place(row, to);
     for (const block of members.blocks) this.#placeBlock(block, to);
@@ -335,15 +340,15 @@ export class Identifier {
     const from = this.#population.addresses.identity.at(row);
     if (from !== NONE) this.#identities.leave(from);
     this.#identities.join(to);
-    if (!this.#moved.has(row)) this.#moved.set(row, from);
+    this.#moved.note(row, from);
     this.#population.addresses.identity.set(row, to.number);
   }
 
   #writeMoves(): void {
     const { addresses } = this.#population;
-    for (const [row, before] of this.#moved) {
+    for (const row of this.#moved.rows()) {
       const identity = addresses.identity.at(row);
-      if (identity !== before) this.#sink.address(addresses.address(row), identity);
+      if (identity !== this.#moved.get(row)) this.#sink.address(addresses.address(row), identity);
     }
     this.#moved.clear();
   }
@@ -357,31 +362,33 @@ export class Identifier {
 
   /** Gives dirty addresses their identity; tells of those that are not who they were. */
   #assignRows(tell: (peer: Address) => void): void {
-    const known = new Map<string, IdentityEntry>();
-    for (const row of this.#population.dirty.rows.keys()) {
+    const { addresses, dirty } = this.#population;
+    const truth = this.#truth();
+    const identities: IdentityEntry[] = [];
+    for (const row of dirty.rows.rows()) {
       const old = this.#moved.get(row) ?? NONE;
-      const address = this.#population.addresses.address(row);
-      if (!this.#population.addresses.isClaimed(row)) {
+      if (!addresses.isClaimed(row)) {
+        const address = addresses.address(row);
         if (old !== NONE) this.#sink.address(address, null);
-        this.#population.addresses.free(row);
+        addresses.free(row);
         this.#moved.delete(row);
         tell(address);
         continue;
       }
-      const identity = remember(known, this.#holders.kindOfRow(row), () =>
-        this.#identities.of(this.#holders.atomsOfRow(row), false),
-      );
-      this.#place(row, identity);
-      if (identity.number !== old || this.#isSomebodyElse(row)) tell(address);
+      const list = truth.ofRow(row);
+      identities[list] ??= this.#identities.of(truth.list(list), false);
+      this.#place(row, identities[list]);
+      if (identities[list].number !== old || this.#isSomebodyElse(row)) tell(addresses.address(row));
     }
-    this.#population.dirty.rows.clear();
-    this.#population.dirty.nodeRows.clear();
+    dirty.rows.clear();
+    dirty.owners.clear();
+    dirty.nodeRows.clear();
   }
 
   /** Another pod's address than before, or come to a node or gone from it. */
   #isSomebodyElse(row: number): boolean {
     const { dirty } = this.#population;
-    return dirty.nodeRows.has(row) || dirty.rows.get(row) !== this.#population.ownerKey(row);
+    return dirty.nodeRows.has(row) || (dirty.owners.get(row) ?? null) !== this.#population.ownerKey(row);
   }
 
   #assignBlocks(): void {

@@ -1,5 +1,7 @@
 // What label selectors match. Written apart from policy/selector.ts, which the oracle uses.
 import type { LabelSelector, Labels, Requirement } from '#policy/selector.ts';
+import { hashNumber, hashText } from './hash.ts';
+import type { Keyed } from './shared.ts';
 
 /** True where the labels meet the selector. */
 export type LabelTest = (labels: Labels) => boolean;
@@ -33,6 +35,31 @@ function requirementTest(requirement: Requirement): LabelTest {
 
 function valuesOf(requirement: Requirement): ReadonlySet<string> {
   return new Set(requirement.op === 'In' || requirement.op === 'NotIn' ? requirement.values : []);
+}
+
+const END_OF_KEY = 0x10000;
+
+/** Labels by what they say, in whatever order. */
+export const BY_LABELS: Keyed<Labels, Labels> = {
+  hash: (labels) => {
+    let hash = 0;
+    for (const key in labels) if (Object.hasOwn(labels, key)) hash = (hash + hashPair(key, labels[key] ?? '')) | 0;
+    return hash;
+  },
+  is: (labels, others) => {
+    let count = 0;
+    for (const key in labels) {
+      if (!Object.hasOwn(labels, key)) continue;
+      if (!Object.hasOwn(others, key) || labels[key] !== others[key]) return false;
+      count++;
+    }
+    for (const key in others) if (Object.hasOwn(others, key)) count--;
+    return count === 0;
+  },
+};
+
+function hashPair(key: string, value: string): number {
+  return hashText(value, hashNumber(END_OF_KEY, hashText(key)));
 }
 
 /** Text that is equal for equal label sets. */

@@ -2,16 +2,26 @@
 import type { Labels } from '#policy/selector.ts';
 import type { NamedPort, Pod, PodKey } from '#policy/world.ts';
 import { NONE } from './addresses.ts';
-import { Column, Rows, Shared } from './columns.ts';
-import { labelsKey } from './labels.ts';
+import { Column, Rows } from './columns.ts';
+import { hashNumber, hashText } from './hash.ts';
+import { BY_LABELS } from './labels.ts';
 import { RowIndex } from './row-index.ts';
+import { type Keyed, Shared } from './shared.ts';
 
 export type NamespaceEntry = { readonly name: string; labels: Labels };
+
+const BY_NAME: Keyed<string, NamespaceEntry> = { hash: (name) => hashText(name), is: (one, name) => one.name === name };
+
+const BY_PORTS: Keyed<readonly NamedPort[], readonly NamedPort[]> = {
+  hash: (ports) => ports.reduce((hash, port) => hashPort(port, hash), 0),
+  is: (ports, others) => ports.length === others.length && ports.every((port, index) => isPort(port, others[index])),
+};
 
 export class PodTable {
   readonly #rows = new Rows();
   readonly #keys: PodKey[] = [];
-  readonly #index = new RowIndex((row) => hashOf(this.key(row)));
+  readonly #hashes = new Column(0);
+  readonly #index = new RowIndex((row) => this.#hashes.at(row));
   readonly #namespace = new Column(NONE);
   readonly #labels = new Column(NONE);
   readonly #ports = new Column(NONE);
@@ -20,32 +30,28 @@ export class PodTable {
   readonly #next = new Column(NONE);
   readonly #previous = new Column(NONE);
   readonly #heads = new Column(NONE);
-  readonly namespaces: Shared<NamespaceEntry> = new Shared();
-  readonly labelSets: Shared<Labels> = new Shared();
-  readonly portSets: Shared<readonly NamedPort[]> = new Shared();
+  readonly namespaces: Shared<string, NamespaceEntry> = new Shared(BY_NAME);
+  readonly labelSets: Shared<Labels, Labels> = new Shared(BY_LABELS);
+  readonly portSets: Shared<readonly NamedPort[], readonly NamedPort[]> = new Shared(BY_PORTS);
 
   find(key: PodKey): number | undefined {
-    return this.#index.find(hashOf(key), (row) => this.#keys[row] === key);
+    const hash = hashText(key);
+    return this.#index.find(hash, (row) => this.#hashes.at(row) === hash && this.#keys[row] === key);
   }
 
   /** A pod that owns addresses of its own. `namespaceLabels`: what its namespace is labelled, were it new here. */
   add(pod: Pod, namespaceLabels: () => Labels): number {
     const row = this.#rows.take();
     this.#keys[row] = pod.key;
+    this.#hashes.set(row, hashText(pod.key));
     this.#index.add(row);
-    const name = pod.namespace;
+    const { namespace, labels, ports } = pod;
     this.#namespace.set(
       row,
-      this.namespaces.take(name, () => ({ name, labels: namespaceLabels() })),
+      this.namespaces.take(namespace, (name) => ({ name, labels: namespaceLabels() })),
     );
-    this.#labels.set(
-      row,
-      this.labelSets.take(labelsKey(pod.labels), () => pod.labels),
-    );
-    this.#ports.set(
-      row,
-      this.portSets.take(portsKey(pod.ports), () => pod.ports),
-    );
+    this.#labels.set(row, this.labelSets.take(labels, itself));
+    this.#ports.set(row, this.portSets.take(ports, itself));
     this.#chain(row);
     return row;
   }
@@ -134,8 +140,14 @@ export function portsKey(ports: readonly NamedPort[]): string {
   return ports.map((port) => JSON.stringify([port.name, port.protocol, port.port])).join();
 }
 
-function hashOf(key: PodKey): number {
-  let hash = 0;
-  for (let index = 0; index < key.length; index++) hash = (Math.imul(hash, 31) + key.charCodeAt(index)) | 0;
-  return hash;
+function hashPort({ name, protocol, port }: NamedPort, before: number): number {
+  return hashText(name, hashNumber(((protocol + 1) << 16) | port, before));
+}
+
+function isPort(port: NamedPort, other: NamedPort | undefined): boolean {
+  return port.name === other?.name && port.protocol === other.protocol && port.port === other.port;
+}
+
+function itself<Value>(value: Value): Value {
+  return value;
 }

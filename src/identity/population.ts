@@ -16,11 +16,13 @@ import type { PortAtom, SelectorAtom } from './atoms.ts';
 import { type Block, Blocks } from './blocks.ts';
 import { push } from './collect.ts';
 import { PodTable } from './pods.ts';
+import { RowNotes } from './row-notes.ts';
 
 /** Places whose identity has to be found anew; the reader clears them. */
 export type Dirty = {
-  /** Address rows, each with the pod that owned it before; null: none did. */
-  readonly rows: Map<number, PodKey | null>;
+  /** Address rows, with no number of their own, and the pods that owned some of them before. */
+  readonly rows: RowNotes;
+  readonly owners: Map<number, PodKey>;
   /** Rows that came to a node or left it: what is from a pod's own node is not judged. */
   readonly nodeRows: Set<number>;
   readonly blocks: Set<Block>;
@@ -42,7 +44,8 @@ export class Population {
   readonly blocks: Blocks = new Blocks();
   readonly addresses: AddressTable = new AddressTable((a, b) => this.pods.key(a) < this.pods.key(b));
   readonly dirty: Dirty = {
-    rows: new Map(),
+    rows: new RowNotes(),
+    owners: new Map(),
     nodeRows: new Set(),
     blocks: new Set(this.blocks.values()),
     gone: new Set(),
@@ -194,7 +197,12 @@ export class Population {
 
   /** Call before the address changes hands: its owner then is remembered. */
   #soil(rows: readonly number[]): void {
-    for (const row of rows) if (!this.dirty.rows.has(row)) this.dirty.rows.set(row, this.ownerKey(row));
+    for (const row of rows) {
+      if (this.dirty.rows.get(row) !== undefined) continue;
+      this.dirty.rows.note(row, NONE);
+      const owner = this.ownerKey(row);
+      if (owner !== null) this.dirty.owners.set(row, owner);
+    }
   }
 
   #claimHosts(addresses: readonly Address[]): number[] {

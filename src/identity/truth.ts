@@ -1,4 +1,4 @@
-// What holds of each place now: lists of atoms, one number for equal lists. For looking at every place at once.
+// What holds of each place now: lists of atoms, one number for equal lists. For looking at many places at once.
 import { NONE } from './addresses.ts';
 import type { AtomTable } from './atom-table.ts';
 import type { AtomNumber } from './atoms.ts';
@@ -9,14 +9,17 @@ import type { Population } from './population.ts';
 /** Stands for a list of atoms. */
 export type ListNumber = number;
 
-/** Valid while no event is taken: pods alike are looked at once. */
+/** Valid while no event is taken and no atom comes or goes: pods that no selector tells apart are looked at once. */
 export class Truth {
   readonly #population: Population;
   readonly #atoms: AtomTable;
   readonly #ipBlockPods: boolean;
   readonly #lists: (readonly AtomNumber[])[] = [];
   readonly #numbers = new Map<string, ListNumber>();
-  /** Pods with the same namespace, labels and ports: a number for them, and what holds of them. */
+  /** By label set: one that says the same to every selector. */
+  readonly #alike = new Map<number, number>();
+  readonly #firstOf = new Map<string, number>();
+  /** Pods of one namespace with labels alike and the same ports: a number for them, and what holds of them. */
   readonly #kinds = new Map<number, number>();
   readonly #ofKind: (readonly AtomNumber[])[] = [];
   readonly #blocks = new Map<Block, number>();
@@ -52,11 +55,18 @@ export class Truth {
 
   #kindOf(pod: number): number {
     const { pods } = this.#population;
-    const [namespace, labels, ports] = [pods.namespace(pod), pods.labels(pod), pods.ports(pod)];
+    const [namespace, labels, ports] = [pods.namespace(pod), this.#labelsLike(pods.labels(pod)), pods.ports(pod)];
     const key = (namespace * pods.labelSets.end + labels) * pods.portSets.end + ports;
     return remember(this.#kinds, key, () => {
       const { namespaces, labelSets, portSets } = pods;
       return this.#ofKind.push(this.#atoms.ofPod(namespaces.at(namespace), labelSets.at(labels), portSets.at(ports)));
+    });
+  }
+
+  #labelsLike(labels: number): number {
+    return remember(this.#alike, labels, () => {
+      const answers = this.#atoms.answers(this.#population.pods.labelSets.at(labels));
+      return remember(this.#firstOf, answers, () => labels);
     });
   }
 

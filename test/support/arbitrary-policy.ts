@@ -87,11 +87,13 @@ const requirement: fc.Arbitrary<Requirement> = fc.oneof(
   fc.record({ op: fc.constantFrom('Exists' as const, 'DoesNotExist' as const), key: labelKey }),
 );
 
-const selector: fc.Arbitrary<LabelSelector> = fc.record({ requirements: listOf(requirement, { none: 4, upTo: 2 }) });
+export const arbitrarySelector: fc.Arbitrary<LabelSelector> = fc.record({
+  requirements: listOf(requirement, { none: 4, upTo: 2 }),
+});
 
 const namespaces: fc.Arbitrary<NamespaceSelector> = fc.oneof(
   fc.record({ kind: fc.constant('named' as const), name: fc.constantFrom(...NAMESPACES) }),
-  fc.record({ kind: fc.constant('labelled' as const), selector }),
+  fc.record({ kind: fc.constant('labelled' as const), selector: arbitrarySelector }),
 );
 
 const cidrPeer: fc.Arbitrary<Peer> = fc
@@ -103,7 +105,7 @@ const cidrPeer: fc.Arbitrary<Peer> = fc
   }));
 
 const peer: fc.Arbitrary<Peer> = fc.oneof(
-  fc.record({ kind: fc.constant('pods' as const), namespaces, pods: selector }),
+  fc.record({ kind: fc.constant('pods' as const), namespaces, pods: arbitrarySelector }),
   cidrPeer,
 );
 
@@ -151,7 +153,7 @@ const anyAction: fc.Arbitrary<Action> = fc.constantFrom('allow', 'deny', 'pass',
 /** Subjects are wide: a flow that no policy is about tests little. */
 const subjectPods: fc.Arbitrary<LabelSelector> = fc.oneof(
   { weight: 2, arbitrary: fc.constant(EVERYTHING) },
-  { weight: 1, arbitrary: selector },
+  { weight: 1, arbitrary: arbitrarySelector },
 );
 
 /** What a NetworkPolicy lowers to: allows only, in the default tier. */
