@@ -4,6 +4,8 @@ import { type Hole, inPrograms } from './fault.ts';
 const CONFORMANCE = 'src/datapath/ebpf/conformance.test.ts';
 const FLOW = 'src/datapath/ebpf/flow.test.ts';
 const WIRE = 'src/datapath/ebpf/wire.test.ts';
+const WIRE_ATTACKS = 'src/datapath/ebpf/wire-attacks.test.ts';
+const MARKS = 'src/datapath/ebpf/marks.test.ts';
 const FOLLOW = 'src/datapath/ebpf/follow.test.ts';
 
 export const PARSING: readonly Hole[] = [
@@ -156,5 +158,23 @@ export const SOURCES: readonly Hole[] = [
         'if (0)',
       ),
     ],
+  },
+  {
+    rule: 'No multicast reaches a pod',
+    file: WIRE_ATTACKS,
+    test: 'what is sent to groups at the pod’s own link does not arrive, and does without the hook',
+    faults: [
+      inPrograms(
+        'moat.bpf.c',
+        'return REASON_MULTICAST;',
+        'return c->hook == HOOK_FROM_POD ? REASON_MULTICAST : REASON_NONE;',
+      ),
+    ],
+  },
+  {
+    rule: 'No mark goes along past the stack into a pod',
+    file: MARKS,
+    test: 'is cleared where packets go past the stack into a pod, of new flows and of open ones',
+    faults: [inPrograms('deliver.h', 'skb->mark = 0;', ''), inPrograms('hit.h', 'skb->mark = 0;', '')],
   },
 ];
