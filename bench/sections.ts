@@ -2,10 +2,12 @@
 import type { Figures } from './figure.ts';
 import { FULL, MILLION } from './load.ts';
 import { measureSuite, type Row } from './measures.ts';
+import type { End } from './network.ts';
 import { calicoRules } from './peers/calico.ts';
 import { enforceNftables, iptablesEnforcer } from './peers/enforce.ts';
 import { kubeRouterRules } from './peers/kube-router.ts';
 import { moatSide, plainSide, type Side, Sides } from './sides.ts';
+import type { Kind } from './traffic.ts';
 import { type BenchWorld, calicoWorld, loadWorld, openWorld, selectingWorld } from './worlds.ts';
 
 export type Section = (figures: Figures) => Promise<void>;
@@ -18,14 +20,19 @@ export const SECTIONS: Readonly<Record<string, Section>> = {
   },
   none: async (figures) => {
     const many = moat('moat-10000', selectingWorld(10_000));
-    await againstPlain([moat('moat-none', openWorld()), many], figures, { cpu: { most: 1.03 } });
+    await againstPlain([moat('moat-none', openWorld()), many], figures, { bars: { cpu: { most: 1.03 } } });
   },
   rules: async (figures) => {
     const many = moat('moat-100000-rules', selectingWorld(1001, 100));
-    await againstPlain([moat('moat-10-rules', selectingWorld(6)), many], figures, { crr: { least: 0.97 } });
+    await againstPlain([moat('moat-10-rules', selectingWorld(6)), many], figures, { bars: { crr: { least: 0.97 } } });
   },
   load: async (figures) => await againstPlain([moat('moat-load', loadWorld(FULL))], figures),
   calico: async (figures) => await againstPlain([moat('moat-calico-shape', calicoWorld())], figures),
+  again: async (figures) => {
+    const [shape, few] = [calicoWorld(), selectingWorld(2)];
+    const entries = [1, 2, 3].flatMap((n) => [moat(`moat-calico-shape-${n}`, shape), moat(`moat-2-${n}`, few)]);
+    await againstPlain(entries, figures, { ends: ['near'], kinds: ['rtt', 'crr'] });
+  },
   million: async (figures) => await againstPlain([moat('moat-1000000-rules', loadWorld(MILLION))], figures),
   peers10: async (figures) => await againstPeers(10, figures),
   peers1000: async (figures) => await againstPeers(1000, figures),
@@ -38,18 +45,23 @@ function moat(name: string, world: BenchWorld): Entry {
   return { name, world };
 }
 
-/**
- * Moat under each world against plain routing, on one node and on two; `bars`: those of the last world against the
- * first, on one node.
- */
-async function againstPlain(entries: readonly Entry[], figures: Figures, bars?: Row['bars']): Promise<void> {
+type Chosen = {
+  /** Those of the last world against the first, on one node. */
+  readonly bars?: Row['bars'];
+  readonly ends?: readonly End[];
+  readonly kinds?: readonly Kind[];
+};
+
+/** Moat under each world against plain routing, by default with all traffic on one node and on two. */
+async function againstPlain(entries: readonly Entry[], figures: Figures, chosen: Chosen = {}): Promise<void> {
+  const { bars, ends = ['near', 'far'], kinds } = chosen;
   const [first] = entries;
   const last = entries.at(-1);
   if (first === undefined || last === undefined) return;
   const plain = [plainSide('plain', first.world), plainSide('plain-twin', first.world)];
   const sides = await Sides.start([...plain, ...entries.map(({ name, world }) => moatSide(name, world))]);
   try {
-    for (const end of ['near', 'far'] as const) {
+    for (const end of ends) {
       const baseline = sides.pair('plain', end);
       const row = (name: string, against: string, own: Row['bars']): Row => {
         const figure = against === 'plain' ? `${name}-${end}` : `${name}-${end} against ${against}`;
@@ -57,10 +69,9 @@ async function againstPlain(entries: readonly Entry[], figures: Figures, bars?: 
       };
       const rows = entries.map(({ name }) => row(name, 'plain', 'plain'));
       const compared = bars === undefined || end === 'far' ? [] : [row(last.name, first.name, bars)];
-      await measureSuite(
-        { end, baseline, control: sides.pair('plain-twin', end), rows: [...rows, ...compared] },
-        figures,
-      );
+      const control = sides.pair('plain-twin', end);
+      const suite = { end, baseline, control, rows: [...rows, ...compared] };
+      await measureSuite(kinds === undefined ? suite : { ...suite, kinds }, figures);
     }
     await printMemory(sides, entries, figures);
   } finally {
