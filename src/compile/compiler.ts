@@ -240,9 +240,9 @@ export class Compiler {
     }
   }
 
-  /** What most policies say is of nobody here: it is not worth looking at. */
+  /** What most policies say is of nobody here, and put away soon; whom they select is not. */
   #shared(policy: Policy): Policy {
-    return this.#subjects.selectsSome(policy) ? this.#interner.policy(policy) : policy;
+    return this.#subjects.selectsSome(policy) ? this.#interner.policy(policy) : this.#interner.subject(policy);
   }
 
   #isSubject(pod: Pod): boolean {

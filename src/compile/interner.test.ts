@@ -73,6 +73,20 @@ test('equal peers and ports of two policies are one, until it forgets them', () 
   assert.deepEqual(peerOf(third), peerOf(first));
 });
 
+test('whom policies select is one for all that say the same, also of policies whose rules share nothing', () => {
+  const interner = new Interner();
+  const first = interner.policy(policyWith([{ peers: peers(inNamespace('shop')), ports: ports() }]));
+  const second = interner.subject(policyWith([]));
+  assert.equal(second.subject.namespaces, first.subject.namespaces);
+  assert.equal(second.subject.pods, first.subject.pods);
+  const peer = peerOf(first.ingress[0]);
+  assert.equal(peer?.kind === 'pods' && peer.pods, first.subject.pods);
+  interner.clear();
+  const third = interner.subject(policyWith([]));
+  assert.notEqual(third.subject.pods, first.subject.pods);
+  assert.deepEqual(third, policyWith([]));
+});
+
 test('what differs in anything that counts is not shared', () => {
   const different: readonly Peer[] = [
     inNamespace('shop', APP),

@@ -1,20 +1,32 @@
-// Peers and ports that many rules have in common: of each, one object is kept. A million rules take a third of the room.
-import { atomKey } from '#identity/atoms.ts';
+// Selectors, peers and ports that many policies have in common: of each, one object is kept. A million rules take a third
+// of the room.
+import { atomKey, namespacesKey } from '#identity/atoms.ts';
 import { remember } from '#identity/collect.ts';
-import type { Peer, Peers, Policy, Port, Ports, Rule, Source } from '#policy/model.ts';
+import { selectorKey } from '#identity/labels.ts';
+import type { NamespaceSelector, Peer, Peers, Policy, Port, Ports, Rule, Source } from '#policy/model.ts';
+import type { LabelSelector } from '#policy/selector.ts';
 
 export class Interner {
+  readonly #namespaces = new Map<string, NamespaceSelector>();
+  readonly #pods = new Map<string, LabelSelector>();
   readonly #peers = new Map<string, Peer>();
   readonly #ports = new Map<string, Ports>();
 
   /** A policy that says the same, and shares what it can with those before it. */
   policy(policy: Policy): Policy {
     const rules = (list: readonly Rule[]): Rule[] => list.map((rule) => this.#rule(rule, policy.source));
-    return { ...policy, egress: rules(policy.egress), ingress: rules(policy.ingress) };
+    return { ...this.subject(policy), egress: rules(policy.egress), ingress: rules(policy.ingress) };
+  }
+
+  /** The same of whom it selects alone. */
+  subject(policy: Policy): Policy {
+    return { ...policy, subject: this.#selectors(policy.subject) };
   }
 
   /** Forgets them: who has them keeps them, and what comes later shares nothing with those. */
   clear(): void {
+    this.#namespaces.clear();
+    this.#pods.clear();
     this.#peers.clear();
     this.#ports.clear();
   }
@@ -25,7 +37,20 @@ export class Interner {
 
   #peersOf(peers: Peers): Peers {
     if (peers.kind === 'any') return peers;
-    return { kind: 'these', peers: peers.peers.map((peer) => remember(this.#peers, peerKey(peer), () => peer)) };
+    return { kind: 'these', peers: peers.peers.map((peer) => this.#peer(peer)) };
+  }
+
+  #peer(peer: Peer): Peer {
+    return remember(this.#peers, peerKey(peer), () => {
+      return peer.kind === 'pods' ? { kind: 'pods', ...this.#selectors(peer) } : peer;
+    });
+  }
+
+  #selectors({ namespaces, pods }: Policy['subject']): Policy['subject'] {
+    return {
+      namespaces: remember(this.#namespaces, namespacesKey(namespaces), () => namespaces),
+      pods: remember(this.#pods, selectorKey(pods), () => pods),
+    };
   }
 
   #portsOf(ports: Ports): Ports {

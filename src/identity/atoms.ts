@@ -47,7 +47,8 @@ export function atomKey(spec: AtomSpec): string {
   }
 }
 
-function namespacesKey(namespaces: NamespaceSelector): string {
+/** Text that is equal for equal choices of namespaces. */
+export function namespacesKey(namespaces: NamespaceSelector): string {
   if (namespaces.kind === 'named') return `named ${quoted(namespaces.name)}`;
   return `labelled ${selectorKey(namespaces.selector)}`;
 }
@@ -64,9 +65,11 @@ export function makeAtom(spec: AtomSpec, number: AtomNumber): Atom {
   }
 }
 
+const NEVER: LabelTest = () => false;
+
 function tests(spec: PodsPeer): Pick<SelectorAtom, 'namespaceTest' | 'podTest'> {
   const { namespaces } = spec;
-  const namespaceTest = namespaces.kind === 'named' ? () => false : labelTest(namespaces.selector);
+  const namespaceTest = namespaces.kind === 'named' ? NEVER : labelTest(namespaces.selector);
   return { namespaceTest, podTest: labelTest(spec.pods) };
 }
 

@@ -19,8 +19,20 @@ export function labelTest(selector: LabelSelector): LabelTest {
 }
 
 function requirementTest(requirement: Requirement): LabelTest {
-  const { key } = requirement;
   const values = valuesOf(requirement);
+  const [only] = values;
+  if (values.size === 1 && only !== undefined) return valueTest(requirement, only);
+  return valuesTest(requirement, values);
+}
+
+/** There are thousands of these: they hold two texts, and no more. */
+function valueTest({ op, key }: Requirement, value: string): LabelTest {
+  if (op === 'In') return (labels) => Object.hasOwn(labels, key) && labels[key] === value;
+  return (labels) => !Object.hasOwn(labels, key) || labels[key] !== value;
+}
+
+function valuesTest(requirement: Requirement, values: ReadonlySet<string>): LabelTest {
+  const { key } = requirement;
   switch (requirement.op) {
     case 'Exists':
       return (labels) => Object.hasOwn(labels, key);
