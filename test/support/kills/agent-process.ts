@@ -13,8 +13,9 @@ import { OPEN_PORT } from './world.ts';
 
 const UP_LIMIT_MS = 30_000;
 
-/** What an agent is started in: a command before its own, and variables. */
+/** What an agent is started in: a command before its own, variables, and the root of other sources. */
 export type Surroundings = {
+  readonly root?: string;
   readonly prefix?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 };

@@ -2,13 +2,14 @@
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { startAgent } from '#agent/agent.ts';
-import { NodeState } from '#agent/node-state.ts';
+import type { NodeState } from '#agent/node-state.ts';
 import { Compiler } from '#compile/compiler.ts';
 import type { AttachMode } from '#datapath/ebpf/hooks.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { STANDARD_SEMANTICS } from '#policy/world.ts';
 import { held } from '../held.ts';
+import { HaltingState } from './halting-state.ts';
 
 /** What the process is told. `sizes`: entries per map; they tell a test's maps from everybody else's. */
 export type KilledAgent = {
@@ -39,7 +40,8 @@ if (import.meta.main) {
   enterNetns(netns);
   const makeState = (): NodeState => {
     const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === node });
-    return new NodeState(
+    return new HaltingState(
+      options.folder,
       node,
       compiler,
       openDatapath({ instance, node, sizes, ...(attach === undefined ? {} : { attach }) }),

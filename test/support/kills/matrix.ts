@@ -11,7 +11,7 @@ const PORTS = [80, 8080, 65535] as const;
 const LIMIT_MS = 2000;
 const AFTER_MS = 20;
 
-type Try = { readonly name: string; readonly allowed: boolean; arrived: boolean };
+export type Try = { readonly name: string; readonly allowed: boolean; arrived: boolean };
 
 export type MatrixResult = { readonly tried: number; readonly allowed: number; readonly wrong: readonly string[] };
 
@@ -62,7 +62,8 @@ function sendAll(world: World, { from, pods, family, client }: Sender): readonly
     );
 }
 
-async function collect(servers: readonly number[], tries: readonly Try[]): Promise<void> {
+/** Hears what was sent, until all that may arrive has. */
+export async function collect(servers: readonly number[], tries: readonly Try[]): Promise<void> {
   const byName = new Map(tries.map((one) => [one.name, one]));
   const buffer = Buffer.alloc(256);
   let endMs = performance.now() + LIMIT_MS;

@@ -92,7 +92,7 @@ export class KillRig {
       const life = this.#spawn(round.version);
       const up = this.#bringUp(life).catch((error: unknown) => this.#excuse(life, error));
       await pause(ends);
-      await this.#end(life);
+      await this.#kill(life);
       await up;
       return;
     }
@@ -101,12 +101,12 @@ export class KillRig {
     this.#edit(round);
     if (round.when === 'changing') {
       await pause(round.at * CHANGE_MS);
-      await this.#end(life);
+      await this.#kill(life);
       return;
     }
     await this.#follow(life);
     await this.#tryAll('changed');
-    await this.#end(life);
+    await this.#kill(life);
     await this.#tryAll('killed');
   }
 
@@ -166,6 +166,12 @@ export class KillRig {
     for (const [slot, pod] of this.#pods) if (slot >= CORE.length) this.#bed.remove(pod);
     this.#pods.clear();
     this.#bed.destroy();
+  }
+
+  /** The traffic is looked at, also where the next agent ends before it serves and nobody looks at all the rest. */
+  async #kill(life: AgentLife): Promise<void> {
+    await this.#end(life);
+    this.tally.noteTraffic(await this.#askTraffic());
   }
 
   async #end(life: AgentLife): Promise<void> {

@@ -63,7 +63,7 @@ export class StillBed {
   spawn(options: Partial<KilledAgent> = {}, surroundings: Surroundings = {}): AgentLife {
     const netns = `/run/netns/${this.#bed.prefix}-router`;
     const all = { instance: this.#bed.prefix, node: NODE, netns, folder: this.folder, sizes: SIZES, ...options };
-    const life = new AgentLife(ROOT, all, surroundings);
+    const life = new AgentLife(surroundings.root ?? ROOT, all, surroundings);
     this.#lives.push(life);
     return life;
   }
