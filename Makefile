@@ -35,7 +35,7 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 	@$(NODE) bench/change.ts
 	@$(NODE) bench/moves.ts
 	@$(NODE) bench/bpf.ts
-	@$(NODE) --expose-gc --max-semi-space-size=2 bench/core.ts
+	@$(NODE) --max-semi-space-size=2 bench/core.ts
 	@$(NODE) bench/build.ts
 	@$(NODE) bench/memory.ts
 

@@ -1,6 +1,5 @@
 // The policy core at scale: 100 000 pods in 500 namespaces, 10 000 NetworkPolicies, 110 local pods. Prints JSON lines.
-// Run with --expose-gc and --max-semi-space-size=2 for the memory figures, as `make bench` does. `--unique`: a label of its own
-// per pod.
+// Run with --max-semi-space-size=2, as an agent is, for the memory figures. `--unique`: a label of its own per pod.
 import { Compiler } from '#compile/compiler.ts';
 import type { Address } from '#net/address.ts';
 import { axisRange } from '#net/axis.ts';
@@ -9,6 +8,7 @@ import { TCP } from '#net/protocol.ts';
 import { DEFAULT_TIER, type Peer, type Policy, policyKey, type Rule, type RuleId, type Source } from '#policy/model.ts';
 import type { LabelSelector } from '#policy/selector.ts';
 import { impliedNamespace, type Namespace, type Pod, podKey, type WorldEvent } from '#policy/world.ts';
+import { collectGarbage } from '#test/support/held.ts';
 import { Figures } from './figure.ts';
 
 const PODS = 100_000;
@@ -198,7 +198,7 @@ function sizes(): void {
 }
 
 function memory(name: string): void {
-  globalThis.gc?.();
+  collectGarbage();
   const { rss, heapUsed, arrayBuffers } = process.memoryUsage();
   print(`${name}: resident`, rss / 1e6, 'MB');
   print(`${name}: heap`, heapUsed / 1e6, 'MB');
