@@ -11,6 +11,7 @@ import { lastWords } from './agent-log.ts';
 import { errorText, SandboxError } from './error.ts';
 import { COMPILE_CACHE, netnsPath, type StatePaths } from './names.ts';
 import type { NodeNetns } from './network.ts';
+import { PATIENCE } from './patience.ts';
 
 export type AgentSetup = {
   readonly instance: string;
@@ -47,7 +48,7 @@ export const AGENT_ENVIRONMENT: Readonly<Record<string, string>> = {
   NODE_COMPILE_CACHE: COMPILE_CACHE,
 };
 const MAIN = join(import.meta.dirname, '../agent/main.ts');
-const START_LIMIT_MS = 60_000;
+const START_LIMIT_MS = 60_000 * PATIENCE;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
 /** A process that lived this long starts over with the first pause. */

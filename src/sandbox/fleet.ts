@@ -8,6 +8,7 @@ import { AgentProcess } from './agent-process.ts';
 import { SandboxError } from './error.ts';
 import { nodeNetns, type StatePaths } from './names.ts';
 import type { NodeNetns, PodNetns, SandboxNetwork } from './network.ts';
+import { PATIENCE } from './patience.ts';
 
 export type FleetSetup = {
   readonly instance: string;
@@ -20,7 +21,7 @@ export type FleetSetup = {
 
 type FleetNode = { readonly netns: NodeNetns; readonly agent: AgentProcess };
 
-const APPLY_LIMIT_MS = 20_000;
+const APPLY_LIMIT_MS = 20_000 * PATIENCE;
 
 /** Owns the nodes' agents and knows every namespace that is up. */
 export class Fleet {

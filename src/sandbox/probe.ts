@@ -6,6 +6,7 @@ import { SystemCallError } from '#kernel/sockets.ts';
 import { formatAddress } from '#net/address.ts';
 import { protocolName } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
+import { PATIENCE } from './patience.ts';
 import { type Outcome, startAttempt } from './probe-attempt.ts';
 import { type Judgement, judgeEvidence, type ProbeRow, type Proof } from './probe-judge.ts';
 import { eventKey, flowKey, makeTasks, type PacketEnd, type Task } from './probe-tasks.ts';
@@ -101,7 +102,7 @@ class ProbeRun {
     this.#borrowed = borrowed;
     this.#ask = ask;
     this.#ports = ports;
-    this.#limits = ask.attemptsMs ?? ATTEMPTS_MS;
+    this.#limits = (ask.attemptsMs ?? ATTEMPTS_MS).map((ms) => ms * PATIENCE);
     this.#tasks = makeTasks(ask);
     this.#waiting = [...this.#tasks];
   }
