@@ -9,6 +9,8 @@ mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
+# The port to the compiler outside (compiler.ts), where it is not built in.
+modprobe -q -a virtio_pci virtio_console
 cd /moat || exit
 echo "MOAT-KERNEL $(uname -r)"
 sh /command 2>&1

@@ -20,13 +20,24 @@ import { type Kernel, output } from './debian.ts';
 
 /** Where the project stands in the guest. */
 const PROJECT = '/moat';
-const SOURCES = ['src', 'test', 'examples', 'moat', 'package.json', 'build/bpf', 'tools/node.sh', 'tools/reporters'];
+const SOURCES = ['src', 'test', 'bpf', 'tools', 'examples', 'moat', 'package.json', 'build/bpf'];
 /** What the tests call; the rest is busybox, whose shell would run its own `ip`. */
 const TOOLS = ['/bin/sh', '/usr/sbin/ip', '/usr/sbin/tc', '/usr/sbin/bpftool', '/usr/bin/nsenter', '/usr/bin/unshare'];
 const OPTIONAL_TOOLS = ['/usr/sbin/nft', '/usr/bin/setpriv', '/usr/sbin/conntrack'];
+const FIREWALL = ['/usr/sbin/iptables', '/usr/sbin/ip6tables'];
+const SCRIPTS = { 'init.sh': 'init', 'guest-clang.sh': 'bin/clang' };
 const LIBRARIES = ['libbpf.so.1', 'libelf.so.1', 'libz.so.1'];
+/** Of the kernel's modules; the last two are the port to the machine outside. A kernel that lacks one has it built in. */
+const MODULES = [
+  'kernel/net',
+  'kernel/lib',
+  'kernel/crypto',
+  'kernel/drivers/net',
+  'kernel/drivers/virtio',
+  'kernel/drivers/char',
+];
 const APPLETS =
-  'awk cat chmod cut date dmesg env false grep head id insmod kill ln ls mkdir mkfifo mktemp modprobe mount mv ps pwd readlink rm rmdir sed seq setsid sleep sort stat su tail test timeout touch tr true umount uname uniq wc xargs';
+  'awk basename cat chmod cp cut date dirname dmesg env false find grep head id insmod kill ln ls mkdir mkfifo mktemp modprobe mount mv ps pwd readlink rm rmdir sed seq setsid sleep sort stat su tail tar test timeout touch tr true umount uname uniq wc xargs';
 
 /** Writes the archive for one kernel and the tests to be run on it. */
 export function writeInitramfs(kernel: Kernel, command: string, project: string, file: string): void {
@@ -38,15 +49,17 @@ export function writeInitramfs(kernel: Kernel, command: string, project: string,
   writePrograms(root);
   writeProject(root, project);
   writeModules(root, kernel);
-  cpSync(join(import.meta.dirname, 'init.sh'), join(root, 'init'));
-  chmodSync(join(root, 'init'), 0o755);
+  for (const [from, to] of Object.entries(SCRIPTS)) {
+    cpSync(join(import.meta.dirname, from), join(root, to));
+    chmodSync(join(root, to), 0o755);
+  }
   writeFileSync(join(root, 'command'), command);
   pack(root, file);
   rmSync(root, { recursive: true });
 }
 
 function writePrograms(root: string): void {
-  const tools = [...TOOLS, ...OPTIONAL_TOOLS.filter((path) => existsSync(path))];
+  const tools = [...TOOLS, ...FIREWALL, ...OPTIONAL_TOOLS.filter((path) => existsSync(path))];
   const cached = output('ldconfig', ['-p']);
   const libraries = LIBRARIES.map((name) => {
     const path = cached.match(new RegExp(`=> (\\S*/${name.replaceAll('.', '\\.')})$`, 'm'))?.[1];
@@ -56,6 +69,11 @@ function writePrograms(root: string): void {
   const linked = [process.execPath, ...tools, ...libraries].flatMap((path) =>
     [...output('ldd', [path]).matchAll(/(\/\S+) \(0x/g)].map((match) => match[1] ?? ''),
   );
+  // iptables looks for its matches where its library really is.
+  const library = linked.find((path) => path.includes('/libxtables.so'));
+  if (library === undefined) throw new Error('iptables has no libxtables');
+  const matches = join(dirname(realpathSync(library)), 'xtables');
+  cpSync(matches, join(root, matches), { recursive: true });
   for (const path of new Set([...tools, ...libraries, ...linked])) copy(path, root);
   cpSync(process.execPath, join(root, 'bin/node'));
   cpSync('/bin/busybox', join(root, 'bin/busybox'));
@@ -104,7 +122,7 @@ function dependenciesOf(folder: string): readonly string[] {
 
 function writeModules(root: string, kernel: Kernel): void {
   const into = join(root, 'lib/modules', kernel.release);
-  for (const path of ['kernel/net', 'kernel/lib', 'kernel/crypto', 'kernel/drivers/net']) {
+  for (const path of MODULES.filter((each) => existsSync(join(kernel.modules, each)))) {
     cpSync(join(kernel.modules, path), join(into, path), {
       recursive: true,
       // Network cards stay behind, each in a folder of its own; what is virtual lies beside them.

@@ -5,18 +5,21 @@ import { globSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Duplex, Readable } from 'node:stream';
 import { parseArgs, styleText } from 'node:util';
 import type { Counts } from '../reporters/counts.ts';
+import { serveCompiler } from './compiler.ts';
 import { fetchKernel, type Kernel, type Wanted } from './debian.ts';
 import { writeInitramfs } from './initramfs.ts';
+import type { GuestCounts } from './run-tests.ts';
 
-type Outcome = Counts & { readonly name: string; readonly release: string; readonly seconds: number };
+type Outcome = GuestCounts & { readonly name: string; readonly release: string; readonly seconds: number };
 type Trial = Wanted & { readonly command: (files: readonly string[]) => string };
 
 const ROOT = join(import.meta.dirname, '../..');
 const STORE = join(ROOT, '.moat/kernels');
-const FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };
-const LIMIT_MS = 60 * 60_000;
+const FAILED: GuestCounts = { passed: 0, failed: 1, skipped: 0, again: [] };
+const LIMIT_MS = 120 * 60_000;
 
 /**
  * Without cmpxchg16b: qemu 7.2 emulates it wrongly at times, seen as a guest that panicked in kmalloc with garbage in EFLAGS.
@@ -38,19 +41,14 @@ const KERNELS: readonly Trial[] = [
 
 /** In the guest: the tests, and how many passed, on one line. */
 function runTests(files: readonly string[]): string {
-  return `export CI=true MOAT_GUEST=true
-node --test --test-concurrency=1 --test-timeout=1200000 \\
-  --test-reporter=./tools/reporters/report.ts --test-reporter-destination=stdout \\
-  --test-reporter=./tools/reporters/counts.ts --test-reporter-destination=/tmp/counts ${files.join(' ')}
-echo; echo "MOAT-RESULT $(cat /tmp/counts)"
-`;
+  return `CI=true MOAT_GUEST=true node tools/kernels/run-tests.ts ${files.join(' ')}\n`;
 }
 
 /** In the guest, below the floor: one message and exit code 2, and nothing left behind. */
 function expectRefusal(): string {
   return `said=$(node src/main/moat.ts sandbox up -f examples/first --detach 2>&1); code=$?
 echo "$said"
-count() { echo "MOAT-RESULT {\\"passed\\":$1,\\"failed\\":$((1 - $1)),\\"skipped\\":0}"; }
+count() { echo "MOAT-RESULT {\\"passed\\":$1,\\"failed\\":$((1 - $1)),\\"skipped\\":0,\\"again\\":[]}"; }
 case "$code $said" in
 "2 "*"Linux 6.1 or newer is needed"*) [ "$(echo "$said" | wc -l)" -le 2 ] && [ -z "$(ip netns list)" ] && count 1 || count 0 ;;
 *) count 0 ;;
@@ -59,14 +57,23 @@ esac
 }
 
 /** Null where the guest came to nothing of ours. */
-async function boot(kernel: Kernel, archive: string, name: string): Promise<Counts | null> {
+async function boot(kernel: Kernel, archive: string, name: string): Promise<GuestCounts | null> {
   const args = [
     ...['-accel', 'tcg,thread=multi', '-cpu', CPU, '-smp', String(Math.min(2, availableParallelism()))],
     ...['-m', String(MEMORY_MB), '-display', 'none', '-monitor', 'none', '-serial', 'stdio', '-nic', 'none'],
+    ...[
+      '-device',
+      'virtio-serial-pci',
+      '-chardev',
+      'socket,id=compiler,fd=3',
+      '-device',
+      'virtserialport,chardev=compiler',
+    ],
     ...['-no-reboot', '-kernel', kernel.image, '-initrd', archive],
     ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
   ];
-  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit', 'pipe'] });
+  serveCompiler(child.stdio[3] as Duplex);
   const limit = setTimeout(() => child.kill('SIGKILL'), LIMIT_MS);
   const end = (): never => {
     child.kill('SIGKILL');
@@ -75,13 +82,13 @@ async function boot(kernel: Kernel, archive: string, name: string): Promise<Coun
   };
   process.once('SIGINT', end).once('SIGTERM', end);
   const ended = new Promise((resolve, reject) => child.on('close', resolve).on('error', reject));
-  let counts: Counts = FAILED;
+  let counts = FAILED;
   let begun = false;
-  const lines = createInterface({ input: child.stdout });
+  const lines = createInterface({ input: child.stdout as Readable });
   lines.on('line', (line) => {
-    const result = line.match(/MOAT-RESULT (\{.*?\})/)?.[1];
+    const result = line.match(/MOAT-RESULT (\{.*\})/)?.[1];
     begun ||= line.startsWith('MOAT-KERNEL');
-    if (result !== undefined) counts = JSON.parse(result) as Counts;
+    if (result !== undefined) counts = JSON.parse(result) as GuestCounts;
     else console.log(`  ${name} │ ${line}`);
   });
   await ended;
@@ -117,10 +124,11 @@ async function tryKernel(trial: Trial, files: readonly string[]): Promise<Outcom
 }
 
 function describe(outcome: Outcome): string {
-  const { name, release, passed, failed, skipped, seconds } = outcome;
+  const { name, release, passed, failed, skipped, again, seconds } = outcome;
   const mark = failed === 0 ? styleText('green', '✔') : styleText('red', '✖');
   const left = skipped === 0 ? '' : `, ${skipped} did not run`;
-  return `${mark} ${name} (${release}): ${passed} passed, ${failed} failed${left} · ${seconds} s`;
+  const twice = again.length === 0 ? '' : `, ran again after the emulator's fault: ${again.join(', ')}`;
+  return `${mark} ${name} (${release}): ${passed} passed, ${failed} failed${left}${twice} · ${seconds} s`;
 }
 
 async function main(): Promise<void> {
