@@ -2,8 +2,9 @@
 // agent's loop and other changes. Part of `make bench`; needs root. SHAPE=few or many.
 // How long another change in between takes is told, and held to no bar.
 import { GCProfiler } from 'node:v8';
+import { Slices } from '#agent/slices.ts';
 import { Compiler } from '#compile/compiler.ts';
-import { GradualCompiler } from '#compile/gradual.ts';
+import { GradualCompiler, type Work } from '#compile/gradual.ts';
 import { atomsOf } from '#compile/parts.ts';
 import type { Step } from '#compile/plan.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
@@ -20,8 +21,6 @@ import { Figures } from './figure.ts';
 import { EVERY, FULL, inLabel, Load, NODE, podEvent, policyEvent, policyOf, SPACE } from './load.ts';
 import { quantile } from './slots.ts';
 
-/** A slice's work is cut so that it takes about this long, as the agent does (agent/node-state.ts). */
-const SLICE_MS = 2.5;
 /** Another change comes with every so many slices. */
 const EVERY_SLICES = 3;
 
@@ -109,7 +108,7 @@ function identityMs(events: readonly WorldEvent[], policy: Policy): number {
   identifier.settle();
   const startMs = cpuMs();
   for (const spec of atomsOf(policy)) identifier.acquire(spec);
-  const waiting = identifier.foresee();
+  const waiting = identifier.foresee(0);
   while (waiting !== null && waiting.left > 0) identifier.advance(waiting, 128);
   return cpuMs() - startMs;
 }
@@ -187,11 +186,13 @@ function workOff(run: Run, event: WorldEvent): Costs {
   const costs = new Costs();
   const other = new Costs();
   const { compiler, load, step } = run;
-  let most = 64;
+  const slices = new Slices<Work>();
   step(() => compiler.apply([event], ++run.revision), costs);
   for (let turn = 0; compiler.isBusy; turn++) {
+    const work = compiler.next;
+    const most = slices.size(work);
     const ms = step(() => compiler.advance(most), costs);
-    most = Math.min(4096, Math.max(8, Math.round(most * Math.min(2, Math.max(0.5, SLICE_MS / ms)))));
+    slices.took(work, ms);
     if (turn % EVERY_SLICES > 0) continue;
     const change =
       turn % 2 === 0 ? podEvent(load.remotePod(turn, turn % 10)) : policyEvent(load.workloadPolicy(turn % 100, turn));

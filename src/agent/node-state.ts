@@ -1,6 +1,6 @@
 // One node's state: the compiled plan and the datapath that enforces it, moved together.
 import type { Compiler } from '#compile/compiler.ts';
-import { GradualCompiler } from '#compile/gradual.ts';
+import { GradualCompiler, type Work } from '#compile/gradual.ts';
 import type { Step } from '#compile/plan.ts';
 import type { Write } from '#compile/recorder.ts';
 import { shortageText } from '#compile/shortage.ts';
@@ -10,6 +10,7 @@ import type { WorldEvent } from '#policy/world.ts';
 import { lackText } from './lack-text.ts';
 import type { AgentStatus, FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
+import { Slices } from './slices.ts';
 
 /** The port, and what an agent needs of a datapath that outlives its process. */
 export type NodeDatapath = Datapath & {
@@ -40,12 +41,6 @@ export type HookRepair = {
 
 export type Applied = { readonly steps: number; readonly applyMs: number };
 
-/** A slice is to take so long: five milliseconds are the limit, and one can take longer than the one before it. */
-const SLICE_MS = 2.5;
-const FIRST_SLICE = 64;
-const SHORTEST_SLICE = 8;
-const LONGEST_SLICE = 4096;
-
 /** Owns the compiler's and the datapath's common history. After a throw it is of no more use: start afresh. */
 export class NodeState {
   readonly #node: string;
@@ -55,8 +50,7 @@ export class NodeState {
   /** Local addresses whose policy is in force. */
   readonly #endpoints: Set<AddressKey> = new Set();
   #lost = 0;
-  /** How many addresses a slice moves. */
-  #slice = FIRST_SLICE;
+  readonly #slices: Slices<Work> = new Slices();
 
   constructor(node: string, compiler: Compiler, datapath: NodeDatapath) {
     this.#node = node;
@@ -145,9 +139,9 @@ export class NodeState {
 
   /** Does a part of what waits: some milliseconds' worth, so that whatever else comes is not held up by all of it. */
   advance(): Applied {
-    const applied = this.#follow(() => this.#compiler.advance(this.#slice));
-    const change = Math.min(2, Math.max(0.5, SLICE_MS / applied.applyMs));
-    this.#slice = Math.min(LONGEST_SLICE, Math.max(SHORTEST_SLICE, Math.round(this.#slice * change)));
+    const work = this.#compiler.next;
+    const applied = this.#follow(() => this.#compiler.advance(this.#slices.size(work)));
+    this.#slices.took(work, applied.applyMs);
     return applied;
   }
 

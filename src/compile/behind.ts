@@ -3,8 +3,15 @@
 import type { IdentityNumber } from './plan.ts';
 import type { RuleEntry } from './rules.ts';
 
-/** Whose classes are behind, and rules that they may name though the layer has them no longer. */
-type Overdue = { readonly identities: Set<IdentityNumber>; readonly rules: RuleEntry[] };
+/**
+ * Whose classes are behind, and rules that they may name though the layer has them no longer. Layers whose rules changed
+ * alike have one set of identities, until the first of them follows in a layer.
+ */
+type Overdue = {
+  identities: ReadonlySet<IdentityNumber>;
+  own: Set<IdentityNumber> | null;
+  readonly rules: RuleEntry[];
+};
 
 const NOBODY: ReadonlySet<IdentityNumber> = new Set();
 
@@ -21,22 +28,26 @@ export class Behind<Layer> {
     return this.#overdue.get(layer)?.identities ?? NOBODY;
   }
 
-  /** The layer's rules changed for these identities. `rules`: those that went. */
-  add(layer: Layer, identities: Iterable<IdentityNumber>, rules: readonly RuleEntry[]): void {
-    const overdue = this.#overdue.get(layer) ?? { identities: new Set(), rules: [] };
-    this.#overdue.set(layer, overdue);
-    for (const identity of identities) overdue.identities.add(identity);
-    overdue.rules.push(...rules);
+  /** The layer's rules changed for these identities: the set is not written. `rules`: those that went. */
+  add(layer: Layer, identities: ReadonlySet<IdentityNumber>, rules: readonly RuleEntry[]): void {
+    const before = this.#overdue.get(layer);
+    if (before === undefined) {
+      this.#overdue.set(layer, { identities, own: null, rules: [...rules] });
+      return;
+    }
+    const own = ownOf(before);
+    for (const identity of identities) own.add(identity);
+    before.rules.push(...rules);
   }
 
   /** The class of an identity says what the layer's rules say. */
   done(layer: Layer, identity: IdentityNumber): void {
-    this.#overdue.get(layer)?.identities.delete(identity);
+    remove(this.#overdue.get(layer), identity);
   }
 
   /** Nobody has the identity any more. */
   forget(identity: IdentityNumber): void {
-    for (const { identities } of this.#overdue.values()) identities.delete(identity);
+    for (const overdue of this.#overdue.values()) remove(overdue, identity);
   }
 
   /** Up to so many classes, by their layers. */
@@ -73,4 +84,15 @@ export class Behind<Layer> {
     this.#overdue.delete(layer);
     return rules;
   }
+}
+
+function remove(overdue: Overdue | undefined, identity: IdentityNumber): void {
+  if (overdue?.identities.has(identity)) ownOf(overdue).delete(identity);
+}
+
+/** The set of the layer alone. */
+function ownOf(overdue: Overdue): Set<IdentityNumber> {
+  overdue.own ??= new Set(overdue.identities);
+  overdue.identities = overdue.own;
+  return overdue.own;
 }

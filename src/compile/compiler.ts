@@ -44,7 +44,10 @@ export type ApplyOptions = {
   readonly waiting?: readonly Waiting[];
   /** Whether identities that equal another become one with it where they are many. Default: merge. */
   readonly twins?: 'merge' | 'leave';
-  /** Where more classes of a layer in use change than that, they are behind until `catchUp`. Default: none is. */
+  /**
+   * Where more classes of a layer in use change than that, they are behind until `catchUp`. Default: none is. And of so many
+   * identities selectors are taken that nothing uses any more: `bury` does the others. Default: of all.
+   */
   readonly most?: number;
   /** Which open flows are judged again. Default: those whose verdict the events change. */
   readonly judge?: 'all' | 'changed';
@@ -152,9 +155,10 @@ export class Compiler {
 
   /**
    * Introduces the selectors of policies that events bring to local pods: what is new or changes is matched by them from
-   * now on, all else as `advance` moves it. No verdict changes. Null where nothing is gained by that.
+   * now on, all else as `advance` finds and moves it; at up to so many places it is looked for it now. No verdict changes.
+   * Null where nothing is gained by that.
    */
-  foresee(events: readonly WorldEvent[]): Foreseen | null {
+  foresee(events: readonly WorldEvent[], looks: number): Foreseen | null {
     const atoms: Foreseen['atoms'][number][] = [];
     const allowances: Allowance[] = [];
     for (const policy of events.flatMap((event) => [
@@ -167,7 +171,7 @@ export class Compiler {
         if (number !== null) atoms.push({ number, allowance });
       }
     }
-    const waiting = atoms.length === 0 ? null : this.#identifier.foresee();
+    const waiting = atoms.length === 0 ? null : this.#identifier.foresee(looks);
     if (waiting !== null) return { atoms, allowances, waiting };
     this.forget({ atoms, allowances });
     return null;
@@ -184,9 +188,19 @@ export class Compiler {
     return this.#identifier.twins();
   }
 
-  /** Moves so many addresses to the identities that they wait for. */
-  advance(waiting: Waiting, most: number): readonly Step[] {
-    return this.#finish(this.#identifier.advance(waiting, most), false);
+  /** Finds and moves so many addresses to the identities that they wait for. */
+  advance(waiting: Waiting, most: number, looks?: number): readonly Step[] {
+    return this.#finish(this.#identifier.advance(waiting, most, looks), false, { most });
+  }
+
+  /** True while identities have selectors that nothing uses any more. */
+  get isBurying(): boolean {
+    return this.#identifier.isBurying;
+  }
+
+  /** Takes such selectors from up to so many identities. */
+  bury(most: number): readonly Step[] {
+    return this.#finish(NOTHING, false, { most });
   }
 
   /** True while classes of layers in use are behind: they say what rules before said. */
@@ -202,7 +216,7 @@ export class Compiler {
   /** Lets up to so many classes follow the rules. With the last one, open flows are judged again. */
   catchUp(most: number): readonly Step[] {
     this.#layers.catchUp(most);
-    return this.#finish(NOTHING, this.#endpoints.size > 0);
+    return this.#finish(NOTHING, this.#endpoints.size > 0, { most });
   }
 
   /** True where the policy is in force for some local pod. */
@@ -286,7 +300,7 @@ export class Compiler {
     this.#endpoints.settle();
     // Without an endpoint nothing is enforced, so what comes before the first may be written in parts.
     const steps = this.#recorder.flush(judged ? null : (how.write ?? null));
-    this.#sweep();
+    this.#sweep(how.most ?? Number.POSITIVE_INFINITY);
     this.#layers.retry();
     const changed = [...this.#sets.takeChanged(), ...this.#sets.having(this.#layers.takeFollowed())];
     const sets: SetNumber[] = changes.podBlocks || how.judge === 'all' ? this.#sets.judging() : [...new Set(changed)];
@@ -297,11 +311,11 @@ export class Compiler {
     return steps;
   }
 
-  #sweep(): void {
+  #sweep(most: number): void {
     this.#sets.sweep();
     this.#layers.sweep();
     this.#active.settle();
-    const retired = this.#identifier.bury(this.#layers.isBehind ? 'keep' : 'drop');
+    const retired = this.#identifier.bury(this.#layers.isBehind ? 'keep' : 'drop', most);
     this.#layers.forget(retired);
     this.#tables.sweep();
     for (const { number } of retired) this.#recorder.identity(number, null);

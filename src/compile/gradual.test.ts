@@ -25,7 +25,7 @@ import { danglingPointer, withoutNumbers } from '#test/support/plan-check.ts';
 import { fails, holds } from '#test/support/property.ts';
 import { applyStep, emptyPlan, type MutablePlan } from './apply.ts';
 import { Compiler } from './compiler.ts';
-import { GradualCompiler } from './gradual.ts';
+import { GradualCompiler, type Work } from './gradual.ts';
 import type { Step } from './plan.ts';
 
 const kinds = fc.constantFrom('network' as const, 'network' as const, 'tiered' as const);
@@ -73,7 +73,7 @@ type Make = (place: Place) => Compiler;
 const sound: Make = ({ ipBlockPods, isLocal }) => new Compiler({ semantics: { ipBlockPods }, isLocal });
 
 /** How often what is worth a test happened. */
-type Seen = { slices: number; between: number; held: number; ahead: number; behind: number };
+type Seen = { slices: number; between: number; held: number; ahead: number; behind: number } & Record<Work, number>;
 
 function nameOf(event: WorldEvent): string {
   return `${event.kind} ${'key' in event ? event.key : event.name}`;
@@ -166,7 +166,7 @@ function replay(plan: MutablePlan, steps: readonly Step[]): void {
 function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]> {
   return fc.property(histories, flows, places, (history, sampled, place) => {
     const compiler = make(place);
-    const gradual = new GradualCompiler(compiler, 0);
+    const gradual = new GradualCompiler(compiler, 0, 1);
     const expected = new Expected();
     const plan = emptyPlan();
     let allowed: Verdicts[] = [];
@@ -189,6 +189,7 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
     };
     const slice = (most: number): void => {
       const waited = [gradual.held.length, gradual.behind.length];
+      seen[gradual.next]++;
       const steps = gradual.advance(most);
       if (gradual.behind.length > 0) seen.behind++;
       if (gradual.held.length !== waited[0] || gradual.behind.length !== waited[1]) {
@@ -224,8 +225,8 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
 
 /** Believes that everybody whom a selector matches is known already: a policy does not wait for them. */
 class Hasty extends Compiler {
-  override foresee(events: readonly WorldEvent[]): ReturnType<Compiler['foresee']> {
-    const foreseen = super.foresee(events);
+  override foresee(...asked: Parameters<Compiler['foresee']>): ReturnType<Compiler['foresee']> {
+    const foreseen = super.foresee(...asked);
     return foreseen && { ...foreseen, waiting: new Waiting() };
   }
 }
@@ -233,10 +234,12 @@ class Hasty extends Compiler {
 const hasty: Make = ({ ipBlockPods, isLocal }) => new Hasty({ semantics: { ipBlockPods }, isLocal });
 
 test('at each slice, with other changes in between, every verdict is that before or after the change', (context) => {
-  const seen: Seen = { slices: 0, between: 0, held: 0, ahead: 0, behind: 0 };
+  const works = { classes: 0, selectors: 0, search: 0, moves: 0, twins: 0 };
+  const seen: Seen = { slices: 0, between: 0, held: 0, ahead: 0, behind: 0, ...works };
   holds(context, oldOrNew(sound, seen), 120);
   context.diagnostic(JSON.stringify(seen));
-  for (const [what, count] of Object.entries(seen)) assert.ok(count > 0, `${what}: ${count}`);
+  // Of ten addresses there are never so many twins that they are made one.
+  for (const [what, count] of Object.entries(seen)) assert.ok(count > 0 || what === 'twins', `${what}: ${count}`);
   fails(oldOrNew(hasty, seen), 1000);
 });
 
@@ -369,6 +372,65 @@ function behind(
   return { compiler, gradual };
 }
 
+test('selectors that nothing uses go from one identity after the other, and nothing waits for them', () => {
+  const { compiler, gradual } = behind([fromFew(), policy('old', { action: 'allow', from: 'old' })]);
+  finish(gradual);
+  gradual.apply([{ ...fromFew(), value: null } as WorldEvent, { ...policy('old'), value: null } as WorldEvent], 4);
+  while (gradual.behind.length > 0) gradual.advance(1);
+  assert.equal(gradual.next, 'selectors');
+  assert.deepEqual([gradual.isBusy, gradual.revision], [true, 4]);
+  finish(gradual);
+  assert.equal(compiler.isBurying, false);
+});
+
+test('twins are found and made one some at a time, whatever changes meanwhile', () => {
+  const make = (): Compiler =>
+    new Compiler({ semantics: { ipBlockPods: true }, isLocal: (one) => one.node === 'here' });
+  const compiler = make();
+  const gradual = new GradualCompiler(compiler, 0, 1);
+  const numbers = Array.from({ length: 40 }, (_, index) => index + 1);
+  const label = (number: number, also = {}): Pod['labels'] => ({ [`label-${number}`]: 'yes', ...also });
+  const all = numbers.map((number) => pod(number, label(number)));
+  const stays = fromFew();
+  gradual.apply([...all, stays], 1);
+  const wide = policy('wide', ...numbers.map((number) => ({ action: 'allow', from: `label-${number}` }) as const));
+  gradual.apply([wide], 2);
+  finish(gradual);
+  assert.ok(compiler.plan.identities.size >= 40);
+  gradual.apply([{ ...wide, value: null }], 3);
+  const works = new Set<Work>();
+  for (let turn = 0; gradual.isBusy; turn++) {
+    assert.ok(turn < 1000, 'it comes to no end');
+    const work = gradual.next;
+    works.add(work);
+    // From the end: those at the beginning have moved already.
+    const number = 40 - (turn % 40);
+    const changed = pod(number, label(number, turn % 3 === 0 ? { few: 'yes' } : {}));
+    if (work === 'search' || work === 'twins') {
+      gradual.apply([changed], turn + 4);
+      all[number - 1] = changed;
+    }
+    gradual.advance(1);
+  }
+  for (const work of ['selectors', 'search', 'twins'] as const) assert.ok(works.has(work), [...works].join());
+  const fresh = make();
+  fresh.apply([...all, stays]);
+  compiler.merge();
+  assert.deepEqual(withoutNumbers(compiler.plan), withoutNumbers(fresh.plan));
+});
+
+test('those of policies that come and go before they are gone do not become ever more', () => {
+  const compiler = new Compiler({ semantics: { ipBlockPods: true }, isLocal: (one) => one.node === 'here' });
+  compiler.apply(Array.from({ length: 10 }, (_, index) => pod(index + 1, { [`label-${index}`]: 'yes' })));
+  const states = Array.from({ length: 30 }, (_, turn) => {
+    const one = policy('restless', { action: 'allow', from: `label-${turn % 10}` });
+    compiler.apply([one], { most: 0 });
+    compiler.apply([{ ...one, value: null }], { most: 0 });
+    return compiler.isBurying;
+  });
+  assert.ok(states.includes(true) && states.filter((isBurying) => !isBurying).length >= 2, states.join());
+});
+
 test('open flows are judged again once no class is behind', () => {
   const { compiler, gradual } = behind();
   const steps = gradual.advance(10);
@@ -383,7 +445,7 @@ test('a pod that starts meets no class that is behind', () => {
   const { gradual } = behind();
   const kinds = gradual.apply([pod(11)], 4).map(({ kind }) => kind);
   assert.ok(kinds.includes('class') && kinds.indexOf('class') < kinds.indexOf('endpoint'), kinds.join());
-  assert.deepEqual([gradual.isBusy, gradual.revision], [false, 4]);
+  assert.deepEqual([gradual.behind.length, gradual.revision], [0, 4]);
 });
 
 const TO_443: Rule['ports'] = { kind: 'these', ports: [{ kind: 'range', protocol: TCP, first: 443, last: 443 }] };

@@ -1,6 +1,6 @@
 // World events in, steps out, for those who must not be held up. A change whose selectors move many addresses waits
 // until they are introduced, some addresses at a time; changes of other things go ahead of it.
-import type { Waiting } from '#identity/waiting.ts';
+import { LOOKS, type Waiting } from '#identity/waiting.ts';
 import type { Policy } from '#policy/model.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import type { ApplyOptions, Compiler, Foreseen } from './compiler.ts';
@@ -33,9 +33,13 @@ type Change = { readonly events: readonly WorldEvent[]; readonly revision: numbe
 /** Changes of which some classes are behind, and the first revision of these. */
 type Behind = { readonly events: (readonly WorldEvent[])[]; readonly revision: number };
 
+/** What a slice does: one of each takes another time for as many. */
+export type Work = 'classes' | 'selectors' | 'search' | 'moves' | 'twins';
+
 export class GradualCompiler {
   readonly #compiler: Compiler;
   readonly #few: number;
+  readonly #looks: number;
   /** What counts while the compiler is behind. */
   #behind: Behind | null = null;
   /** In the order in which they came. The first is being introduced. */
@@ -45,9 +49,11 @@ export class GradualCompiler {
   /** The last slice was one of classes that are behind. */
   #catchesUp = false;
 
-  constructor(compiler: Compiler, few: number = FEW) {
+  /** `looks`: at how many places it is looked in the time in which one address moves. */
+  constructor(compiler: Compiler, few: number = FEW, looks: number = LOOKS) {
     this.#compiler = compiler;
     this.#few = few;
+    this.#looks = looks;
   }
 
   get plan(): Plan {
@@ -82,9 +88,14 @@ export class GradualCompiler {
     return this.#compiler.isBehind ? this.#behind : null;
   }
 
+  /** What is in force is to be followed: by classes, and by identities that have selectors which nothing uses any more. */
+  get #isLate(): boolean {
+    return this.#compiler.isBehind || this.#compiler.isBurying;
+  }
+
   /** True while there is something for `advance`. */
   get isBusy(): boolean {
-    return this.#compiler.isBehind || this.#held.length > 0 || this.#twins !== null;
+    return this.#isLate || this.#held.length > 0 || this.#twins !== null;
   }
 
   /** A part of a list of everything. It says all that was held back, so that waits no longer. */
@@ -109,7 +120,7 @@ export class GradualCompiler {
     const joined = this.#held.filter((held) => this.#concerns(held, events));
     const [first, ...others] = joined;
     if (first !== undefined) return this.#join(first, others, events);
-    const foreseen = this.#compiler.foresee(events);
+    const foreseen = this.#foresee(events);
     if (foreseen === null || (foreseen.waiting.left <= this.#few && !this.#isUnderWay(foreseen))) {
       const seen = foreseen === null ? [] : [foreseen];
       return this.#settle({ events, revision }, write === undefined ? { foreseen: seen } : { foreseen: seen, write });
@@ -119,11 +130,24 @@ export class GradualCompiler {
     return [];
   }
 
-  /** Moves about so many addresses, or brings into force what they were waited for. */
+  /** What `advance` does next. */
+  get next(): Work {
+    if (this.#isCatchingUpNext) return this.#compiler.isBehind ? 'classes' : 'selectors';
+    const [held] = this.#held;
+    const waiting = held === undefined ? this.#twins : held.foreseen.find((one) => one.waiting.left > 0)?.waiting;
+    if (waiting?.isSearching) return 'search';
+    return held === undefined ? 'twins' : 'moves';
+  }
+
+  /** In turn: who changes many classes again and again keeps nobody waiting. */
+  get #isCatchingUpNext(): boolean {
+    return this.#isLate && (this.#held.length === 0 || !this.#catchesUp);
+  }
+
+  /** Does about so much of what is next: of addresses, classes, identities. Or brings into force what they were waited for. */
   advance(most: number): readonly Step[] {
     const [held] = this.#held;
-    // In turn: who changes many classes again and again keeps nobody waiting.
-    this.#catchesUp = this.#compiler.isBehind && (held === undefined || !this.#catchesUp);
+    this.#catchesUp = this.#isCatchingUpNext;
     if (this.#catchesUp) return this.#catchUp(most);
     if (held === undefined) return this.#mergeSome(most);
     if (!held.started) {
@@ -134,12 +158,12 @@ export class GradualCompiler {
         return this.#applyNow([earlyForm(policy)], {}, { events: [...held.events.values()], revision: held.revision });
     }
     const next = held.foreseen.find(({ waiting }) => waiting.left > 0);
-    if (next !== undefined) return this.#compiler.advance(next.waiting, most);
+    if (next !== undefined) return this.#compiler.advance(next.waiting, most, this.#looks);
     return this.#release(held);
   }
 
   #catchUp(most: number): readonly Step[] {
-    const steps = this.#compiler.catchUp(most);
+    const steps = this.#compiler.isBehind ? this.#compiler.catchUp(most) : this.#compiler.bury(most);
     this.#lookForTwins();
     return steps;
   }
@@ -147,9 +171,13 @@ export class GradualCompiler {
   #mergeSome(most: number): readonly Step[] {
     const twins = this.#twins;
     if (twins === null) return [];
-    const steps = this.#compiler.advance(twins, most);
+    const steps = this.#compiler.advance(twins, most, this.#looks);
     if (twins.left === 0) this.#twins = null;
     return steps;
+  }
+
+  #foresee(events: readonly WorldEvent[]): Foreseen | null {
+    return this.#compiler.foresee(events, this.#few * this.#looks);
   }
 
   /** Adds changes to one that waits, since they speak of the same things. */
@@ -157,7 +185,7 @@ export class GradualCompiler {
     const later = [...others.flatMap((other) => [...other.events.values()]), ...events];
     for (const event of later) held.events.set(nameOf(event), event);
     this.#held = this.#held.filter((one) => !others.includes(one));
-    const foreseen = this.#compiler.foresee([...held.events.values()]);
+    const foreseen = this.#foresee([...held.events.values()]);
     const before = [held, ...others].flatMap((one) => one.foreseen);
     held.foreseen = foreseen === null ? before : [...before, foreseen];
     held.joins++;
@@ -174,7 +202,7 @@ export class GradualCompiler {
     this.#held = this.#held.filter((one) => one !== held);
     const events = [...held.events.values()];
     // A policy that nobody thought of when the change came may use what the next ones are to introduce.
-    const latest = this.#compiler.foresee(events);
+    const latest = this.#foresee(events);
     const others = latest === null || !this.#isUnderWay(latest) ? [] : this.#held.flatMap((one) => one.foreseen);
     return this.#settle(
       { events, revision: held.revision },

@@ -128,7 +128,7 @@ export class LayerClasses {
       const known = like?.layer.classes.get(identity.number);
       return known === undefined ? null : this.#room.class(body, identity, () => this.#tables.again(known));
     };
-    for (const identity of this.#index.identitiesWith(body.rules.atoms(), body.rules.guarded)) {
+    for (const identity of this.#index.identitiesWith(new Set(body.rules.atoms()), body.rules.guarded)) {
       // Classes of what nobody is any more are not kept up to date.
       const isSame = like !== null && identity.members > 0 && !apart.has(identity) && !behind.has(identity.number);
       const table = isSame ? sameOf(identity) : classOf(identity);

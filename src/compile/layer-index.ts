@@ -1,5 +1,6 @@
 // Which layers have classes for whom: by the atoms that their rules ask for.
 import type { AtomNumber } from '#identity/atoms.ts';
+import { remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import type { LayerRules } from './layer-rules.ts';
@@ -8,6 +9,8 @@ export class LayerIndex<Layer extends { readonly rules: LayerRules }> {
   readonly #identifier: Identifier;
   readonly #byAtom = new Map<AtomNumber, Set<Layer>>();
   readonly #guarded = new Set<Layer>();
+  /** Identities that were asked for in this batch: a policy that changes is in many layers. */
+  readonly #known = new Map<string, Set<IdentityEntry>>();
 
   constructor(identifier: Identifier) {
     this.#identifier = identifier;
@@ -37,8 +40,18 @@ export class LayerIndex<Layer extends { readonly rules: LayerRules }> {
     return found;
   }
 
-  /** Identities that have one of these atoms, or a resolution of one, and perhaps all unknown ones. */
-  identitiesWith(atoms: Iterable<AtomNumber>, alsoUnknown: boolean): Set<IdentityEntry> {
+  /** Identities that have one of these atoms, or a resolution of one, and perhaps all unknown ones: found once for a batch. */
+  identitiesWith(atoms: ReadonlySet<AtomNumber>, alsoUnknown: boolean): ReadonlySet<IdentityEntry> {
+    const key = `${alsoUnknown ? 'u' : ''}${[...atoms].join()}`;
+    return remember(this.#known, key, () => this.#find(atoms, alsoUnknown));
+  }
+
+  /** A batch is over: whom rules are about may be others in the next one. */
+  settled(): void {
+    this.#known.clear();
+  }
+
+  #find(atoms: ReadonlySet<AtomNumber>, alsoUnknown: boolean): Set<IdentityEntry> {
     const found = new Set<IdentityEntry>();
     for (const atom of atoms) {
       for (const identity of this.#identifier.withAtom(atom)) found.add(identity);

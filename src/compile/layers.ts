@@ -2,7 +2,7 @@
 // the content of their rules. One whose rules change for everybody who has it changes in place where that is safe.
 
 import type { IdentityChanges } from '#identity/changes.ts';
-import { push } from '#identity/collect.ts';
+import { push, remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
@@ -19,7 +19,7 @@ import {
 } from './layer-rules.ts';
 import { LayerTables } from './layer-tables.ts';
 import { originOf } from './origin.ts';
-import type { LayerNumber, PortTable } from './plan.ts';
+import type { IdentityNumber, LayerNumber, PortTable } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import { Room } from './room.ts';
 import type { RuleEntry, Rules } from './rules.ts';
@@ -48,6 +48,8 @@ type Update = {
   readonly classes: Changes;
 };
 
+type Living = { readonly entries: readonly IdentityEntry[]; readonly numbers: ReadonlySet<IdentityNumber> };
+
 const NO_TABLE: PortTable = [];
 const NO_CLASSES: Changes = new Map();
 /** So many of the last layers are looked at to find one that a new layer is like. */
@@ -68,6 +70,8 @@ export class Layers {
   readonly #idle = new Set<LayerEntry>();
   /** Rules that layers changed in place had until now. */
   readonly #left: RuleEntry[] = [];
+  /** Of identities that a change of rules is about, those whose class packets may meet: once for all layers of a batch. */
+  readonly #living = new Map<ReadonlySet<IdentityEntry>, Living>();
   /** Layers whose last class followed since the last `takeFollowed`. */
   readonly #followed = new Set<LayerNumber>();
   #serial = 1;
@@ -138,6 +142,8 @@ export class Layers {
     }
     for (const layer of this.#fresh) this.#publish(layer, successions.get(layer)?.body ?? null);
     this.#fresh.clear();
+    this.#index.settled();
+    this.#living.clear();
     return fellBehind;
   }
 
@@ -241,14 +247,15 @@ export class Layers {
     const wide = body.rules.merged;
     const guarded = body.rules.guarded;
     const change = body.rules.change(layer.specs);
-    const touched = this.#touched(body, change, { all: wide || body.rules.merged, unknown: guarded });
+    const known = this.#touched(body, change, { all: wide || body.rules.merged, unknown: guarded });
     const base = this.#baseAfter(body, change);
     const isQuiet = base === body.base || sayTheSame(this.#content(body.base), this.#content(base));
     // Under another base, what is behind could say what neither the rules before nor those now say.
-    if (!isQuiet) for (const identity of this.#classes.entries(this.#classes.behind.of(body))) touched.add(identity);
-    const living = [...touched].filter((identity) => !newcomers.has(identity) && identity.members > 0);
-    const waits = isQuiet && living.length > most;
-    const update: Update = { base, classes: waits ? NO_CLASSES : this.#classes.after(body, living) };
+    const late = isQuiet ? [] : this.#classes.entries(this.#classes.behind.of(body));
+    const touched = late.length === 0 ? known : new Set([...known, ...late]);
+    const living = remember(this.#living, touched, () => livingOf(touched, newcomers));
+    const waits = isQuiet && living.entries.length > most;
+    const update: Update = { base, classes: waits ? NO_CLASSES : this.#classes.after(body, living.entries) };
     if (!isQuiet && !this.#isSafe(body, update, { change, newcomers })) {
       body.rules.change(before.specs);
       this.#giveUpdate(update);
@@ -257,12 +264,7 @@ export class Layers {
     before.body = null;
     layer.body = body;
     for (const rule of change.come) this.#rules.take(rule);
-    if (waits)
-      this.#classes.behind.add(
-        body,
-        living.map(({ number }) => number),
-        change.gone,
-      );
+    if (waits) this.#classes.behind.add(body, living.numbers, change.gone);
     else this.#left.push(...change.gone);
     this.#index.update(body, new Set(change.parts.flatMap(askedBy)));
     this.#write(body, update);
@@ -274,7 +276,7 @@ export class Layers {
     body: Body,
     change: RulesChange,
     also: { readonly all: boolean; readonly unknown: boolean },
-  ): Set<IdentityEntry> {
+  ): ReadonlySet<IdentityEntry> {
     const atoms = new Set(change.parts.flatMap(askedBy));
     if (also.all && (change.base || change.parts.length > 0)) for (const atom of body.rules.atoms()) atoms.add(atom);
     return this.#index.identitiesWith(atoms, also.unknown || body.rules.guarded);
@@ -337,4 +339,10 @@ export class Layers {
     if (before !== null) this.#tables.give(before);
     if (body.base !== before) this.#recorder.baseInPlace(body.number, body.base?.number ?? null);
   }
+}
+
+/** Those that somebody has, and had before. */
+function livingOf(touched: ReadonlySet<IdentityEntry>, newcomers: ReadonlySet<IdentityEntry>): Living {
+  const entries = [...touched].filter((identity) => identity.members > 0 && !newcomers.has(identity));
+  return { entries, numbers: new Set(entries.map(({ number }) => number)) };
 }

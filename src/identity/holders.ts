@@ -6,9 +6,14 @@ import type { Block } from './blocks.ts';
 import { remember } from './collect.ts';
 import type { Identities } from './identities.ts';
 import type { Population } from './population.ts';
-import type { Members, WaitingPart } from './waiting.ts';
+import type { Members, Search, WaitingPart } from './waiting.ts';
 
 export type PartMembers = { readonly rows: number[]; readonly blocks: Block[] };
+
+export type MembersByIdentity = Map<number, PartMembers>;
+
+/** Who holds each atom, by the identity that they had when they were found. */
+export type Held = Map<AtomNumber, MembersByIdentity>;
 
 export class Holders {
   readonly #population: Population;
@@ -28,28 +33,47 @@ export class Holders {
     this.#ipBlockPods = uses.ipBlockPods;
   }
 
-  /** Who holds a new atom; of a named port, who has each of its numbers. */
-  held(atom: Atom): { readonly number: AtomNumber; readonly members: Members }[] {
-    const { number } = atom;
-    if (atom.kind === 'addresses') return [{ number, members: this.#placed(atom) }];
-    if (atom.kind === 'pods') {
-      return [{ number, members: { rows: this.#rowsOf(this.#population.selectedBy(atom)), blocks: [] } }];
-    }
-    return [...this.#population.withPort(atom)].map(([value, pods]) => {
-      return { number: this.#atoms.resolve(atom, value), members: { rows: this.#rowsOf(pods), blocks: [] } };
-    });
+  /** Who holds a new atom, by the identity that they have now; of a named port, who has each of its numbers. */
+  held(atom: Atom): Held {
+    const found: Held = new Map();
+    const { places, look } = this.search(atom, found);
+    look(0, places);
+    return found;
   }
 
-  /** Settled addresses that pods own. */
-  #rowsOf(pods: readonly number[]): number[] {
-    const rows: number[] = [];
-    for (const pod of pods) {
-      for (const row of this.#population.pods.addresses(pod)) {
-        if (this.#population.addresses.identity.at(row) !== NONE && this.#population.addresses.owner(row) === pod)
-          rows.push(row);
-      }
+  /** How to find them out, place by place. */
+  search(atom: Atom, found: Held): Omit<Search, 'done'> {
+    const { number } = atom;
+    const { pods } = this.#population;
+    if (atom.kind === 'addresses') {
+      return { places: 1, look: () => void found.set(number, this.byIdentity(this.#placed(atom))) };
     }
-    return rows;
+    if (atom.kind === 'port') {
+      const numbersOf = this.#population.numbersOf(atom);
+      const note = (pod: number): void => {
+        for (const value of numbersOf(pod)) this.#notePod(partsFor(found, this.#atoms.resolve(atom, value)), pod);
+      };
+      return { places: pods.end, look: each(note) };
+    }
+    const parts = partsFor(found, number);
+    if (atom.namespaces.kind === 'named') {
+      const { name } = atom.namespaces;
+      const look = (): void => {
+        for (const pod of this.#population.selectedIn(name, atom)) this.#notePod(parts, pod);
+      };
+      return { places: 1, look };
+    }
+    const selects = this.#population.selecting(atom);
+    return { places: pods.end, look: each((pod) => selects(pod) && this.#notePod(parts, pod)) };
+  }
+
+  /** Notes the settled addresses that a pod owns. */
+  #notePod(parts: MembersByIdentity, pod: number): void {
+    const { pods, addresses } = this.#population;
+    for (const row of pods.addresses(pod)) {
+      const identity = addresses.identity.at(row);
+      if (identity !== NONE && addresses.owner(row) === pod) partOf(parts, identity).rows.push(row);
+    }
   }
 
   /** Settled addresses and blocks that an atom's addresses hold. */
@@ -106,16 +130,16 @@ export class Holders {
     return place.unknown && !this.#ipBlockPods ? { atoms: [], unknown: true } : place;
   }
 
-  /** Members by the identity that they have now. */
-  partsOf(members: Members): WaitingPart[] {
-    const parts = [...this.byIdentity(members)];
-    return parts.map(([number, part]) => {
-      return { ...part, whole: (part.rows.length + part.blocks.length) * 2 > this.#identities.at(number).members };
+  /** The parts, each with whether it was most of its identity when it was found; that may be gone by now. */
+  waitingParts(parts: MembersByIdentity): WaitingPart[] {
+    return [...parts].map(([number, part]) => {
+      const total = this.#identities.find(number)?.members ?? 0;
+      return { ...part, whole: (part.rows.length + part.blocks.length) * 2 > total };
     });
   }
 
-  byIdentity({ rows, blocks }: Members): Map<number, PartMembers> {
-    const parts = new Map<number, PartMembers>();
+  byIdentity({ rows, blocks }: Members): MembersByIdentity {
+    const parts: MembersByIdentity = new Map();
     for (const row of rows) partOf(parts, this.#population.addresses.identity.at(row)).rows.push(row);
     for (const block of blocks) partOf(parts, block.identity ?? NONE).blocks.push(block);
     return parts;
@@ -123,6 +147,23 @@ export class Holders {
 }
 
 /** The members of one identity. */
-export function partOf(parts: Map<number, PartMembers>, identity: number): PartMembers {
+export function partOf(parts: MembersByIdentity, identity: number): PartMembers {
   return remember(parts, identity, () => ({ rows: [], blocks: [] }));
+}
+
+/** All members of the parts. */
+export function membersOf(parts: MembersByIdentity): Members {
+  const all = [...parts.values()];
+  return { rows: all.flatMap(({ rows }) => rows), blocks: all.flatMap(({ blocks }) => blocks) };
+}
+
+function partsFor(found: Held, atom: AtomNumber): MembersByIdentity {
+  return remember(found, atom, () => new Map());
+}
+
+/** Looks at one place after the other. */
+function each(look: (place: number) => void): Search['look'] {
+  return (first, end) => {
+    for (let place = first; place < end; place++) look(place);
+  };
 }

@@ -6,8 +6,8 @@ import { AtomTable } from './atom-table.ts';
 import { type Atom, type AtomNumber, type AtomSpec, numbersOf } from './atoms.ts';
 import type { Block } from './blocks.ts';
 import type { IdentityChanges, IdentitySink, SettleOptions } from './changes.ts';
-import { push, sortedSet } from './collect.ts';
-import { Holders, type PartMembers, partOf } from './holders.ts';
+import { push, remember, sortedSet } from './collect.ts';
+import { type Held, Holders, type MembersByIdentity, membersOf, partOf } from './holders.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
 import { Parts } from './parts.ts';
 import type { Population } from './population.ts';
@@ -23,6 +23,8 @@ const TWINS_SHARE = 0.25;
 const FEW_ATOMS = 4;
 /** To look for one atom takes about as long as to look what holds of so many addresses. */
 const ROWS_FOR_ATOM = 300;
+/** After so many more that went, the atoms that are gone are taken from all identities at once: they would be ever more. */
+const MOST_BURIALS = 8;
 
 export class Identifier {
   readonly #population: Population;
@@ -35,6 +37,8 @@ export class Identifier {
   readonly #ipBlockPods: boolean;
   /** Atoms that count since the last change: no rule asks for them yet. */
   readonly #fresh = new Set<AtomNumber>();
+  /** How often atoms went while identities still had others that are gone. */
+  #burials = 0;
   #gained: { readonly identity: IdentityEntry; readonly atom: AtomNumber }[] = [];
 
   constructor(population: Population, options: { readonly sink: IdentitySink; readonly ipBlockPods: boolean }) {
@@ -100,7 +104,7 @@ export class Identifier {
       if (this.#areMany(fresh.length)) this.#regroup();
       else
         for (const atom of fresh)
-          for (const { number, members } of this.#holders.held(atom)) this.#split(number, members);
+          for (const [number, parts] of this.#holders.held(atom)) this.#split(number, membersOf(parts));
     };
     for (const { number } of fresh) this.#fresh.add(number);
     const merge = (): void => {
@@ -111,24 +115,31 @@ export class Identifier {
 
   /**
    * Makes new atoms count that rules are going to use: of all that is new or changes from now on, and of all others as
-   * `advance` moves them. Null where they are so many that `settle` has less work with all of them at once.
+   * `advance` finds and moves them; at up to so many places it is looked for them now. Null where they are so many that
+   * `settle` has less work with all of them at once.
    */
-  foresee(): Waiting | null {
+  foresee(looks: number): Waiting | null {
     if (this.#areMany(this.#atoms.fresh)) return null;
     const waiting = new Waiting();
     for (const atom of this.#takeFresh()) {
-      for (const { number, members } of this.#holders.held(atom)) {
-        waiting.add(this.#holders.partsOf(members), (part) =>
-          this.#split(number, this.#holders.stillHeld(atom, number, part)),
-        );
-      }
+      const found: Held = new Map();
+      // Who comes to hold it meanwhile has it at once, and who was found to hold it is asked for it once more.
+      const done = (): void => {
+        for (const [number, parts] of found) {
+          waiting.add(this.#holders.waitingParts(parts), (part) =>
+            this.#split(number, this.#holders.stillHeld(atom, number, part)),
+          );
+        }
+      };
+      waiting.search({ ...this.#holders.search(atom, found), done });
     }
+    waiting.look(looks);
     return waiting;
   }
 
-  /** Moves so many of those who wait, and makes everything noted true, as `settle` does. */
-  advance(waiting: Waiting, most: number): IdentityChanges {
-    return this.#change(() => waiting.advance(most));
+  /** Finds and moves so many of those who wait, and makes everything noted true, as `settle` does. */
+  advance(waiting: Waiting, most: number, looks?: number): IdentityChanges {
+    return this.#change(() => waiting.advance(most, looks));
   }
 
   /** Those who have another identity than its equal, where they are many; `advance` moves them. */
@@ -138,18 +149,27 @@ export class Identifier {
 
   #waitingTwins(): Waiting {
     const waiting = new Waiting();
-    const into = this.#identities.twinMap();
     const { addresses, blocks } = this.#population;
-    const parts = new Map<number, PartMembers>();
-    for (let row = 0; row < addresses.end; row++) {
-      const identity = addresses.identity.at(row);
-      if (into.has(identity)) partOf(parts, identity).rows.push(row);
-    }
-    for (const block of blocks.values()) {
-      if (block.identity !== null && into.has(block.identity)) partOf(parts, block.identity).blocks.push(block);
-    }
-    const cut = [...parts.values()].map((part) => ({ ...part, whole: false }));
-    waiting.add(cut, (part) => this.#joinTwins(part));
+    const parts: MembersByIdentity = new Map();
+    const known = new Map<number, boolean>([[NONE, false]]);
+    // Whoever becomes another's twin while others are looked for is found the next time.
+    const isTwin = (identity: number): boolean =>
+      remember(known, identity, () => this.#identities.twinOf(identity) !== null);
+    const look = (first: number, end: number): void => {
+      for (let row = first; row < end; row++) {
+        const identity = addresses.identity.at(row);
+        if (isTwin(identity)) partOf(parts, identity).rows.push(row);
+      }
+    };
+    const done = (): void => {
+      for (const block of blocks.values()) {
+        const { identity } = block;
+        if (identity !== null && isTwin(identity)) partOf(parts, identity).blocks.push(block);
+      }
+      const cut = [...parts.values()].map((part) => ({ ...part, whole: false }));
+      waiting.add(cut, (part) => this.#joinTwins(part));
+    };
+    waiting.search({ places: addresses.end, look, done });
     return waiting;
   }
 
@@ -186,6 +206,7 @@ export class Identifier {
 
   /** Makes equal identities one: what a fresh build would have. */
   merge(): IdentityChanges {
+    this.#identities.dropDead(Number.POSITIVE_INFINITY);
     this.#waitingTwins().advance(Number.POSITIVE_INFINITY);
     this.#writeMoves();
     return { created: [], gained: [], peers: [], podBlocks: false };
@@ -193,17 +214,25 @@ export class Identifier {
 
   /**
    * Takes away what nothing uses: atoms and their boundaries. Returns the identities that nobody has any more.
-   * `keep`: the atoms still count, for classes of rules that are gone.
+   * `keep`: the atoms still count, for classes of rules that are gone. `most`: of so many identities at a time.
    */
-  bury(unused: 'drop' | 'keep' = 'drop'): readonly IdentityEntry[] {
+  bury(unused: 'drop' | 'keep', most: number): readonly IdentityEntry[] {
     const dead = unused === 'keep' ? [] : this.#atoms.takeDead();
+    if (!this.isBurying) this.#burials = 0;
+    else if (dead.length > 0) this.#burials++;
     for (const atom of dead) {
       if (atom.kind !== 'addresses') continue;
       for (const block of this.#population.blocks.removeAtom(atom)) this.#population.dirty.gone.add(block);
     }
-    this.#identities.dropAtoms(new Set(dead.flatMap(numbersOf)));
+    this.#identities.dropAtoms(dead.flatMap(numbersOf));
+    this.#identities.dropDead(this.#burials > MOST_BURIALS ? Number.POSITIVE_INFINITY : most);
     this.#dropGoneBlocks();
     return this.#identities.retireEmpty();
+  }
+
+  /** True while identities have atoms that nothing uses: what differs in those alone is not known to be equal yet. */
+  get isBurying(): boolean {
+    return this.#identities.hasDead;
   }
 
   #createdSince(known: number): IdentityEntry[] {

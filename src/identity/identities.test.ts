@@ -13,7 +13,8 @@ test('a hundred thousand and more that have become equal go in the time that it 
   identities.join(identities.of([kept], false));
   for (let atom = 3; atom < 3 + MANY; atom++) identities.join(identities.of([wide, atom], false));
   const started = process.cpuUsage();
-  identities.dropAtoms(new Set(Array.from({ length: MANY }, (_, index) => 3 + index)));
+  identities.dropAtoms(Array.from({ length: MANY }, (_, index) => 3 + index));
+  identities.dropDead(MANY);
   assert.equal(identities.twins, MANY - 1);
   assert.equal(identities.withAtom(wide).length, MANY);
   for (const { number } of [...identities.values()].slice(1)) identities.leave(number);
@@ -28,10 +29,41 @@ test('of equal ones some may go: the others are as many twins as are left', () =
   const identities = new Identities();
   const made = [1, 2, 3, 4].map((atom) => identities.of([atom], false));
   for (const one of made) identities.join(one);
-  identities.dropAtoms(new Set([1, 2, 3, 4]));
+  identities.dropAtoms([1, 2, 3, 4]);
+  identities.dropDead(4);
   assert.equal(identities.twins, 3);
   for (const { number } of made.slice(0, 2)) identities.leave(number);
   assert.deepEqual(identities.retireEmpty(), made.slice(0, 2));
   assert.equal(identities.twins, 1);
   assert.equal(identities.of([], false), made[2]);
+});
+
+test('atoms that mean nothing go from some identities at a time, from each all of them', () => {
+  const identities = new Identities();
+  const made = [3, 4, 5].map((own) => identities.of([1, 2, own], false));
+  for (const one of made) identities.join(one);
+  identities.dropAtoms([1, 2]);
+  const states = Array.from({ length: 4 }, () => {
+    identities.dropDead(1);
+    return [identities.hasDead, made.filter(({ atoms }) => atoms.includes(1) || atoms.includes(2)).length];
+  });
+  // Of the second atom nobody is left, but that is to be seen.
+  assert.deepEqual(states.slice(0, 2), [
+    [true, 2],
+    [true, 1],
+  ]);
+  assert.deepEqual(states[3], [false, 0]);
+  assert.deepEqual(identities.of([4], false), made[1]);
+});
+
+test('an identity that got other atoms meanwhile, and is nobody’s any more, does not come back', () => {
+  const identities = new Identities();
+  const one = identities.of([1, 2], false);
+  identities.join(one);
+  identities.dropAtoms([1]);
+  identities.gain(one, [2, 3]);
+  identities.leave(one.number);
+  assert.deepEqual(identities.retireEmpty(), [one]);
+  identities.dropDead(10);
+  assert.notEqual(identities.of([2, 3], false), one);
 });

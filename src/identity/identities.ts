@@ -20,6 +20,8 @@ export class Identities {
   /** By a hash of their atoms: groups of equal ones. More than one where atoms went away; the first is the one to use. */
   readonly #byContent = new Map<number, IdentityEntry[][]>();
   readonly #byAtom = new Map<AtomNumber, IdentityEntry[]>();
+  /** Atoms that mean nothing any more, and identities may have all the same. */
+  readonly #dead = new Set<AtomNumber>();
   /** Identities that may be without members. */
   readonly #empty = new Set<IdentityEntry>();
   #next = 1;
@@ -88,18 +90,37 @@ export class Identities {
     this.#enter(entry);
   }
 
-  /** Atoms that mean nothing any more: all at once, since each identity that had one is another one then. */
-  dropAtoms(atoms: ReadonlySet<AtomNumber>): void {
+  /** Atoms that mean nothing any more. Identities have them until `dropDead` comes to them. */
+  dropAtoms(atoms: Iterable<AtomNumber>): void {
+    for (const atom of atoms) if (this.#byAtom.has(atom)) this.#dead.add(atom);
+  }
+
+  /** True while an identity may have an atom that means nothing. */
+  get hasDead(): boolean {
+    return this.#dead.size > 0;
+  }
+
+  /** Takes the atoms that mean nothing from up to so many identities, from each all of them: it is another one then. */
+  dropDead(most: number): void {
     const touched = new Set<IdentityEntry>();
-    for (const atom of atoms) {
-      for (const entry of this.#byAtom.get(atom) ?? []) touched.add(entry);
+    const done: AtomNumber[] = [];
+    for (const atom of this.#dead) {
+      const list = this.#byAtom.get(atom) ?? [];
+      for (let entry = list.at(-1); entry !== undefined && touched.size < most; entry = list.at(-1)) {
+        list.pop();
+        // One that got other atoms meanwhile may be nobody's any more.
+        if (entry.atoms.includes(atom)) touched.add(entry);
+      }
+      if (list.length > 0) break;
       this.#byAtom.delete(atom);
+      done.push(atom);
     }
     this.#leaveAll(touched);
     for (const entry of touched) {
-      entry.atoms = entry.atoms.filter((atom) => !atoms.has(atom));
+      entry.atoms = entry.atoms.filter((atom) => !this.#dead.has(atom));
       this.#enter(entry);
     }
+    for (const atom of done) this.#dead.delete(atom);
   }
 
   /** One member more. */
@@ -122,18 +143,6 @@ export class Identities {
     for (const entry of gone) this.#byNumber.delete(entry.number);
     for (const atom of new Set(gone.flatMap(({ atoms }) => atoms))) this.#unlistGone(atom);
     return gone;
-  }
-
-  /** For each identity that equals a larger one: that one. */
-  twinMap(): Map<number, IdentityEntry> {
-    const into = new Map<number, IdentityEntry>();
-    for (const entries of [...this.#byContent.values()].flat()) {
-      if (entries.length < 2) continue;
-      entries.sort((a, b) => (isLarger(a, b) ? -1 : 1));
-      const [largest, ...others] = entries;
-      if (largest !== undefined) for (const other of others) into.set(other.number, largest);
-    }
-    return into;
   }
 
   #groupOf(content: Content): IdentityEntry[] | undefined {

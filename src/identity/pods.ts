@@ -98,9 +98,9 @@ export class PodTable {
     else this.#moreAddresses.delete(row);
   }
 
-  /** Columns of namespaces and label sets, and one past their last row, for scans. A row without a namespace is free. */
-  get columns(): { readonly namespaces: Int32Array; readonly labels: Int32Array; readonly end: number } {
-    return { namespaces: this.#namespace.data, labels: this.#labels.data, end: this.#rows.end };
+  /** One past the last row. A row without a namespace is free. */
+  get end(): number {
+    return this.#rows.end;
   }
 
   /** The first pod of a namespace's chain, or NONE. */

@@ -14,7 +14,6 @@ import {
 import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
 import { type Block, Blocks } from './blocks.ts';
-import { push } from './collect.ts';
 import { PodTable } from './pods.ts';
 import { RowNotes } from './row-notes.ts';
 
@@ -38,6 +37,8 @@ type NodeEntry = { readonly addresses: readonly number[]; readonly blocks: Reado
 const UNKNOWN = 0;
 const MATCHED = 1;
 const UNMATCHED = 2;
+
+const NOTHING: readonly never[] = [];
 
 export class Population {
   readonly pods: PodTable = new PodTable();
@@ -134,12 +135,8 @@ export class Population {
     return inside && atom.podTest(labelSets.at(this.pods.labels(pod)));
   }
 
-  /** Pods that a selector matches. */
-  selectedBy(atom: SelectorAtom): number[] {
-    return atom.namespaces.kind === 'named' ? this.#selectedIn(atom.namespaces.name, atom) : this.#selectedOf(atom);
-  }
-
-  #selectedIn(name: string, atom: SelectorAtom): number[] {
+  /** The pods of one namespace that a selector matches. */
+  selectedIn(name: string, atom: SelectorAtom): number[] {
     const { namespaces } = this.pods;
     const namespace = namespaces.find(name);
     const found: number[] = [];
@@ -150,36 +147,35 @@ export class Population {
     return found;
   }
 
-  #selectedOf(atom: SelectorAtom): number[] {
-    const { namespaces, labelSets, columns } = this.pods;
-    const inside = new Uint8Array(namespaces.end);
-    for (const number of namespaces.numbers()) {
-      if (atom.namespaceTest(namespaces.at(number).labels)) inside[number] = 1;
+  /**
+   * Which pods a selector of namespaces by label matches, as they are now. Each label set is looked at once: who has
+   * another one by the time that the answer is used must be asked for again.
+   */
+  selecting(atom: SelectorAtom): (pod: number) => boolean {
+    const { pods } = this;
+    const inside = new Uint8Array(pods.namespaces.end);
+    for (const number of pods.namespaces.numbers()) {
+      if (atom.namespaceTest(pods.namespaces.at(number).labels)) inside[number] = 1;
     }
-    const found: number[] = [];
-    const known = new Uint8Array(labelSets.end);
-    for (let pod = 0; pod < columns.end; pod++) {
-      if (inside[columns.namespaces[pod] ?? NONE] !== 1) continue;
-      const labels = columns.labels[pod] ?? NONE;
-      if (known[labels] === UNKNOWN) known[labels] = atom.podTest(labelSets.at(labels)) ? MATCHED : UNMATCHED;
-      if (known[labels] === MATCHED) found.push(pod);
-    }
-    return found;
+    const known = new Uint8Array(pods.labelSets.end);
+    return (pod) => {
+      const namespace = pods.namespace(pod);
+      if (namespace === NONE || inside[namespace] !== 1) return false;
+      const labels = pods.labels(pod);
+      if (known[labels] === UNKNOWN) known[labels] = atom.podTest(pods.labelSets.at(labels)) ? MATCHED : UNMATCHED;
+      return known[labels] === MATCHED;
+    };
   }
 
-  /** Pods with a named port, by the number it has there. */
-  withPort(atom: PortAtom): Map<number, number[]> {
-    const found = new Map<number, number[]>();
+  /** The numbers that a named port has on each pod, as they are now. */
+  numbersOf(atom: PortAtom): (pod: number) => Iterable<number> {
+    const { pods } = this;
     const values = new Map<number, ReadonlySet<number>>();
-    for (const number of this.pods.portSets.numbers()) {
-      const own = this.#portNumbers(this.pods.portSets.at(number)).get(nameOf(atom));
+    for (const number of pods.portSets.numbers()) {
+      const own = this.#portNumbers(pods.portSets.at(number)).get(nameOf(atom));
       if (own !== undefined) values.set(number, own);
     }
-    if (values.size === 0) return found;
-    for (const pod of this.pods.values()) {
-      for (const value of values.get(this.pods.ports(pod)) ?? []) push(found, value, pod);
-    }
-    return found;
+    return (pod) => (pods.namespace(pod) === NONE ? NOTHING : (values.get(pods.ports(pod)) ?? NOTHING));
   }
 
   /** By name, once for each set: a pod may have ten thousand names, and each of them is asked for. */
