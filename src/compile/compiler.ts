@@ -77,6 +77,7 @@ export class Compiler {
   readonly #active: ActivePolicies;
   readonly #layers: Layers;
   readonly #sets: Sets;
+  readonly #shares: Shares;
   readonly #endpoints: Endpoints;
   #fellBehind = false;
 
@@ -92,7 +93,8 @@ export class Compiler {
     this.#active = new ActivePolicies(this.#rules, this.#allowances);
     this.#layers = new Layers({ recorder, tables: this.#tables, rules: this.#rules, identifier });
     this.#sets = new Sets(recorder, this.#layers);
-    const shares = new Shares(options.share ?? NODE_SHARE);
+    this.#shares = new Shares(options.share ?? NODE_SHARE);
+    const shares = this.#shares;
     this.#endpoints = new Endpoints({ recorder, active: this.#active, layers: this.#layers, sets: this.#sets, shares });
   }
 
@@ -318,6 +320,7 @@ export class Compiler {
     const retired = this.#identifier.bury(this.#layers.isBehind ? 'keep' : 'drop', most);
     this.#layers.forget(retired);
     this.#tables.sweep();
+    this.#shares.sweep();
     for (const { number } of retired) this.#recorder.identity(number, null);
   }
 }

@@ -200,6 +200,7 @@ export class Layers {
   #make(key: string, specs: readonly TierSpec[], share: Share): LayerEntry {
     const layer: LayerEntry = { serial: this.#serial++, key, specs, share, body: null, uses: 0 };
     push(this.#byKey, key, layer);
+    share.layers++;
     this.#fresh.add(layer);
     return layer;
   }
@@ -219,6 +220,7 @@ export class Layers {
   }
 
   #remove(layer: LayerEntry): void {
+    layer.share.layers--;
     const others = (this.#byKey.get(layer.key) ?? []).filter((one) => one !== layer);
     if (others.length === 0) this.#byKey.delete(layer.key);
     else this.#byKey.set(layer.key, others);

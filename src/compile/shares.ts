@@ -24,6 +24,8 @@ export class Share {
   readonly namespace: string;
   readonly limits: Taken;
   readonly #taken: { -readonly [what in keyof Taken]: number } = { entries: 0, ranges: 0, classes: 0 };
+  /** How many layers take from it. */
+  layers = 0;
   #gave = false;
   /** What did not suffice for the last table, until something is given back: the next one is not even tried. */
   #short: keyof Taken | null = null;
@@ -31,6 +33,11 @@ export class Share {
   constructor(namespace: string, limits: Taken) {
     this.namespace = namespace;
     this.limits = limits;
+  }
+
+  /** True while somebody takes from it, or has what was taken. */
+  get isInUse(): boolean {
+    return this.layers > 0 || ALL.some((what) => this.#taken[what] > 0);
   }
 
   /** What is used up; null where there is room for more. */
@@ -93,5 +100,15 @@ export class Shares {
     const share = new Share(namespace, this.#limits);
     this.#byNamespace.set(namespace, share);
     return share;
+  }
+
+  /** How many there are. */
+  get size(): number {
+    return this.#byNamespace.size;
+  }
+
+  /** Forgets those that nobody uses: namespaces come and go. */
+  sweep(): void {
+    for (const [namespace, share] of this.#byNamespace) if (!share.isInUse) this.#byNamespace.delete(namespace);
   }
 }

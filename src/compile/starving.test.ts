@@ -7,6 +7,7 @@ import { EVERYTHING, type LabelSelector } from '#policy/selector.ts';
 import { type Pod, podKey, type WorldEvent } from '#policy/world.ts';
 import { Compiler } from './compiler.ts';
 import { GradualCompiler } from './gradual.ts';
+import { Shares } from './shares.ts';
 
 const PODS = 40;
 /** Turns after which a policy must be in force: it waits for some dozens of addresses. */
@@ -140,4 +141,31 @@ test('nor does a revision', () => {
     here.compiler.advance(1);
   }
   assert.ok(here.compiler.revision > before + SOON / 2, `${here.compiler.revision} after ${before}`);
+});
+
+test('a tenant whose namespaces come and go leaves nothing behind', () => {
+  const sizes: number[] = [];
+  const { of } = Shares.prototype;
+  const seen = new Set<Shares>();
+  Shares.prototype.of = function (this: Shares, namespace: string) {
+    seen.add(this);
+    return of.call(this, namespace);
+  };
+  try {
+    const here = node();
+    for (let turn = 0; turn < 20; turn++) {
+      const namespace = `come-${turn}`;
+      const own = pod({ namespace, number: turn, node: 'here' });
+      const isolates = policy({ namespace, name: 'own', from: 1 });
+      here.apply([own, isolates]);
+      while (here.compiler.isBusy) here.compiler.advance(1000);
+      here.apply([{ ...own, value: null } as WorldEvent, { ...isolates, value: null } as WorldEvent]);
+      while (here.compiler.isBusy) here.compiler.advance(1000);
+      sizes.push(...[...seen].map(({ size }) => size));
+    }
+  } finally {
+    Shares.prototype.of = of;
+  }
+  assert.equal(seen.size, 1);
+  assert.ok(sizes.length === 20 && Math.max(...sizes) <= 1, sizes.join());
 });
