@@ -1,5 +1,7 @@
 // The policy core at scale: 100 000 pods in 500 namespaces, 10 000 NetworkPolicies, 110 local pods. Prints JSON lines.
 // Run with --max-semi-space-size=2, as an agent is, for the memory figures. `--unique`: a label of its own per pod.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Compiler } from '#compile/compiler.ts';
 import type { Address } from '#net/address.ts';
 import { axisRange } from '#net/axis.ts';
@@ -8,8 +10,10 @@ import { TCP } from '#net/protocol.ts';
 import { DEFAULT_TIER, type Peer, type Policy, policyKey, type Rule, type RuleId, type Source } from '#policy/model.ts';
 import type { LabelSelector } from '#policy/selector.ts';
 import { impliedNamespace, type Namespace, type Pod, podKey, type WorldEvent } from '#policy/world.ts';
-import { collectGarbage } from '#test/support/held.ts';
 import { Figures } from './figure.ts';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 const PODS = 100_000;
 const NAMESPACES = 500;

@@ -10,8 +10,8 @@ import { push, remember, sortedSet } from './collect.ts';
 import { type Held, Holders, type MembersByIdentity, membersOf, partOf } from './holders.ts';
 import { Identities, type IdentityEntry } from './identities.ts';
 import { Parts } from './parts.ts';
+import { Placement } from './placement.ts';
 import type { Population } from './population.ts';
-import { RowNotes } from './row-notes.ts';
 import { Truth } from './truth.ts';
 import { type Members, Waiting } from './waiting.ts';
 
@@ -31,9 +31,7 @@ export class Identifier {
   readonly #atoms = new AtomTable();
   readonly #identities = new Identities();
   readonly #holders: Holders;
-  /** Rows whose identity may be another one, with the one that they had. */
-  readonly #moved = new RowNotes();
-  readonly #sink: IdentitySink;
+  readonly #placement: Placement;
   readonly #ipBlockPods: boolean;
   /** Atoms that count since the last change: no rule asks for them yet. */
   readonly #fresh = new Set<AtomNumber>();
@@ -43,9 +41,9 @@ export class Identifier {
 
   constructor(population: Population, options: { readonly sink: IdentitySink; readonly ipBlockPods: boolean }) {
     this.#population = population;
-    this.#sink = options.sink;
     this.#ipBlockPods = options.ipBlockPods;
-    const { ipBlockPods } = options;
+    const { ipBlockPods, sink } = options;
+    this.#placement = new Placement(population, this.#identities, sink);
     this.#holders = new Holders({ population, atoms: this.#atoms, identities: this.#identities, ipBlockPods });
   }
 
@@ -188,13 +186,13 @@ export class Identifier {
     { merge, peers: told = 'tell' }: Pick<SettleOptions, 'peers'> & { readonly merge?: () => void } = {},
   ): IdentityChanges {
     const known = this.#identities.last;
-    this.#detach();
+    this.#placement.detach();
     split();
     const peers: Address[] = [];
     this.#assignRows((address) => told === 'tell' && peers.push(address));
     this.#assignBlocks();
     merge?.();
-    this.#writeMoves();
+    this.#placement.writeMoves();
     const { dirty } = this.#population;
     const podBlocks = dirty.podBlocks;
     dirty.podBlocks = false;
@@ -208,7 +206,7 @@ export class Identifier {
   merge(): IdentityChanges {
     this.#identities.dropDead(Number.POSITIVE_INFINITY);
     this.#waitingTwins().advance(Number.POSITIVE_INFINITY);
-    this.#writeMoves();
+    this.#placement.writeMoves();
     return { created: [], gained: [], peers: [], podBlocks: false };
   }
 
@@ -226,7 +224,7 @@ export class Identifier {
     }
     this.#identities.dropAtoms(dead.flatMap(numbersOf));
     this.#identities.dropDead(this.#burials > MOST_BURIALS ? Number.POSITIVE_INFINITY : most);
-    this.#dropGoneBlocks();
+    this.#placement.dropGoneBlocks();
     return this.#identities.retireEmpty();
   }
 
@@ -239,44 +237,16 @@ export class Identifier {
     return this.#identities.after(known).filter((identity) => identity.members > 0);
   }
 
-  /** Takes everything that will be judged anew out of its identity; what rows had is among the moves. */
-  #detach(): void {
-    this.#dropGoneBlocks();
-    for (const block of this.#population.dirty.blocks) this.#leaveBlock(block);
-    for (const row of this.#population.dirty.rows.rows()) {
-      const identity = this.#population.addresses.identity.at(row);
-      this.#moved.note(row, identity);
-      if (identity === NONE) continue;
-      this.#identities.leave(identity);
-      this.#population.addresses.identity.set(row, NONE);
-    }
-  }
-
-  #dropGoneBlocks(): void {
-    const { dirty } = this.#population;
-    for (const block of dirty.gone) {
-      dirty.blocks.delete(block);
-      this.#leaveBlock(block);
-      this.#sink.prefix(block.cidr, null);
-    }
-    dirty.gone.clear();
-  }
-
-  #leaveBlock(block: Block): void {
-    if (block.identity !== null) this.#identities.leave(block.identity);
-    block.identity = null;
-  }
-
   #joinTwins({ rows, blocks }: Members): void {
     const { addresses } = this.#population;
     for (const row of rows) {
       const identity = addresses.identity.at(row);
       const to = identity === NONE ? null : this.#identities.twinOf(identity);
-      if (to !== null) this.#place(row, to);
+      if (to !== null) this.#placement.place(row, to);
     }
     for (const block of blocks) {
       const to = block.identity === null ? null : this.#identities.twinOf(block.identity);
-      if (to !== null) this.#placeBlock(block, to);
+      if (to !== null) this.#placement.placeBlock(block, to);
     }
   }
 
@@ -289,7 +259,7 @@ export class Identifier {
       const size = part.rows.length + part.blocks.length;
       const gained = sortedSet([...atoms, atom]);
       if (size * 2 <= total) {
-        this.#move(part, this.#identities.of(gained, unknown, number));
+        this.#placement.move(part, this.#identities.of(gained, unknown, number));
         continue;
       }
       this.#gain(identity, gained);
@@ -314,12 +284,12 @@ export class Identifier {
     for (const row of part.rows) stays[row] = 1;
     for (let row = 0; row < stays.length; row++) {
       const to = stays[row] === 1 ? undefined : rests.get(addresses.identity.at(row));
-      if (to !== undefined) this.#place(row, to);
+      if (to !== undefined) this.#placement.place(row, to);
     }
     const blocksOfPart = new Set(part.blocks);
     for (const block of blocks.values()) {
       const to = blocksOfPart.has(block) ? undefined : rests.get(block.identity ?? NONE);
-      if (to !== undefined) this.#placeBlock(block, to);
+      if (to !== undefined) this.#placement.placeBlock(block, to);
     }
   }
 
@@ -348,45 +318,16 @@ export class Identifier {
     });
     for (let row = 0; row < lists.length; row++) {
       const to = targets[parts.moveOf(addresses.identity.at(row), lists[row] ?? NONE)];
-      if (to !== undefined) this.#place(row, to);
+      if (to !== undefined) this.#placement.place(row, to);
     }
     for (const block of blocks.values()) {
       const to = block.identity === null ? undefined : targets[parts.moveOf(block.identity, ofBlock(block))];
-      if (to !== undefined) this.#placeBlock(block, to);
+      if (to !== undefined) this.#placement.placeBlock(block, to);
     }
   }
 
   #truth(): Truth {
     return new Truth(this.#population, this.#atoms, this.#ipBlockPods);
-  }
-
-  #move(members: Members, to: IdentityEntry): void {
-    for (const row of members.rows) this.#place(row, to);
-    for (const block of members.blocks) this.#placeBlock(block, to);
-  }
-
-  #place(row: number, to: IdentityEntry): void {
-    const from = this.#population.addresses.identity.at(row);
-    if (from !== NONE) this.#identities.leave(from);
-    this.#identities.join(to);
-    this.#moved.note(row, from);
-    this.#population.addresses.identity.set(row, to.number);
-  }
-
-  #writeMoves(): void {
-    const { addresses } = this.#population;
-    for (const row of this.#moved.rows()) {
-      const identity = addresses.identity.at(row);
-      if (identity !== this.#moved.get(row)) this.#sink.address(addresses.address(row), identity);
-    }
-    this.#moved.clear();
-  }
-
-  #placeBlock(block: Block, to: IdentityEntry): void {
-    this.#leaveBlock(block);
-    this.#identities.join(to);
-    block.identity = to.number;
-    this.#sink.prefix(block.cidr, to.number);
   }
 
   /** Gives dirty addresses their identity; tells of those that are not who they were. */
@@ -395,18 +336,16 @@ export class Identifier {
     const truth = this.#truth();
     const identities: IdentityEntry[] = [];
     for (const row of dirty.rows.rows()) {
-      const old = this.#moved.get(row) ?? NONE;
+      const old = this.#placement.before(row);
       if (!addresses.isClaimed(row)) {
         const address = addresses.address(row);
-        if (old !== NONE) this.#sink.address(address, null);
-        addresses.free(row);
-        this.#moved.delete(row);
+        this.#placement.free(row);
         tell(address);
         continue;
       }
       const list = truth.ofRow(row);
       identities[list] ??= this.#identities.of(truth.list(list), false);
-      this.#place(row, identities[list]);
+      this.#placement.place(row, identities[list]);
       if (identities[list].number !== old || this.#isSomebodyElse(row)) tell(addresses.address(row));
     }
     dirty.rows.clear();
@@ -423,7 +362,7 @@ export class Identifier {
   #assignBlocks(): void {
     for (const block of this.#population.dirty.blocks) {
       const { atoms, unknown } = this.#holders.atomsOfBlock(block);
-      this.#placeBlock(block, this.#identities.of(sortedSet(atoms), unknown));
+      this.#placement.placeBlock(block, this.#identities.of(sortedSet(atoms), unknown));
     }
     this.#population.dirty.blocks.clear();
   }

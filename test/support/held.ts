@@ -16,7 +16,11 @@ let collect: (() => void) | null = null;
 
 /** Collects the garbage of this process, which holds it up for some ten milliseconds, and says what is left. */
 export function held(): Held {
-  collectGarbage();
+  if (collect === null) {
+    setFlagsFromString('--expose-gc');
+    collect = runInNewContext('gc') as () => void;
+  }
+  collect();
   let [data, code] = [0, 0];
   for (const { space_name, space_used_size } of getHeapSpaceStatistics()) {
     if (CODE.has(space_name)) code += space_used_size;
@@ -24,13 +28,4 @@ export function held(): Held {
   }
   const { uordblks, hblkhd } = mallinfo() as { readonly uordblks: number; readonly hblkhd: number };
   return { data, code, native: uordblks + hblkhd };
-}
-
-/** A full collection, now. */
-export function collectGarbage(): void {
-  if (collect === null) {
-    setFlagsFromString('--expose-gc');
-    collect = runInNewContext('gc') as () => void;
-  }
-  collect();
 }
