@@ -31,13 +31,18 @@ export function fails<Values>(property: fc.IProperty<Values>, runs: number): num
   return details.numRuns;
 }
 
+/** So many values are made at a time: all of a long fuzz would not fit into memory. */
+const PART = 100;
+
 /**
  * Values to be tried one after the other by a test that must wait in between. `runs`: at the usual effort of
  * `make test`. The same seed gives the same values.
  */
-export function samples<Value>(context: TestContext, arbitrary: fc.Arbitrary<Value>, runs: number): readonly Value[] {
+export function* samples<Value>(context: TestContext, arbitrary: fc.Arbitrary<Value>, runs: number): Generator<Value> {
   const seed = seedOf().seed ?? Math.trunc(Date.now() % 0x7fff_ffff);
   const numRuns = runsOf(runs);
   context.diagnostic(`seed ${seed}, ${numRuns} runs`);
-  return fc.sample(arbitrary, { seed, numRuns });
+  for (let made = 0; made < numRuns; made += PART) {
+    yield* fc.sample(arbitrary, { seed: seed + made, numRuns: Math.min(PART, numRuns - made) });
+  }
 }
