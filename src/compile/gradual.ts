@@ -70,8 +70,11 @@ export class GradualCompiler {
 
   /** The latest revision that is in force with all before it. */
   get revision(): number {
-    const first = this.#following?.revision ?? Number.POSITIVE_INFINITY;
-    return Math.min(this.#revision, first - 1, ...this.#held.map(({ revision }) => revision - 1));
+    const behind = this.#following?.revision ?? Number.POSITIVE_INFINITY;
+    return this.#held.reduce(
+      (least, { revision }) => Math.min(least, revision - 1),
+      Math.min(this.#revision, behind - 1),
+    );
   }
 
   /** Changes that are not in force yet, oldest first. */
@@ -117,11 +120,12 @@ export class GradualCompiler {
    */
   apply(events: readonly WorldEvent[], revision: number, write?: Write): readonly Step[] {
     this.#revision = revision;
-    const joined = this.#held.filter((held) => this.#concerns(held, events));
+    const named = events.map((event) => ({ event, name: nameOf(event) }));
+    const joined = this.#held.filter((held) => this.#concerns(held, named));
     const [first, ...others] = joined;
     if (first !== undefined) return this.#join(first, others, events);
     const foreseen = this.#foresee(events);
-    if (foreseen === null || (foreseen.waiting.left <= this.#few && !this.#isUnderWay(foreseen))) {
+    if (foreseen === null || (foreseen.waiting.left <= this.#few && this.#underWay(foreseen).length === 0)) {
       const seen = foreseen === null ? [] : [foreseen];
       return this.#settle({ events, revision }, write === undefined ? { foreseen: seen } : { foreseen: seen, write });
     }
@@ -203,12 +207,11 @@ export class GradualCompiler {
     const events = [...held.events.values()];
     // A policy that nobody thought of when the change came may use what the next ones are to introduce.
     const latest = this.#foresee(events);
-    const others = latest === null || !this.#isUnderWay(latest) ? [] : this.#held.flatMap((one) => one.foreseen);
     return this.#settle(
       { events, revision: held.revision },
       {
         foreseen: latest === null ? held.foreseen : [...held.foreseen, latest],
-        waiting: others.map(({ waiting }) => waiting),
+        waiting: latest === null ? [] : this.#underWay(latest),
         judge: held.early ? 'all' : 'changed',
       },
     );
@@ -240,8 +243,8 @@ export class GradualCompiler {
   }
 
   /** True where changes must wait for one that waits: they change the same, or a pod that must not start without it. */
-  #concerns({ events }: Held, later: readonly WorldEvent[]): boolean {
-    return later.some((event) => events.has(nameOf(event)) || this.#startsWithout(events.values(), event));
+  #concerns({ events }: Held, later: readonly { readonly event: WorldEvent; readonly name: string }[]): boolean {
+    return later.some(({ event, name }) => events.has(name) || this.#startsWithout(events.values(), event));
   }
 
   #startsWithout(held: Iterable<WorldEvent>, event: WorldEvent): boolean {
@@ -251,12 +254,16 @@ export class GradualCompiler {
     return [...held].some((one) => one.kind === 'policy' && one.value !== null && selects(one.value));
   }
 
-  /** True where one that waits introduces some of the same selectors. */
-  #isUnderWay({ atoms }: Foreseen): boolean {
-    const others = new Set(
-      this.#held.flatMap((held) => held.foreseen.flatMap((one) => one.atoms.map(({ number }) => number))),
-    );
-    return atoms.some(({ number }) => others.has(number));
+  /** Those who wait for some of the same selectors, among what other changes introduce. */
+  #underWay({ atoms }: Foreseen): readonly Waiting[] {
+    const found: Waiting[] = [];
+    const isIntroducedBy = ({ introduces }: Waiting): boolean => atoms.some(({ number }) => introduces.has(number));
+    for (const { foreseen } of this.#held) {
+      for (const { waiting } of foreseen) {
+        if (waiting.introduces.size > 0 && isIntroducedBy(waiting) && waiting.left > 0) found.push(waiting);
+      }
+    }
+    return found;
   }
 
   /** The policy, where the change is no more than that it is added, and all it does is allow. */

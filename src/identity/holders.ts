@@ -63,8 +63,12 @@ export class Holders {
       };
       return { places: 1, look };
     }
-    const selects = this.#population.selecting(atom);
-    return { places: pods.end, look: each((pod) => selects(pod) && this.#notePod(parts, pod)) };
+    // What is known of label sets is kept for one look alone: thousands of selectors may wait for theirs.
+    const look: Search['look'] = (first, end) => {
+      const selects = this.#population.selecting(atom);
+      each((pod) => selects(pod) && this.#notePod(parts, pod))(first, end);
+    };
+    return { places: pods.end, look };
   }
 
   /** Notes the settled addresses that a pod owns. */

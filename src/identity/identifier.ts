@@ -98,11 +98,13 @@ export class Identifier {
   settle({ waiting = [], twins = 'merge', peers = 'tell' }: SettleOptions = {}): IdentityChanges {
     const fresh = this.#takeFresh();
     const split = (): void => {
+      if (this.#areMany(fresh.length) || this.#wouldTakeLong(waiting)) {
+        this.#regroup();
+        return;
+      }
       for (const one of waiting) one.advance(Number.POSITIVE_INFINITY);
-      if (this.#areMany(fresh.length)) this.#regroup();
-      else
-        for (const atom of fresh)
-          for (const [number, parts] of this.#holders.held(atom)) this.#split(number, membersOf(parts));
+      for (const atom of fresh)
+        for (const [number, parts] of this.#holders.held(atom)) this.#split(number, membersOf(parts));
     };
     for (const { number } of fresh) this.#fresh.add(number);
     const merge = (): void => {
@@ -118,8 +120,9 @@ export class Identifier {
    */
   foresee(looks: number): Waiting | null {
     if (this.#areMany(this.#atoms.fresh)) return null;
-    const waiting = new Waiting();
-    for (const atom of this.#takeFresh()) {
+    const fresh = this.#takeFresh();
+    const waiting = new Waiting(fresh.map(({ number }) => number));
+    for (const atom of fresh) {
       const found: Held = new Map();
       // Who comes to hold it meanwhile has it at once, and who was found to hold it is asked for it once more.
       const done = (): void => {
@@ -296,6 +299,13 @@ export class Identifier {
   /** True where it is less work to look at every place once than to look for the places of each atom. */
   #areMany(fresh: number): boolean {
     return fresh > FEW_ATOMS && fresh * ROWS_FOR_ATOM > this.#population.addresses.end;
+  }
+
+  /** The same of atoms whose holders wait and are to move now. */
+  #wouldTakeLong(waiting: readonly Waiting[]): boolean {
+    const late = waiting.filter(({ left }) => left > 0);
+    const atoms = late.reduce((sum, { introduces }) => sum + introduces.size, 0);
+    return atoms > FEW_ATOMS && late.reduce((sum, { left }) => sum + left, 0) > this.#population.addresses.end;
   }
 
   /** Finds out for every settled place what holds there; the largest part of each identity stays what it is. */

@@ -1,4 +1,5 @@
 // Members of identities that are yet to be found or to move: some at a time, so that nothing else waits for all of them.
+import type { AtomNumber } from './atoms.ts';
 import type { Block } from './blocks.ts';
 
 /** Members of identities: address rows and blocks. */
@@ -23,6 +24,8 @@ type Move = (members: Members) => void;
 export const LOOKS = 64;
 
 export class Waiting {
+  /** Atoms that all of their holders have once nobody is left. */
+  readonly introduces: ReadonlySet<AtomNumber>;
   readonly #searches: Search[] = [];
   /** The first place of the first search that was not looked at yet. */
   #place = 0;
@@ -32,6 +35,10 @@ export class Waiting {
   #part = 0;
   #row = 0;
   #left = 0;
+
+  constructor(introduces: Iterable<AtomNumber> = []) {
+    this.introduces = new Set(introduces);
+  }
 
   /** How many members wait, and how many places were not looked at yet. */
   get left(): number {
