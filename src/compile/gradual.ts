@@ -7,6 +7,7 @@ import type { ApplyOptions, Compiler, Foreseen } from './compiler.ts';
 import type { Plan, Step } from './plan.ts';
 import type { Write } from './recorder.ts';
 import type { Shortage } from './shortage.ts';
+import { nextTurn, ownerOf, type Turn } from './turns.ts';
 
 /** So many addresses move with the change itself. */
 const FEW = 128;
@@ -14,11 +15,11 @@ const FEW = 128;
 const MOST_JOINS = 8;
 
 /** A change that waits, with those that came after it and speak of the same things. */
-type Held = {
+type Held = Turn & {
   /** The latest form of each thing, by what it is. */
   readonly events: Map<string, WorldEvent>;
   /** The first revision that it is part of. */
-  readonly revision: number;
+  revision: number;
   foreseen: Foreseen[];
   /** How often later changes joined it. */
   joins: number;
@@ -42,7 +43,7 @@ export class GradualCompiler {
   readonly #looks: number;
   /** What counts while the compiler is behind. */
   #behind: Behind | null = null;
-  /** In the order in which they came. The first is being introduced. */
+  /** In the order of their turns. The first is being introduced. */
   #held: Held[] = [];
   #twins: Waiting | null = null;
   #revision = 0;
@@ -77,7 +78,7 @@ export class GradualCompiler {
     );
   }
 
-  /** Changes that are not in force yet, oldest first. */
+  /** Changes that are not in force yet, the next one first. */
   get held(): readonly (readonly WorldEvent[])[] {
     return this.#held.map(({ events }) => [...events.values()]);
   }
@@ -130,7 +131,10 @@ export class GradualCompiler {
       return this.#settle({ events, revision }, write === undefined ? { foreseen: seen } : { foreseen: seen, write });
     }
     const changed = new Map(events.map((event) => [nameOf(event), event]));
-    this.#held.push({ events: changed, revision, foreseen: [foreseen], joins: 0, started: false, early: false });
+    const [event] = events;
+    const { place, ...turn } = nextTurn(this.#held, event === undefined ? '' : ownerOf(event));
+    const fresh = { joins: 0, started: false, early: false };
+    this.#held.splice(place, 0, { ...turn, events: changed, revision, foreseen: [foreseen], ...fresh });
     return [];
   }
 
@@ -188,6 +192,7 @@ export class GradualCompiler {
   #join(held: Held, others: readonly Held[], events: readonly WorldEvent[]): readonly Step[] {
     const later = [...others.flatMap((other) => [...other.events.values()]), ...events];
     for (const event of later) held.events.set(nameOf(event), event);
+    held.revision = others.reduce((least, { revision }) => Math.min(least, revision), held.revision);
     this.#held = this.#held.filter((one) => !others.includes(one));
     const foreseen = this.#foresee([...held.events.values()]);
     const before = [held, ...others].flatMap((one) => one.foreseen);
