@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { closeObject, getPinned } from '#kernel/bpf.ts';
 import { mapArray, type SharedMemory } from '#kernel/memory.ts';
+import { PATIENCE } from '#sandbox/patience.ts';
 import { GATE, GATE_MAP, PLACE, type Place } from './gated-programs.ts';
 import { waitFor } from './pod-bed.ts';
 
 /** A thread begins, and comes to the gate. */
-const ARRIVAL_MS = 10_000;
+const ARRIVAL_MS = 10_000 * PATIENCE;
 
 export class GateWord {
   readonly #memory: SharedMemory;
