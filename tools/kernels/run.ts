@@ -127,7 +127,7 @@ function describe(outcome: Outcome): string {
   const { name, release, passed, failed, skipped, again, seconds } = outcome;
   const mark = failed === 0 ? styleText('green', '✔') : styleText('red', '✖');
   const left = skipped === 0 ? '' : `, ${skipped} did not run`;
-  const twice = again.length === 0 ? '' : `, ran again after the emulator's fault: ${again.join(', ')}`;
+  const twice = again.length === 0 ? '' : `, ran again after a signal ended it: ${again.join(', ')}`;
   return `${mark} ${name} (${release}): ${passed} passed, ${failed} failed${left}${twice} · ${seconds} s`;
 }
 

@@ -35,9 +35,16 @@ function* finished(event: Finished, runs: Map<string, FileRun>): Generator<strin
 function failure(event: Extract<TestEvent, { type: 'test:fail' }>): string {
   const { name, file, line, details } = event.data;
   const cause: unknown = details.error.cause ?? details.error;
-  const text = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+  const text = (cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)) + processEnd(details.error);
   const indented = text.split('\n').map((each) => `    ${each}`);
   return `${styleText('red', '✖')} ${name} (${place(file)}:${line ?? '?'})\n${indented.join('\n')}\n`;
+}
+
+/** How a file's process ended, where that is what failed: one that a signal ended says nothing itself. */
+function processEnd(error: object): string {
+  const { signal, exitCode } = error as { readonly signal?: string | null; readonly exitCode?: number };
+  if (typeof signal === 'string') return ` (${signal})`;
+  return exitCode === undefined ? '' : ` (exit code ${exitCode})`;
 }
 
 /** The run's own closing figures come as diagnostics without a file: tools/check.ts prints better ones. */
