@@ -1,7 +1,6 @@
 // One node's datapath, filled to the load of the bars, and the bench's programs on its maps: no packet leaves it.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import koffi from 'koffi';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { loadPrograms } from '#datapath/ebpf/load.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
@@ -12,6 +11,7 @@ import type { LoadedObject } from '#kernel/object.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
 import { benchTables } from './bpf-tables.ts';
+import { threadTimeNs } from './thread-time.ts';
 
 const NODE = 'node-a';
 const POD: Address = { family: 4, words: [0x0a00_0001] };
@@ -143,14 +143,4 @@ function buildObject(flows: number): string {
 function template(flags: PacketFlags): Uint8Array {
   if (flags === 'SA') return tcp({ from: PEER, to: POD, sport: PORT, dport: CLIENT_PORT, flags });
   return tcp({ from: POD, to: PEER, sourceMac: POD_MAC, sport: CLIENT_PORT, dport: PORT, flags });
-}
-
-const clockGetTime = koffi.load('libc.so.6').func('int clock_gettime(int clock, void *into)');
-const CLOCK_THREAD_CPUTIME_ID = 3;
-
-/** This thread's processor time, exactly: what Node tells of it moves in steps of the scheduler's tick. */
-function threadTimeNs(): number {
-  const into = new BigInt64Array(2);
-  if (clockGetTime(CLOCK_THREAD_CPUTIME_ID, into) !== 0) throw new Error('clock_gettime failed');
-  return Number(into[0]) * 1e9 + Number(into[1]);
 }

@@ -20,6 +20,7 @@ import { STANDARD_SEMANTICS, type WorldEvent } from '#policy/world.ts';
 import { Figures } from './figure.ts';
 import { EVERY, FULL, inLabel, Load, NODE, podEvent, policyEvent, policyOf, SPACE } from './load.ts';
 import { quantile } from './slots.ts';
+import { threadTimeNs } from './thread-time.ts';
 
 /** Another change comes with every so many slices. */
 const EVERY_SLICES = 3;
@@ -53,8 +54,7 @@ function eventsOf(load: Load, shape: string): WorldEvent[] {
 }
 
 function cpuMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1000;
+  return threadTimeNs() / 1e6;
 }
 
 /** Writes nothing. */

@@ -17,7 +17,14 @@ import type {
   TableNumber,
 } from './plan.ts';
 
-type MutableLayer = { readonly base: TableNumber | null; readonly classes: Map<IdentityNumber, TableNumber> };
+/** A Map, or what is written as one. */
+export type WritableMap<Key, Value> = ReadonlyMap<Key, Value> & {
+  readonly set: (key: Key, value: Value) => unknown;
+  readonly delete: (key: Key) => boolean;
+};
+
+type Classes = WritableMap<IdentityNumber, TableNumber>;
+type MutableLayer = { readonly base: TableNumber | null; readonly classes: Classes };
 
 /** A Plan in maps that `applyStep` writes. */
 export type MutablePlan = {
@@ -86,17 +93,17 @@ export function applyStep(plan: MutablePlan, step: Step): void {
 }
 
 /** A layer keeps its classes when its base changes. */
-function keptClasses(plan: MutablePlan, layer: LayerNumber): Map<IdentityNumber, TableNumber> {
+function keptClasses(plan: MutablePlan, layer: LayerNumber): Classes {
   return plan.layers.get(layer)?.classes ?? new Map();
 }
 
-function classesOf(plan: MutablePlan, layer: LayerNumber): Map<IdentityNumber, TableNumber> {
+function classesOf(plan: MutablePlan, layer: LayerNumber): Classes {
   const found = plan.layers.get(layer);
   if (found === undefined) throw new Error(`step order: class of layer ${layer}, which is not there`);
   return found.classes;
 }
 
-function put<Key, Value>(map: Map<Key, Value>, key: Key, value: Value | null): void {
+function put<Key, Value>(map: WritableMap<Key, Value>, key: Key, value: Value | null): void {
   if (value === null) map.delete(key);
   else map.set(key, value);
 }

@@ -15,7 +15,7 @@ import {
   worldEvents,
   worldOf,
 } from '#test/support/arbitrary-world.ts';
-import { danglingPointer, disorder, withoutNumbers } from '#test/support/plan-check.ts';
+import { danglingPointer, disorder, inMaps, withoutNumbers } from '#test/support/plan-check.ts';
 import { fails, holds } from '#test/support/property.ts';
 import { applyStep, emptyPlan, type MutablePlan } from './apply.ts';
 import { Compiler } from './compiler.ts';
@@ -162,11 +162,6 @@ const removalsFirst: Transport = (steps) => [...steps].sort((a, b) => Number(isR
 const addressesFirst: Transport = (steps) => [...steps].sort((a, b) => Number(isMove(b)) - Number(isMove(a)));
 const isRemoval = (step: Step): boolean => 'value' in step && step.value === null;
 const isMove = (step: Step): boolean => step.kind === 'address' || step.kind === 'prefix';
-
-/** A compiler's Plan shows addresses that it does not hold. */
-function inMaps(plan: Plan): Plan {
-  return { ...plan, addresses: new Map(plan.addresses) };
-}
 
 function stepsMakePlan(transport: Transport): fc.IProperty<[WorldEvent[][], Place]> {
   return fc.property(histories, places, (history, place) => {

@@ -4,6 +4,7 @@ import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { mostAlike } from './alike.ts';
 import { Behind } from './behind.ts';
+import type { ByIdentity } from './by-identity.ts';
 import type { LayerIndex } from './layer-index.ts';
 import { askedBy } from './layer-rules.ts';
 import type { LayerTables } from './layer-tables.ts';
@@ -17,7 +18,7 @@ import type { TableEntry, Tables } from './tables.ts';
 export type Body = Furnished & {
   readonly number: LayerNumber;
   base: TableEntry | null;
-  readonly classes: Map<IdentityNumber, TableEntry>;
+  readonly classes: ByIdentity<TableEntry>;
 };
 
 /** Classes that change, by whose they are. The tables are taken. */

@@ -6,6 +6,7 @@ import { push, remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
+import { ByIdentity } from './by-identity.ts';
 import { type Body, type Changes, LayerClasses } from './layer-classes.ts';
 import { LayerIndex } from './layer-index.ts';
 import {
@@ -209,7 +210,7 @@ export class Layers {
   #publish(layer: LayerEntry, before: Body | null): void {
     const rules = new LayerRules(layer.specs, layer.share);
     for (const rule of rules.entries()) this.#rules.take(rule);
-    const own = { classes: new Map(), lacking: new Set<IdentityEntry>(), closed: false };
+    const own = { classes: new ByIdentity<TableEntry>(), lacking: new Set<IdentityEntry>(), closed: false };
     const body: Body = { number: this.#next++, rules, base: null, ...own };
     body.base = this.#room.base(body);
     layer.body = body;

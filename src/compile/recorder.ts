@@ -2,7 +2,8 @@
 import { type Address, type AddressKey, parseAddress } from '#net/address.ts';
 import { type Cidr, type CidrKey, formatCidr } from '#net/cidr.ts';
 import type { PodKey } from '#policy/world.ts';
-import { emptyPlan, type MutablePlan } from './apply.ts';
+import { emptyPlan, type MutablePlan, type WritableMap } from './apply.ts';
+import { ByIdentity } from './by-identity.ts';
 import type {
   Identity,
   IdentityNumber,
@@ -75,13 +76,13 @@ export class Recorder {
 
   layer(number: LayerNumber, base: TableNumber | null): void {
     note(this.#plan.layers, this.#layers, number);
-    this.#plan.layers.set(number, { base, classes: new Map() });
+    this.#plan.layers.set(number, { base, classes: new ByIdentity() });
   }
 
   /** Gives a layer that is in use another base. */
   baseInPlace(number: LayerNumber, base: TableNumber | null): void {
     note(this.#plan.layers, this.#layers, number);
-    this.#plan.layers.set(number, { base, classes: this.#plan.layers.get(number)?.classes ?? new Map() });
+    this.#plan.layers.set(number, { base, classes: this.#plan.layers.get(number)?.classes ?? new ByIdentity() });
     this.#late.bases.add(number);
   }
 
@@ -220,7 +221,12 @@ function* addressSteps(packed: readonly number[]): Generator<Step> {
   }
 }
 
-function write<Key, Value>(map: Map<Key, Value>, touched: Touched<Key, Value>, key: Key, value: Value | null): void {
+function write<Key, Value>(
+  map: WritableMap<Key, Value>,
+  touched: Touched<Key, Value>,
+  key: Key,
+  value: Value | null,
+): void {
   note(map, touched, key);
   if (value === null) map.delete(key);
   else map.set(key, value);

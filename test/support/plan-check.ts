@@ -1,6 +1,14 @@
 // What must hold of any Plan, and what two Plans have in common apart from numbers.
 import type { Interval, Layer, Plan, TableNumber } from '#compile/plan.ts';
 
+/** A Plan as `emptyPlan` makes one: a compiler's shows addresses that it does not hold, and classes in pages. */
+export function inMaps(plan: Plan): Plan {
+  const layers = [...plan.layers].map(
+    ([number, { base, classes }]) => [number, { base, classes: new Map(classes) }] as const,
+  );
+  return { ...plan, addresses: new Map(plan.addresses), layers: new Map(layers) };
+}
+
 /** The first pointer to something that the Plan does not hold; null where there is none. */
 export function danglingPointer(plan: Plan): string | null {
   for (const [number, table] of plan.tables) {

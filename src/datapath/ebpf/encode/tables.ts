@@ -1,4 +1,5 @@
 // Port tables, layers, classes and policy sets: from the Plan's numbers to places in the kernel's arrays.
+import { ByIdentity } from '#compile/by-identity.ts';
 import type {
   IdentityNumber,
   LayerNumber,
@@ -19,7 +20,7 @@ import { classTag } from './tag.ts';
 /** `lacking`: identities whose class found no room and does more than allow. Then nobody is let through. */
 type KnownLayer = {
   base: TableNumber | null;
-  readonly classes: Map<IdentityNumber, TableNumber>;
+  readonly classes: ByIdentity<TableNumber>;
   readonly lacking: Set<IdentityNumber>;
 };
 /** `index` or `slot` 0: no room, and everybody who has the set is denied. */
@@ -130,7 +131,8 @@ export class PolicyTables {
       this.#layers.delete(number);
       return;
     }
-    if (known === undefined) this.#layers.set(number, { base: value.base, classes: new Map(), lacking: new Set() });
+    if (known === undefined)
+      this.#layers.set(number, { base: value.base, classes: new ByIdentity(), lacking: new Set() });
     else if (known.base !== value.base) {
       known.base = value.base;
       this.#republishSets((set) => set.layers.includes(number));
