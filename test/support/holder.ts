@@ -43,10 +43,10 @@ export function connect(bed: PodBed, from: BedPod, to: BedPod, port: number): En
   sockets.connectSocket(client, to.v4, port);
   let server: number | null = null;
   waitFor(() => {
-    server = sockets.acceptSocket(listener);
+    server = bed.socket(to, () => sockets.acceptSocket(listener));
     return server !== null;
   }, 2000);
-  sockets.closeSocket(listener);
+  bed.close(listener);
   assert.ok(server !== null, 'the connection opens');
   return { client, server };
 }

@@ -28,7 +28,7 @@ export class PodBed {
   readonly pods: BedPod[] = [];
   readonly #router: string;
   readonly #namespaces: string[] = [];
-  readonly #open: number[] = [];
+  readonly #open = new Set<number>();
 
   constructor(name: string, count: number) {
     this.prefix = `moattest-${name}-${process.pid}`;
@@ -83,11 +83,17 @@ export class PodBed {
     execFileSync('ip', ['netns', 'del', name]);
   }
 
-  /** Opens a socket inside a pod; it is closed with the bed. */
+  /** Opens a socket inside a pod; it is closed with the bed, where it is not by `close`. */
   socket<T>(pod: BedPod, open: () => T): T {
     const made = sockets.inNetns(pod.netns, open);
-    if (typeof made === 'number') this.#open.push(made);
+    if (typeof made === 'number') this.#open.add(made);
     return made;
+  }
+
+  /** Closes a socket that `socket` opened: the bed forgets its number, which somebody else gets. */
+  close(fd: number): void {
+    this.#open.delete(fd);
+    sockets.closeSocket(fd);
   }
 
   /** Runs a command inside a pod. */
@@ -97,14 +103,7 @@ export class PodBed {
   }
 
   destroy(): void {
-    for (const fd of this.#open) {
-      try {
-        sockets.closeSocket(fd);
-      } catch (error) {
-        // A test may have closed its socket already.
-        if (!(error instanceof sockets.SystemCallError && error.code === 'EBADF')) throw error;
-      }
-    }
+    for (const fd of this.#open) this.close(fd);
     for (const pod of this.pods) sockets.closeSocket(pod.netns);
     for (const name of this.#namespaces) execFileSync('ip', ['netns', 'del', name]);
   }
@@ -173,8 +172,8 @@ export function udpArrives(bed: PodBed, from: BedPod, to: BedPod, options: { fam
     sockets.sendSocket(client, Buffer.from('moat'), { address: target, port });
     return waitFor(() => sockets.receiveSocket(server, Buffer.alloc(64)).kind === 'done');
   } finally {
-    sockets.closeSocket(server);
-    sockets.closeSocket(client);
+    bed.close(server);
+    bed.close(client);
   }
 }
 

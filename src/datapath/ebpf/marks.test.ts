@@ -87,8 +87,8 @@ describe('a mark set ahead of our hooks (root)', { skip: needsRoot.skip || needs
       };
       return [1, 2].filter(arrives).length;
     } finally {
-      sockets.closeSocket(server);
-      sockets.closeSocket(client);
+      bed.close(server);
+      bed.close(client);
     }
   }
 

@@ -8,7 +8,6 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { AttachRequest } from '#agent/protocol.ts';
 import { unpinDatapath } from '#datapath/ebpf/open.ts';
 import { pinPath } from '#kernel/bpffs.ts';
-import { closeSocket } from '#kernel/sockets.ts';
 import { formatAddress } from '#net/address.ts';
 import type { World } from '#policy/world.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
@@ -54,7 +53,7 @@ export class StillBed {
 
   /** Opens the connection, anew where there was one: all must be well for that. */
   reconnect(): void {
-    for (const end of [this.#open?.client, this.#open?.server]) if (end !== undefined) closeSocket(end);
+    for (const end of [this.#open?.client, this.#open?.server]) if (end !== undefined) this.#bed.close(end);
     this.#open = connect(this.#bed, this.#bed.pod(0), this.#bed.pod(1), OPEN_PORT);
     assert.ok(this.enforces() && this.speaks());
   }
