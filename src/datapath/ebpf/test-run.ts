@@ -21,10 +21,11 @@ export type Injection = {
   readonly gsoSize?: number;
 };
 
-/** What the hook did. `events`: all that it reported for this frame. */
+/** What the hook did. `events`: all that it reported for this frame; `before`: what had been waiting, a sweep's reports too. */
 export type Injected = {
   readonly verdict: 'pass' | 'drop' | 'redirect';
   readonly events: readonly DatapathEvent[];
+  readonly before: readonly DatapathEvent[];
   /** The frame as it goes on. */
   readonly frame: Uint8Array;
 };
@@ -36,7 +37,7 @@ const ELSEWHERE = 0x7fff_ffff;
 /** Runs a hook on one frame. The interface must be in the namespace that this thread is in. */
 export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
   const { hook, interfaceIndex } = injection;
-  datapath.poll();
+  const before = datapath.poll().events;
   const result = testRun(datapath.program(PROGRAMS[hook]), {
     frame: injection.frame,
     interfaceIndex,
@@ -44,7 +45,7 @@ export function inject(datapath: EbpfDatapath, injection: Injection): Injected {
     mark: injection.mark ?? 0,
     gsoSize: injection.gsoSize ?? 0,
   });
-  return { verdict: verdictOf(result.returned), events: datapath.poll().events, frame: result.frame };
+  return { verdict: verdictOf(result.returned), before, events: datapath.poll().events, frame: result.frame };
 }
 
 function ingressOf({ hook, interfaceIndex, sender, uplink }: Injection): number {
