@@ -213,11 +213,11 @@ export class Recorder {
 function* addressSteps(packed: readonly number[]): Generator<Step> {
   for (let at = 0; at < packed.length; ) {
     const [value = NOBODY, family] = [packed[at], packed[at + 1]];
-    const end = at + 2 + (family === 4 ? 1 : 4);
-    const words = packed.slice(at + 2, end).map((word) => word >>> 0);
-    const address = { family: family === 4 ? 4 : 6, words } as Address;
+    const word = (index: number): number => (packed[at + 2 + index] ?? 0) >>> 0;
+    const address: Address =
+      family === 4 ? { family, words: [word(0)] } : { family: 6, words: [word(0), word(1), word(2), word(3)] };
     yield { kind: 'address', address, value: value === NOBODY ? null : value };
-    at = end;
+    at += family === 4 ? 3 : 6;
   }
 }
 

@@ -65,8 +65,7 @@ export class Holders {
     }
     // What is known of label sets is kept for one look alone: thousands of selectors may wait for theirs.
     const look: Search['look'] = (first, end) => {
-      const selects = this.#population.selecting(atom);
-      each((pod) => selects(pod) && this.#notePod(parts, pod))(first, end);
+      for (const pod of this.#population.selectedAmong(atom, first, end)) this.#notePod(parts, pod);
     };
     return { places: pods.end, look };
   }

@@ -74,6 +74,28 @@ function hashPair(key: string, value: string): number {
   return hashText(value, hashNumber(END_OF_KEY, hashText(key)));
 }
 
+/** One bit of 32 for each label, by what it says: who lacks a bit lacks all labels that have it. */
+export function pairsOf(labels: Labels): number {
+  let bits = 0;
+  for (const key in labels) if (Object.hasOwn(labels, key)) bits |= bitOf(key, labels[key] ?? '');
+  return bits;
+}
+
+/** Labels that meet the selector have one of these bits, of those of `pairsOf`; null where any may. */
+export function pairMask({ requirements }: LabelSelector): number | null {
+  for (const requirement of requirements) {
+    if (requirement.op !== 'In') continue;
+    let mask = 0;
+    for (const value of requirement.values) mask |= bitOf(requirement.key, value);
+    return mask;
+  }
+  return null;
+}
+
+function bitOf(key: string, value: string): number {
+  return 1 << (hashPair(key, value) & 31);
+}
+
 /** Text that is equal for equal label sets. */
 export function labelsKey(labels: Labels): string {
   const keys = Object.keys(labels).sort();

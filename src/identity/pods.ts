@@ -4,7 +4,7 @@ import type { NamedPort, Pod, PodKey } from '#policy/world.ts';
 import { NONE } from './addresses.ts';
 import { Column, Rows } from './columns.ts';
 import { hashNumber, hashText } from './hash.ts';
-import { BY_LABELS } from './labels.ts';
+import { BY_LABELS, pairsOf } from './labels.ts';
 import { RowIndex } from './row-index.ts';
 import { type Keyed, Shared } from './shared.ts';
 
@@ -25,6 +25,7 @@ export class PodTable {
   readonly #namespace = new Column(NONE);
   readonly #labels = new Column(NONE);
   readonly #ports = new Column(NONE);
+  readonly #pairs = new Column(0);
   readonly #firstAddress = new Column(NONE);
   readonly #moreAddresses = new Map<number, readonly number[]>();
   readonly #next = new Column(NONE);
@@ -50,10 +51,20 @@ export class PodTable {
       row,
       this.namespaces.take(namespace, (name) => ({ name, labels: namespaceLabels() })),
     );
-    this.#labels.set(row, this.labelSets.take(labels, itself));
+    this.#labels.set(row, this.#takeLabels(labels));
     this.#ports.set(row, this.portSets.take(ports, itself));
     this.#chain(row);
     return row;
+  }
+
+  #takeLabels(labels: Labels): number {
+    let isNew = false;
+    const number = this.labelSets.take(labels, (own) => {
+      isNew = true;
+      return own;
+    });
+    if (isNew) this.#pairs.set(number, pairsOf(labels));
+    return number;
   }
 
   remove(row: number): void {
@@ -82,6 +93,11 @@ export class PodTable {
 
   ports(row: number): number {
     return this.#ports.at(row);
+  }
+
+  /** What of `pairMask` the labels of a label set have. */
+  pairs(labels: number): number {
+    return this.#pairs.at(labels);
   }
 
   /** The address rows of a pod. */

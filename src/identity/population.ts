@@ -14,6 +14,7 @@ import {
 import { AddressTable, NONE } from './addresses.ts';
 import type { PortAtom, SelectorAtom } from './atoms.ts';
 import { type Block, Blocks } from './blocks.ts';
+import { pairMask } from './labels.ts';
 import { PodTable } from './pods.ts';
 import { RowNotes } from './row-notes.ts';
 
@@ -147,24 +148,25 @@ export class Population {
     return found;
   }
 
-  /**
-   * Which pods a selector of namespaces by label matches, as they are now. Each label set is looked at once: who has
-   * another one by the time that the answer is used must be asked for again.
-   */
-  selecting(atom: SelectorAtom): (pod: number) => boolean {
+  /** The pods from the first to before the end that a selector of namespaces by label matches. Each label set is looked at once. */
+  selectedAmong(atom: SelectorAtom, first: number, end: number): number[] {
     const { pods } = this;
     const inside = new Uint8Array(pods.namespaces.end);
     for (const number of pods.namespaces.numbers()) {
       if (atom.namespaceTest(pods.namespaces.at(number).labels)) inside[number] = 1;
     }
     const known = new Uint8Array(pods.labelSets.end);
-    return (pod) => {
+    const mask = pairMask(atom.pods);
+    const found: number[] = [];
+    for (let pod = first; pod < end; pod++) {
       const namespace = pods.namespace(pod);
-      if (namespace === NONE || inside[namespace] !== 1) return false;
+      if (namespace === NONE || inside[namespace] !== 1) continue;
       const labels = pods.labels(pod);
+      if (mask !== null && (pods.pairs(labels) & mask) === 0) continue;
       if (known[labels] === UNKNOWN) known[labels] = atom.podTest(pods.labelSets.at(labels)) ? MATCHED : UNMATCHED;
-      return known[labels] === MATCHED;
-    };
+      if (known[labels] === MATCHED) found.push(pod);
+    }
+    return found;
   }
 
   /** The numbers that a named port has on each pod, as they are now. */

@@ -35,7 +35,16 @@ test('nobody moves before every place was looked at, and each is looked at once'
   ]);
   assert.equal(waiting.isSearching, false);
   for (let turn = 0; turn < 3; turn++) waiting.advance(2, 1);
-  assert.deepEqual([waiting.left, seen.moved], [0, [[10, 11], [12], [20, 21, 22]]]);
+  assert.deepEqual(
+    [waiting.left, seen.moved],
+    [
+      0,
+      [
+        [10, 11],
+        [12, 20, 21, 22],
+      ],
+    ],
+  );
 });
 
 test('whoever asks for all has all found and moved at once', () => {

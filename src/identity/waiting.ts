@@ -90,18 +90,30 @@ export class Waiting {
       if (Number.isFinite(most)) return;
     }
     for (let room = most; room > 0; ) {
-      const part = this.#parts[this.#part];
       const move = this.#moves[this.#part];
-      if (part === undefined || move === undefined) return;
-      const end = part.whole ? part.rows.length : Math.min(this.#row + room, part.rows.length);
-      const isLast = end === part.rows.length;
-      const piece = { rows: part.rows.slice(this.#row, end), blocks: isLast ? part.blocks : [] };
-      room -= Math.max(sizeOf(piece), 1);
-      this.#left -= sizeOf(piece);
-      this.#row = isLast ? 0 : end;
-      if (isLast) this.#part++;
-      move(piece);
+      if (move === undefined) return;
+      const rows: number[] = [];
+      const blocks: Block[] = [];
+      // Parts that are moved alike move together: who stays behind is looked for among all addresses, once for all of them.
+      while (room > 0 && this.#moves[this.#part] === move) room -= this.#take(rows, blocks, room);
+      this.#left -= rows.length + blocks.length;
+      move({ rows, blocks });
     }
+  }
+
+  /** Adds up to so many members of the part whose turn it is, or all that move only together. Returns how many these are. */
+  #take(rows: number[], blocks: Block[], most: number): number {
+    const part = this.#parts[this.#part];
+    if (part === undefined) return 1;
+    const from = this.#row;
+    const end = part.whole ? part.rows.length : Math.min(from + most, part.rows.length);
+    for (let at = from; at < end; at++) rows.push(part.rows[at] ?? 0);
+    this.#row = end;
+    if (end < part.rows.length) return end - from;
+    for (const block of part.blocks) blocks.push(block);
+    this.#part++;
+    this.#row = 0;
+    return Math.max(end - from + part.blocks.length, 1);
   }
 }
 
