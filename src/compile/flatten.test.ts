@@ -65,8 +65,14 @@ function walk(tiers: readonly (readonly Entry[])[], position: number): string {
   return passed;
 }
 
+/** Of few ranges and of many: they are not flattened in the same way. */
+const tierBodies = fc.oneof(
+  fc.array(bodies, { maxLength: 5 }),
+  fc.array(bodies, { minLength: 12, maxLength: 20, size: 'max' }),
+);
+
 test('any tiers flatten to what a walk through them finds', (context) => {
-  const property = fc.property(fc.array(fc.array(bodies, { maxLength: 5 }), { maxLength: 3 }), (sampled) => {
+  const property = fc.property(fc.array(tierBodies, { maxLength: 3 }), (sampled) => {
     let order = 0;
     const tiers = sampled.map((tier) => tier.map((body) => ({ ...body, order: ++order, rule: order })));
     const table = flatten(tiers, 'first');
@@ -76,6 +82,18 @@ test('any tiers flatten to what a walk through them finds', (context) => {
       const [one] = found;
       assert.equal(one === undefined ? 'nothing' : `${one.action} ${one.rule}`, walk(tiers, position));
     }
+  });
+  holds(context, property, 500);
+});
+
+test('few ranges make the intervals that they make among many', (context) => {
+  const others = Array.from({ length: 20 }, (_, at): Entry => {
+    return { action: 'allow', ranges: [{ first: 100 + at, last: 100 + at }], rule: 50 + at, order: 50 + at };
+  });
+  const property = fc.property(fc.array(bodies, { maxLength: 5 }), (sampled) => {
+    const tier = sampled.map((body, at) => ({ ...body, order: at, rule: at }));
+    const among = flatten([[...tier, ...others]], 'first').filter(({ last }) => last < 100);
+    assert.deepEqual(flatten([tier], 'first'), among);
   });
   holds(context, property, 500);
 });

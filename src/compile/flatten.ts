@@ -24,8 +24,49 @@ export function flatten(tiers: readonly (readonly Entry[])[], keep: 'first' | 'l
 
 type Edge = { readonly at: number; readonly entry: Entry; readonly opens: boolean };
 
+/** Most classes are made of so few ranges that to look at each of them everywhere takes less than to keep the open ones in order. */
+const FEW = 16;
+
 /** One tier: the entry with the smallest order decides each position. */
 function flattenTier(entries: readonly Entry[]): PortTable {
+  let ranges = 0;
+  for (const entry of entries) ranges += entry.ranges.length;
+  return ranges <= FEW ? flattenFew(entries) : sweep(entries);
+}
+
+function flattenFew(entries: readonly Entry[]): PortTable {
+  const cuts: number[] = [];
+  for (const { ranges } of entries) for (const { first, last } of ranges) cuts.push(first, last + 1);
+  cuts.sort((a, b) => a - b);
+  const table: Interval[] = [];
+  for (let at = 1; at < cuts.length; at++) {
+    const first = cuts[at - 1] ?? 0;
+    const end = cuts[at] ?? 0;
+    const found = end > first ? firstAt(entries, first) : null;
+    if (found !== null) append(table, interval(first, end - 1, found));
+  }
+  return table;
+}
+
+function firstAt(entries: readonly Entry[], position: number): Entry | null {
+  let found: Entry | null = null;
+  for (let at = 0; at < entries.length; at++) {
+    const entry = entries[at] as Entry;
+    if (found !== null && found.order <= entry.order) continue;
+    if (covers(entry.ranges, position)) found = entry;
+  }
+  return found;
+}
+
+function covers(ranges: readonly AxisRange[], position: number): boolean {
+  for (let at = 0; at < ranges.length; at++) {
+    const range = ranges[at] as AxisRange;
+    if (range.first <= position && position <= range.last) return true;
+  }
+  return false;
+}
+
+function sweep(entries: readonly Entry[]): PortTable {
   const edges: Edge[] = [];
   for (const entry of entries) {
     for (const range of entry.ranges) {

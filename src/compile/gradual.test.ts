@@ -464,6 +464,14 @@ test('a rule for any peer that comes meets no class that is behind', () => {
   assert.deepEqual([verdictOf(compiler, pod(1)), verdictOf(compiler, pod(4))], ['deny', 'allow']);
 });
 
+test('nor where it says to those peers what others said before: their class is not what the rules before made', () => {
+  const known = policy('known', { action: 'allow', from: 'few', ports: TO_443 });
+  const { compiler, gradual } = behind([policy('few'), known], policy('few', { action: 'deny', from: 'few' }));
+  const again = { action: 'allow', from: 'few', ports: TO_443 } as const;
+  gradual.apply([policy('later', { action: 'allow', from: null }, again)], 4);
+  assert.deepEqual([verdictOf(compiler, pod(1)), verdictOf(compiler, pod(4))], ['deny', 'allow']);
+});
+
 test('who lacks the selector of a policy that went does not come to a class that still knows it', () => {
   const stays = policy('stays', { action: 'allow', from: 'few', ports: TO_443 });
   const goes = policy('goes', { action: 'allow', from: 'old' });

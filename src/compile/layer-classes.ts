@@ -1,5 +1,6 @@
 // The classes of layers: what each identity meets there, new, changed, gone, or yet to follow a change of rules.
 import type { AtomNumber } from '#identity/atoms.ts';
+import { remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { mostAlike } from './alike.ts';
@@ -7,12 +8,15 @@ import { Behind } from './behind.ts';
 import type { ByIdentity } from './by-identity.ts';
 import type { LayerIndex } from './layer-index.ts';
 import { askedBy } from './layer-rules.ts';
-import type { LayerTables } from './layer-tables.ts';
+import type { LayerTables, Sight } from './layer-tables.ts';
 import type { Origin } from './origin.ts';
+import type { Part } from './parts.ts';
 import type { IdentityNumber, LayerNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import type { Furnished, Room } from './room.ts';
+import type { Difference } from './sorted-list.ts';
 import type { TableEntry, Tables } from './tables.ts';
+import { leaves, type Touches, touchesOf } from './touches.ts';
 
 /** What of a layer is in the Plan. */
 export type Body = Furnished & {
@@ -23,6 +27,9 @@ export type Body = Furnished & {
 
 /** Classes that change, by whose they are. The tables are taken. */
 export type Changes = ReadonlyMap<IdentityEntry, TableEntry | null>;
+
+/** What layers that change alike have in common. `touches`: null where more than those has to be looked at. */
+export type View = { readonly touches: Touches | null; readonly sight: Sight };
 
 const NOBODY: ReadonlySet<IdentityNumber> = new Set();
 
@@ -35,6 +42,8 @@ export class LayerClasses {
   readonly #contents: LayerTables;
   readonly #room: Room<Body>;
   readonly #index: LayerIndex<Body>;
+  /** Of a batch, by the parts that change. */
+  readonly #views = new Map<string, View>();
 
   constructor(uses: {
     readonly recorder: Recorder;
@@ -52,6 +61,24 @@ export class LayerClasses {
     this.#index = uses.index;
   }
 
+  /**
+   * What layers that change by these parts have in common: found once for all of them. `gainers`: those who gained atoms since
+   * their classes were made. 'merged': classes hold more than the parts that match.
+   */
+  viewOf(parts: Difference<Part>, gainers: ReadonlySet<IdentityEntry> | 'merged'): View {
+    const serials = [parts.gone, parts.come].map((some) => some.map(({ serial }) => serial).join());
+    const key = `${gainers === 'merged' ? 'm' : ''}${serials.join('|')}`;
+    return remember(this.#views, key, () => {
+      const touches = gainers === 'merged' ? null : touchesOf(parts, this.#identifier, gainers);
+      return { touches, sight: new Map() };
+    });
+  }
+
+  /** A batch is over. */
+  settled(): void {
+    this.#views.clear();
+  }
+
   /** Lets classes follow the rules. */
   renew(body: Body, numbers: readonly IdentityNumber[]): void {
     this.write(body, this.after(body, this.entries(numbers)));
@@ -64,23 +91,35 @@ export class LayerClasses {
   }
 
   /** The classes that are others than the layer has; the tables are taken. What nobody is any more has none. */
-  after(body: Body, identities: Iterable<IdentityEntry>): Changes {
+  after(
+    body: Body,
+    identities: readonly IdentityEntry[],
+    { touches, sight }: View = { touches: null, sight: new Map() },
+  ): Changes {
     const classes = new Map<IdentityEntry, TableEntry | null>();
-    const classOf = this.#classes(body);
-    for (const identity of identities) {
-      const table = classOf(identity);
-      if (table !== (body.classes.get(identity.number) ?? null)) classes.set(identity, table);
+    const behind = this.behind.of(body);
+    for (let at = 0; at < identities.length; at++) {
+      const identity = identities[at] as IdentityEntry;
+      const known = body.classes.get(identity.number) ?? null;
+      const touch = behind.has(identity.number) || body.lacking.has(identity) ? undefined : touches?.get(identity);
+      if (touch !== undefined && leaves(this.#tables.contentOf(known), touch)) continue;
+      const table = this.#seen(body, identity, sight);
+      if (table !== known) classes.set(identity, table);
       else if (table !== null) this.#tables.give(table);
     }
     return classes;
   }
 
+  #seen(body: Body, identity: IdentityEntry, sight: Sight): TableEntry | null {
+    return this.#room.class(body, identity, () => this.#contents.classSeen(body.rules, identity, sight));
+  }
+
   /** Puts classes in the place of what was there, in a layer that is in use. */
   write(body: Body, classes: Changes): void {
-    for (const [{ number }, table] of classes) {
+    classes.forEach((table, { number }) => {
       this.#enter(body, number, table);
       this.#recorder.classInPlace(body.number, number, table?.number ?? null);
-    }
+    });
   }
 
   /** Gives a new identity its class. */
@@ -148,13 +187,14 @@ export class LayerClasses {
     this.behind.done(body, identity);
     const before = body.classes.get(identity);
     if (before !== undefined) this.#tables.give(before);
-    if (before !== undefined) body.rules.share.give({ classes: 1 });
+    const { share } = body.rules;
     if (table === null) {
       body.classes.delete(identity);
+      if (before !== undefined) share.give({ classes: 1 });
       return;
     }
     body.classes.set(identity, table);
-    body.rules.share.take({ classes: 1 });
+    if (before === undefined) share.take({ classes: 1 });
   }
 
   /** Nobody has the identity any more. */

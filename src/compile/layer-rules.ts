@@ -19,13 +19,10 @@ export type TierSpec = {
 
 export type Tier = { readonly parts: readonly Part[]; readonly end: TierEnd | null };
 
-/** What a change of rules did. `base`: the base table may be another one. */
+/** What a change of rules did. `entries`: those of blocks and ends. `base`: the base table may be another one. */
 export type RulesChange = {
-  /** All that came or went. */
-  readonly parts: readonly Part[];
-  /** Entries of blocks and ends that came, and of those that went. */
-  readonly come: readonly RuleEntry[];
-  readonly gone: readonly RuleEntry[];
+  readonly parts: Difference<Part>;
+  readonly entries: Difference<RuleEntry>;
   readonly base: boolean;
 };
 
@@ -49,6 +46,8 @@ export class LayerRules {
   readonly #byAtom = new Map<AtomNumber, Part[]>();
   /** Named ports, with the number of parts that have each. */
   readonly #ports = new Map<AtomNumber, number>();
+  /** Parts that pass. */
+  #passes = 0;
   /** Parts that make the layer guarded. */
   #guards = 0;
   #baseRanges = 0;
@@ -85,6 +84,7 @@ export class LayerRules {
 
   /** A pass goes on inside the layer: classes hold the base rules too, since what is skipped depends on both. */
   get merged(): boolean {
+    if (this.#passes === 0) return false;
     const last = this.#specs.at(-1)?.position;
     for (const [position, { passes }] of this.#byPosition) if (passes > 0 && position !== last) return true;
     return false;
@@ -142,19 +142,25 @@ export class LayerRules {
     const before = this.#specs;
     this.#specs = specs;
     this.#tiers = null;
-    const { gone, come } = blocksBetween(before, specs);
-    const parts: Part[] = [];
-    for (const block of gone) for (const part of block.parts) parts.push(this.#remove(part, block.place.item.position));
-    for (const block of come) for (const part of block.parts) parts.push(this.#add(part, block.place.item.position));
-    const base = endsOf(before) !== endsOf(specs) || parts.some(isBase);
-    return { parts, come: entriesOf(come, specs), gone: entriesOf(gone, before), base };
+    const blocks = blocksBetween(before, specs);
+    const parts: { readonly gone: Part[]; readonly come: Part[] } = { gone: [], come: [] };
+    for (const { parts: own, place } of blocks.gone)
+      for (const part of own) parts.gone.push(this.#remove(part, place.item.position));
+    for (const { parts: own, place } of blocks.come)
+      for (const part of own) parts.come.push(this.#add(part, place.item.position));
+    const entries = { gone: entriesOf(blocks.gone, before), come: entriesOf(blocks.come, specs) };
+    const base = endsOf(before) !== endsOf(specs) || parts.gone.some(isBase) || parts.come.some(isBase);
+    return { parts, entries, base };
   }
 
   #add(part: Part, position: number): Part {
     this.#size++;
     if (isGuard(part)) this.#guards++;
     const tier = remember(this.#byPosition, position, () => ({ base: [], passes: 0 }));
-    if (part.action === 'pass') tier.passes++;
+    if (part.action === 'pass') {
+      tier.passes++;
+      this.#passes++;
+    }
     if (isBase(part)) {
       tier.base.splice(placeOf(tier.base, part), 0, part);
       this.#baseRanges += part.ranges.length;
@@ -168,7 +174,10 @@ export class LayerRules {
     this.#size--;
     if (isGuard(part)) this.#guards--;
     const tier = remember(this.#byPosition, position, () => ({ base: [], passes: 0 }));
-    if (part.action === 'pass') tier.passes--;
+    if (part.action === 'pass') {
+      tier.passes--;
+      this.#passes--;
+    }
     if (isBase(part)) {
       tier.base.splice(tier.base.indexOf(part, placeOf(tier.base, part)), 1);
       this.#baseRanges -= part.ranges.length;

@@ -6,7 +6,7 @@ import type { IdentityEntry } from '#identity/identities.ts';
 import { axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import { type Entry, flatten } from './flatten.ts';
 import type { LayerRules, Tier } from './layer-rules.ts';
-import { isBase, type Part } from './parts.ts';
+import { isBase, orderOf, type Part } from './parts.ts';
 import type { Interval, PortTable } from './plan.ts';
 import type { TableEntry, Tables } from './tables.ts';
 
@@ -24,6 +24,12 @@ type Lists = {
 const FEW_PARTS = 16;
 
 type PortNumbers = ReturnType<Identifier['portNumbers']>;
+
+/** Parts that could match an identity in some layer, as the layer lists them, and the table that they made. */
+type Seen = { readonly parts: readonly Part[]; readonly table: TableEntry | null };
+
+/** What was seen of identities, for layers that are asked for the same ones. */
+export type Sight = Map<IdentityEntry, Seen>;
 
 export class LayerTables {
   readonly #tables: Tables;
@@ -57,7 +63,27 @@ export class LayerTables {
   /** One more use of the table of an identity; null where no rule is for some peers and matches it. */
   class(rules: LayerRules, identity: IdentityEntry): TableEntry | null {
     if (rules.guarded && identity.unknown) return this.#guardTable(rules, identity);
+    return this.#classOf(rules, identity, this.#partsFor(rules, identity));
+  }
+
+  /** The same where other layers are asked for it, too: parts that are the same in both are put together once. */
+  classSeen(rules: LayerRules, identity: IdentityEntry, sight: Sight): TableEntry | null {
+    if (rules.merged || (rules.guarded && identity.unknown)) return this.class(rules, identity);
+    const seen = sight.get(identity);
+    if (seen !== undefined && this.#areFor(identity, rules, seen.parts)) {
+      if (seen.table === null) return null;
+      // One without uses was made beyond a share, and is gone.
+      if (seen.table.uses > 0) return this.#tables.again(seen.table);
+    }
     const parts = this.#partsFor(rules, identity);
+    const table = this.#classOf(rules, identity, [...parts]);
+    sight.set(identity, { parts, table });
+    return table;
+  }
+
+  /** `found`: the parts that could match the identity. They are sorted. */
+  #classOf(rules: LayerRules, identity: IdentityEntry, found: Part[]): TableEntry | null {
+    const parts = inOrder(found);
     if (parts.length === 0) return null;
     if (parts.every((part) => part.port === null) && !rules.merged) return this.#plainTable(rules, parts);
     const numbers = this.#identifier.portNumbers(identity);
@@ -106,7 +132,7 @@ export class LayerTables {
   /** One more use of a table with parts put over it, none of which asks for a named port. */
   #put(rules: LayerRules, known: TableEntry | null, parts: readonly Part[]): TableEntry {
     const own = parts.map((part) => matchOf(part, `${part.serial}`, part));
-    const before = known === null ? [] : this.#tables.contentOf(known);
+    const before = this.#tables.contentOf(known);
     const list = `${known?.number ?? 0}+${own.map(({ key }) => key).join()}`;
     const make = (): PortTable => flatten([[...before.map(entryOf), ...own.map(({ entry }) => entry)]], 'first');
     return this.#tables.take({ list, ranges: before.length + rangesOf([own]), make }, rules.share);
@@ -141,16 +167,23 @@ export class LayerTables {
     return this.#table(rules, { kind: 'u', tiers: all, keep: 'first' });
   }
 
-  /** The class parts that could match an identity, in order. */
+  /** The class parts that could match an identity; one that asks for several of its atoms is there as often. */
   #partsFor(rules: LayerRules, identity: IdentityEntry): Part[] {
     const parts: Part[] = [];
     for (const atom of identity.atoms) {
       for (const part of rules.asking(this.#identifier.atomOf(atom))) parts.push(part);
     }
-    inOrder(parts);
-    return parts.some((part, index) => part === parts[index - 1])
-      ? parts.filter((part, index) => part !== parts[index - 1])
-      : parts;
+    return parts;
+  }
+
+  /** True where these are the parts that could match an identity. */
+  #areFor(identity: IdentityEntry, rules: LayerRules, parts: readonly Part[]): boolean {
+    let at = 0;
+    for (const atom of identity.atoms) {
+      const asking = rules.asking(this.#identifier.atomOf(atom));
+      for (let index = 0; index < asking.length; index++, at++) if (parts[at] !== asking[index]) return false;
+    }
+    return at === parts.length;
   }
 
   /** What a part says to an identity: nothing or one entry. */
@@ -177,8 +210,16 @@ export class LayerTables {
   }
 }
 
-/** Sorts parts. `sort` makes copies, and most lists are of a few parts. */
-function inOrder(parts: Part[]): void {
+/** Sorts parts, and returns each once. */
+function inOrder(parts: Part[]): readonly Part[] {
+  sort(parts);
+  return parts.some((part, index) => part === parts[index - 1])
+    ? parts.filter((part, index) => part !== parts[index - 1])
+    : parts;
+}
+
+/** An array's own `sort` makes copies, and most lists are of a few parts. */
+function sort(parts: Part[]): void {
   if (parts.length > FEW_PARTS) {
     parts.sort((a, b) => a.key - b.key || a.serial - b.serial);
     return;
@@ -241,7 +282,7 @@ function matchPorts(part: Part, named: PortNumbers): Matched[] {
 }
 
 function matchOf(part: Part, key: string, at: Pick<Part, 'ranges'>): Matched {
-  return { key, entry: { ranges: at.ranges, action: part.action, rule: part.rule, order: part.key * 2 } };
+  return { key, entry: { ranges: at.ranges, action: part.action, rule: part.rule, order: orderOf(part) } };
 }
 
 function baseMatch(part: Part): Matched {

@@ -1,13 +1,14 @@
 // Layers: a base table for any peer and a class table for each identity that some rule matches. Layers are shared by
 // the content of their rules. One whose rules change for everybody who has it changes in place where that is safe.
 
+import type { AtomNumber } from '#identity/atoms.ts';
 import type { IdentityChanges } from '#identity/changes.ts';
 import { push, remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
 import { isBetween, type Pair, sayTheSame } from './between.ts';
 import { ByIdentity } from './by-identity.ts';
-import { type Body, type Changes, LayerClasses } from './layer-classes.ts';
+import { type Body, type Changes, LayerClasses, type View } from './layer-classes.ts';
 import { LayerIndex } from './layer-index.ts';
 import {
   askedBy,
@@ -49,9 +50,15 @@ type Update = {
   readonly classes: Changes;
 };
 
+/** What changed besides rules: identities that are new, or have more atoms. `most`: see `settle`. */
+type Batch = {
+  readonly newcomers: ReadonlySet<IdentityEntry>;
+  readonly gainers: ReadonlySet<IdentityEntry>;
+  readonly most: number;
+};
+
 type Living = { readonly entries: readonly IdentityEntry[]; readonly numbers: ReadonlySet<IdentityNumber> };
 
-const NO_TABLE: PortTable = [];
 const NO_CLASSES: Changes = new Map();
 /** So many of the last layers are looked at to find one that a new layer is like. */
 const RECENT = 10;
@@ -120,13 +127,14 @@ export class Layers {
     most: number = Number.POSITIVE_INFINITY,
   ): boolean {
     const newcomers = new Set(created);
+    const gainers = new Set(gained.map(({ identity }) => identity));
     let fellBehind = false;
     this.#tables.publish();
     this.#contents.begin();
     for (const layer of this.#fresh) {
       const before = successions.get(layer);
       if (before === undefined) continue;
-      const follows = this.#follow(layer, before, { newcomers, most });
+      const follows = this.#follow(layer, before, { newcomers, gainers, most });
       if (follows !== 'no') this.#fresh.delete(layer);
       fellBehind ||= follows === 'later';
     }
@@ -145,6 +153,7 @@ export class Layers {
     this.#fresh.clear();
     this.#index.settled();
     this.#living.clear();
+    this.#classes.settled();
     return fellBehind;
   }
 
@@ -240,36 +249,35 @@ export class Layers {
   }
 
   /** Makes the body of one layer that of the next. 'no' where a packet in between could see what neither says. */
-  #follow(
-    layer: LayerEntry,
-    before: LayerEntry,
-    { newcomers, most }: { readonly newcomers: ReadonlySet<IdentityEntry>; readonly most: number },
-  ): 'no' | 'now' | 'later' {
+  #follow(layer: LayerEntry, before: LayerEntry, { newcomers, gainers, most }: Batch): 'no' | 'now' | 'later' {
     const { body } = before;
     if (body === null) return 'no';
-    const wide = body.rules.merged;
+    const wasMerged = body.rules.merged;
     const guarded = body.rules.guarded;
     const change = body.rules.change(layer.specs);
-    const known = this.#touched(body, change, { all: wide || body.rules.merged, unknown: guarded });
+    const merged = wasMerged || body.rules.merged;
+    const atoms = new Set([...change.parts.gone, ...change.parts.come].flatMap(askedBy));
+    const known = this.#touched(body, change, { atoms, all: merged, unknown: guarded });
     const base = this.#baseAfter(body, change);
-    const isQuiet = base === body.base || sayTheSame(this.#content(body.base), this.#content(base));
+    const isQuiet = base === body.base || sayTheSame(this.#tables.contentOf(body.base), this.#tables.contentOf(base));
     // Under another base, what is behind could say what neither the rules before nor those now say.
     const late = isQuiet ? [] : this.#classes.entries(this.#classes.behind.of(body));
     const touched = late.length === 0 ? known : new Set([...known, ...late]);
     const living = remember(this.#living, touched, () => livingOf(touched, newcomers));
     const waits = isQuiet && living.entries.length > most;
-    const update: Update = { base, classes: waits ? NO_CLASSES : this.#classes.after(body, living.entries) };
-    if (!isQuiet && !this.#isSafe(body, update, { change, newcomers })) {
+    const view = (): View => this.#classes.viewOf(change.parts, merged ? 'merged' : gainers);
+    const update: Update = { base, classes: waits ? NO_CLASSES : this.#classes.after(body, living.entries, view()) };
+    if (!isQuiet && !this.#isSafe(body, update, { onlyBase: atoms.size === 0, newcomers })) {
       body.rules.change(before.specs);
       this.#giveUpdate(update);
       return 'no';
     }
     before.body = null;
     layer.body = body;
-    for (const rule of change.come) this.#rules.take(rule);
-    if (waits) this.#classes.behind.add(body, living.numbers, change.gone);
-    else this.#left.push(...change.gone);
-    this.#index.update(body, new Set(change.parts.flatMap(askedBy)));
+    for (const rule of change.entries.come) this.#rules.take(rule);
+    if (waits) this.#classes.behind.add(body, living.numbers, change.entries.gone);
+    else this.#left.push(...change.entries.gone);
+    this.#index.update(body, atoms);
     this.#write(body, update);
     return waits ? 'later' : 'now';
   }
@@ -278,11 +286,12 @@ export class Layers {
   #touched(
     body: Body,
     change: RulesChange,
-    also: { readonly all: boolean; readonly unknown: boolean },
+    about: { readonly atoms: ReadonlySet<AtomNumber>; readonly all: boolean; readonly unknown: boolean },
   ): ReadonlySet<IdentityEntry> {
-    const atoms = new Set(change.parts.flatMap(askedBy));
-    if (also.all && (change.base || change.parts.length > 0)) for (const atom of body.rules.atoms()) atoms.add(atom);
-    return this.#index.identitiesWith(atoms, also.unknown || body.rules.guarded);
+    const { gone, come } = change.parts;
+    const isAll = about.all && (change.base || gone.length > 0 || come.length > 0);
+    const atoms = isAll ? new Set([...about.atoms, ...body.rules.atoms()]) : about.atoms;
+    return this.#index.identitiesWith(atoms, about.unknown || body.rules.guarded);
   }
 
   /** One more use of the base table after a change of rules. */
@@ -298,21 +307,16 @@ export class Layers {
   #isSafe(
     body: Body,
     { base, classes }: Update,
-    { change, newcomers }: { readonly change: RulesChange; readonly newcomers: ReadonlySet<IdentityEntry> },
+    { onlyBase, newcomers }: { readonly onlyBase: boolean; readonly newcomers: ReadonlySet<IdentityEntry> },
   ): boolean {
-    const bases = { old: this.#content(body.base), now: this.#content(base) };
+    const bases = { old: this.#tables.contentOf(body.base), now: this.#tables.contentOf(base) };
     for (const [identity, table] of classes) {
-      const old = this.#content(body.classes.get(identity.number) ?? null);
-      const now = this.#content(table);
+      const old = this.#tables.contentOf(body.classes.get(identity.number) ?? null);
+      const now = this.#tables.contentOf(table);
       const pair = (base: PortTable, own: PortTable): Pair => ({ base, class: own });
       if (!isBetween(pair(bases.old, now), pair(bases.old, old), pair(bases.now, now))) return false;
     }
-    const onlyBase = change.parts.every((part) => askedBy(part).length === 0) && !body.rules.merged;
-    return newcomers.size === 0 || (onlyBase && !body.rules.guarded);
-  }
-
-  #content(table: TableEntry | null): PortTable {
-    return table === null ? NO_TABLE : this.#tables.contentOf(table);
+    return newcomers.size === 0 || (onlyBase && !body.rules.merged && !body.rules.guarded);
   }
 
   #giveUpdate({ base, classes }: Update): void {

@@ -124,6 +124,11 @@ export function isBase(part: Part): boolean {
   return part.atoms === null && part.port === null;
 }
 
+/** Where a part's entries stand among those of a class. */
+export function orderOf({ key }: Pick<Part, 'key'>): number {
+  return key * 2;
+}
+
 /** The named ports that a rule mentions. */
 export function namedPorts(rule: Rule): (Port & { kind: 'named' })[] {
   return rule.ports.kind === 'any' ? [] : rule.ports.ports.filter((port) => port.kind === 'named');

@@ -42,19 +42,14 @@ export class Share {
 
   /** What is used up; null where there is room for more. */
   get spent(): keyof Taken | null {
-    if (this.#short !== null) return this.#short;
-    for (const what of ALL) if (this.#taken[what] >= this.limits[what]) return what;
-    return null;
+    return this.#short ?? ALL.find((what) => this.#taken[what] >= this.limits[what]) ?? null;
   }
 
   /** True where more was taken than there is: whoever took it last has to give it back. */
   isOverdrawn(): boolean {
-    for (const what of ALL) {
-      if (this.#taken[what] <= this.limits[what]) continue;
-      this.#short = what;
-      return true;
-    }
-    return false;
+    const what = ALL.find((one) => this.#taken[one] > this.limits[one]);
+    if (what !== undefined) this.#short = what;
+    return what !== undefined;
   }
 
   take(what: Partial<Taken>): void {

@@ -46,8 +46,9 @@ export class Tables {
     return entry;
   }
 
-  contentOf({ number }: TableEntry): PortTable {
-    return this.#recorder.plan.tables.get(number) ?? NO_TABLE;
+  /** What a table says; null: nothing. */
+  contentOf(table: TableEntry | null): PortTable {
+    return table === null ? NO_TABLE : (this.#recorder.plan.tables.get(table.number) ?? NO_TABLE);
   }
 
   give(entry: TableEntry): void {

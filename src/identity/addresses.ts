@@ -8,6 +8,8 @@ import { RowIndex } from './row-index.ts';
 export const NONE = -1;
 
 const FEW_BLOCKS = 8;
+/** To look for one address takes as long as to look what so many rows are. */
+const ROWS_FOR_ADDRESS = 16;
 
 export class AddressTable {
   readonly #rows = new Rows();
@@ -111,17 +113,32 @@ export class AddressTable {
     return [...new Set(cidrs.flatMap((cidr) => this.inside(cidr)))];
   }
 
-  /** The rows inside a block. */
+  /** The rows inside a block. In one of few addresses, each is looked for. */
   inside(cidr: Cidr): number[] {
     const { family, words } = cidr.address;
+    const size = 2 ** (32 - cidr.length);
+    if (family === 4 && size * ROWS_FOR_ADDRESS < this.#rows.end) return this.#eachInside(words[0] ?? 0, size);
     const families = this.#family.data;
     const first = this.#words[0].data;
     const word = words[0] ?? 0;
     const bits = mask(cidr.length);
     const found: number[] = [];
-    for (let row = 0; row < this.#rows.end; row++) {
+    const { end } = this.#rows;
+    for (let row = 0; row < end; row++) {
       if (((first[row] ?? 0) ^ word) & bits || families[row] !== family) continue;
       if (cidr.length <= 32 || this.#restInside(row, cidr)) found.push(row);
+    }
+    return found;
+  }
+
+  /** The rows of so many IPv4 addresses from one on. */
+  #eachInside(from: number, size: number): number[] {
+    const found: number[] = [];
+    let word = from;
+    const isAtWord = (row: number): boolean => this.#family.at(row) === 4 && this.#words[0].at(row) === (word | 0);
+    for (; word < from + size; word++) {
+      const row = this.#index.find(word, isAtWord);
+      if (row !== undefined) found.push(row);
     }
     return found;
   }

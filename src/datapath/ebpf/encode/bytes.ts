@@ -65,12 +65,15 @@ export function prefixBytes(cidr: Cidr): Uint8Array {
   return bytes;
 }
 
-/** struct class_key, in the kernel's numbers. */
-export function classBytes(layer: number, identity: number): Uint8Array {
-  const bytes = new Uint8Array(CLASS_KEY.size);
-  putWord(bytes, CLASS_KEY.layer, layer);
-  putWord(bytes, CLASS_KEY.identity, identity);
-  return bytes;
+/** struct class_key, in the kernel's numbers. `into`: bytes that are used again and again. */
+export function classBytes(
+  layer: number,
+  identity: number,
+  into: Uint8Array = new Uint8Array(CLASS_KEY.size),
+): Uint8Array {
+  putWord(into, CLASS_KEY.layer, layer);
+  putWord(into, CLASS_KEY.identity, identity);
+  return into;
 }
 
 /** A 4-byte key. */
@@ -85,12 +88,11 @@ export function taggedWord(value: number, tag: number): bigint {
   return (BigInt(tag) << 32n) | BigInt(value);
 }
 
-/** struct tagged. */
-export function taggedBytes(value: number, tag: number): Uint8Array {
-  const bytes = new Uint8Array(TAGGED.size);
-  putWord(bytes, TAGGED.value, value);
-  putWord(bytes, TAGGED.tag, tag);
-  return bytes;
+/** struct tagged. `into`: as of `classBytes`. */
+export function taggedBytes(value: number, tag: number, into: Uint8Array = new Uint8Array(TAGGED.size)): Uint8Array {
+  putWord(into, TAGGED.value, value);
+  putWord(into, TAGGED.tag, tag);
+  return into;
 }
 
 /** One 8-byte value. */

@@ -19,6 +19,7 @@ export type WordName = 'set_map' | 'set_epoch' | 'peer_epoch';
 
 /** Writes in order; nothing written earlier may be missing when a later write is seen. */
 export type Sink = {
+  /** What is kept of key and value is a copy: the caller uses their bytes again. */
   put(table: HashName, key: Uint8Array, value: Uint8Array): void;
   /** What a look-up finds: of a prefix tree, the longest prefix there is. Null = nothing. */
   read(table: HashName, key: Uint8Array): Uint8Array | null;

@@ -10,7 +10,7 @@ import type {
   TableNumber,
 } from '#compile/plan.ts';
 import type { Lack } from '#datapath/port.ts';
-import { CLASS_KEY } from './abi.gen.ts';
+import { CLASS_KEY, TAGGED } from './abi.gen.ts';
 import { Arena } from './arena.ts';
 import { classBytes, MAX_LAYERS, setBytes, taggedBytes, taggedWord } from './bytes.ts';
 import { type Sink, type Sizes, StepOrderError } from './sink.ts';
@@ -44,6 +44,9 @@ export class PolicyTables {
   readonly #sets = new Map<SetNumber, KnownSet>();
   /** Sets that found no room. */
   readonly #roomless = new Set<SetNumber>();
+  /** The class that is being written: a change writes hundreds, and sinks copy what they keep. */
+  readonly #key = new Uint8Array(CLASS_KEY.size);
+  readonly #value = new Uint8Array(TAGGED.size);
   /** A rule of the class that found no room last. */
   #refusedRule: RuleNumber | null = null;
 
@@ -173,12 +176,12 @@ export class PolicyTables {
   #putClass(layer: LayerNumber, identity: IdentityNumber, table: TableNumber): void {
     const { base, sink } = this.#ground;
     const offset = this.#arena.offsetOf(table);
-    const value = taggedBytes(offset, classTag(layer + base, identity + base));
+    const value = taggedBytes(offset, classTag(layer + base, identity + base), this.#value);
     sink.put('class_map', this.#classKey(layer, identity), value);
   }
 
   #classKey(layer: LayerNumber, identity: IdentityNumber): Uint8Array {
-    return classBytes(layer + this.#ground.base, identity + this.#ground.base);
+    return classBytes(layer + this.#ground.base, identity + this.#ground.base, this.#key);
   }
 
   #removeClass(layer: LayerNumber, identity: IdentityNumber): void {

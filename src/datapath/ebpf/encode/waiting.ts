@@ -19,11 +19,11 @@ export class Waiting {
     return this.#byTable.has(table);
   }
 
-  /** An element waits, or has another value from now on. */
+  /** An element waits, or has another value from now on. Both are copied. */
   add(table: HashName, key: Uint8Array, value: Uint8Array): void {
     const elements = this.#byTable.get(table) ?? new Map<string, Element>();
     this.#byTable.set(table, elements);
-    elements.set(nameOf(key), { key, value });
+    elements.set(nameOf(key), { key: key.slice(), value: value.slice() });
   }
 
   /** True where it waited. */
