@@ -92,7 +92,7 @@ function oldestKernel(): Counts {
   const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
   try {
     const file = join(scratch, 'counts.json');
-    const args = ['tools/kernels/run.ts', '--kernel', '6.1', 'src/datapath/ebpf/conformance.test.ts'];
+    const args = ['tools/kernels/run.ts', '--kernel', '6.1', '--cpus', '1', 'src/datapath/ebpf/conformance.test.ts'];
     spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit', env: { ...process.env, MOAT_COUNTS_FILE: file } });
     return readCounts(file);
   } finally {
