@@ -8,7 +8,8 @@ import type { Share, Taken } from './shares.ts';
 export type TableEntry = {
   readonly number: TableNumber;
   readonly hash: number;
-  readonly lists: string[];
+  /** Names that it is found by, the oldest first, each with how many ranges its rules have. */
+  readonly lists: Pick<RuleList, 'list' | 'ranges'>[];
   /** Whose room it takes, and how much. */
   readonly share: Share;
   readonly entries: number;
@@ -18,6 +19,9 @@ export type TableEntry = {
 
 /** Matched rules: a name for the list, how many port ranges they have, and the table that they make. */
 export type RuleList = { readonly list: string; readonly ranges: number; readonly make: () => PortTable };
+
+/** A table keeps so many names more than twice its uses. */
+const SPARE_LISTS = 16;
 
 export class Tables {
   readonly #recorder: Recorder;
@@ -84,7 +88,7 @@ export class Tables {
     const others = (this.#byContent.get(hash) ?? []).filter((other) => other !== entry);
     if (others.length === 0) this.#byContent.delete(hash);
     else this.#byContent.set(hash, others);
-    for (const list of lists) this.#byList.delete(list);
+    for (const { list } of lists) this.#byList.delete(list);
     this.#idle.delete(entry);
     give({ entries, ranges });
   }
@@ -100,11 +104,24 @@ export class Tables {
       share.take({ entries });
       this.#recorder.table(entry.number, table);
     }
-    entry.lists.push(list);
+    entry.lists.push({ list, ranges });
     entry.ranges += ranges;
     entry.share.take({ ranges });
     this.#byList.set(list, entry);
+    if (entry.lists.length > 2 * entry.uses + SPARE_LISTS) this.#forgetLists(entry);
     return entry;
+  }
+
+  /**
+   * Each use is by one list, so the others are of rules that were: whoever writes the same again and again would fill
+   * memory and his share with them. One that is still used is only flattened again when it is asked for.
+   */
+  #forgetLists(entry: TableEntry): void {
+    for (const { list, ranges } of entry.lists.splice(0, entry.lists.length - entry.uses - 1)) {
+      this.#byList.delete(list);
+      entry.ranges -= ranges;
+      entry.share.give({ ranges });
+    }
   }
 }
 
