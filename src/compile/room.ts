@@ -68,14 +68,13 @@ export class Room<Body extends Furnished> {
     return [...this.#short].filter(({ rules }) => open.has(rules.share));
   }
 
-  /** One more use of each class that was lacking and finds room now. */
-  *classes(body: Body): Generator<readonly [IdentityEntry, TableEntry]> {
+  /** One more use of the class of each that was lacking one, while there is room; null where none is needed any more. */
+  *classes(body: Body): Generator<readonly [IdentityEntry, TableEntry | null]> {
     for (const identity of [...body.lacking]) {
       if (body.rules.share.spent !== null) return;
       const make = (): TableEntry | null =>
         identity.members === 0 ? null : this.#contents.class(body.rules, identity);
-      const table = this.class(body, identity, make);
-      if (table !== null) yield [identity, table];
+      yield [identity, this.class(body, identity, make)];
     }
   }
 
