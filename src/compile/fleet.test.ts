@@ -15,7 +15,7 @@ import { type Pod, podKey, type WorldEvent } from '#policy/world.ts';
 import { worldOf } from '#test/support/arbitrary-world.ts';
 import { danglingPointer, inMaps, withoutNumbers } from '#test/support/plan-check.ts';
 import { holds } from '#test/support/property.ts';
-import { applyStep, emptyPlan } from './apply.ts';
+import { applyStep, emptyPlan, type MutablePlan } from './apply.ts';
 import { Compiler } from './compiler.ts';
 import { GradualCompiler } from './gradual.ts';
 import type { Step } from './plan.ts';
@@ -226,6 +226,19 @@ function podsAs(pods: readonly Pod[]): WorldEvent[] {
   return [...LOCAL, ...pods].map((value) => ({ kind: 'pod', key: value.key, value }));
 }
 
+/** Makes the steps in a Plan, and has looked after each what in it points to nothing (null: all is there). */
+function replayOn(
+  plan: MutablePlan,
+  look: (dangling: string | null, step: string) => void,
+): (steps: readonly Step[]) => void {
+  return (steps) => {
+    for (const step of steps) {
+      applyStep(plan, step);
+      look(danglingPointer(plan), JSON.stringify(step));
+    }
+  };
+}
+
 test('once nothing waits or is behind, each peer meets what evaluate() says at each workload', (context) => {
   const count = { idle: 0, busy: 0 };
   const property = fc.property(start, turns, place, few, (first, list, semantics, most) => {
@@ -233,12 +246,7 @@ test('once nothing waits or is behind, each peer meets what evaluate() says at e
     const gradual = new GradualCompiler(compiler, most, 1);
     const events = podsAs(first);
     const plan = emptyPlan();
-    const replay = (steps: readonly Step[]): void => {
-      for (const step of steps) {
-        applyStep(plan, step);
-        assert.equal(danglingPointer(plan), null, JSON.stringify(step));
-      }
-    };
+    const replay = replayOn(plan, (dangling, step) => assert.equal(dangling, null, step));
     const check = (): void => {
       if (gradual.isBusy) {
         count.busy++;
@@ -288,13 +296,8 @@ test('with little room nobody is let through who should not be, and where nothin
       const gradual = new GradualCompiler(compiler, most, 1);
       const events = podsAs(first);
       const plan = emptyPlan();
-      const replay = (steps: readonly Step[]): void => {
-        for (const step of steps) {
-          applyStep(plan, step);
-          // A table that denies for want of room may name a rule that is gone.
-          assert.match(danglingPointer(plan) ?? '→ rule', /→ rule/, JSON.stringify(step));
-        }
-      };
+      // A table that denies for want of room may name a rule that is gone.
+      const replay = replayOn(plan, (dangling, step) => assert.match(dangling ?? '→ rule', /→ rule/, step));
       let revision = 1;
       replay(gradual.apply([...events], revision++));
       for (const { batch: own, slices } of list) {
