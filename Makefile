@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 NODE := sh tools/node.sh
 
-.PHONY: help setup demo test ci bench fuzz kernels soak teeth format clean
+.PHONY: help setup demo test ci bench bench-api fuzz kernels kubernetes image manifest cluster cluster-down cluster-test e2e soak teeth format clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 setup: ## install what is missing (packages, Node, the kernel programs); quick when nothing is
 	@sh tools/setup.sh
@@ -18,6 +18,7 @@ test: setup ## every test, packets included (needs root)
 
 ci: setup ## format, lint, types, dead code and every test, as CI runs them, and the datapath on Linux 6.1
 	@sh tools/setup.sh kernels
+	@sh tools/setup.sh kubernetes
 	@$(NODE) tools/check.ts all
 
 # One file at a time, as those of `make test` that use the machine's network.
@@ -29,7 +30,7 @@ kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the new
 	@sh tools/setup.sh kernels
 	@$(NODE) tools/kernels/run.ts
 
-bench: ## packets with policy against the plain kernel, the kernel programs alone, and the core at scale, as JSON lines (needs root)
+bench: ## packets with policy against the plain kernel, the kernel programs alone, the core at scale, and CNI calls, as JSON lines (needs root)
 	@sh tools/setup.sh bench
 	@$(NODE) bench/datapath.ts
 	@$(NODE) bench/change.ts
@@ -38,6 +39,37 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 	@$(NODE) --max-semi-space-size=2 bench/core.ts
 	@$(NODE) bench/build.ts
 	@$(NODE) bench/memory.ts
+	@$(NODE) test/cni-times.ts
+
+bench-api: ## an agent that follows a real API server with 5 000 pods: memory, processor time, staleness (needs root)
+	@sh tools/setup.sh kubernetes
+	@$(NODE) test/api-load.ts
+
+kubernetes: ## build a kube-apiserver and install etcd, for the tests against a real API server (long, the first time)
+	@sh tools/setup.sh kubernetes
+
+image: setup ## the agent's image, for this machine's architecture: build/image
+	@$(NODE) --disable-warning=ExperimentalWarning tools/image/build.ts
+
+manifest: setup ## deploy/moat.yaml, from the chart
+	@sh tools/setup.sh helm
+	@$(NODE) tools/chart.ts >deploy/moat.yaml.new && mv deploy/moat.yaml.new deploy/moat.yaml
+
+cluster: setup ## a real Kubernetes of two nodes on this machine, with Moat as its CNI: .moat/bin/kubectl (needs root)
+	@sh tools/setup.sh cluster
+	@$(NODE) tools/cluster/run.ts up
+
+cluster-down: ## takes that down, and leaves nothing
+	@$(NODE) tools/cluster/run.ts down
+
+cluster-test: setup ## brings it up, tries policies on it, interrupts and kills it, and takes it down (needs root)
+	@sh tools/setup.sh cluster
+	@$(NODE) --test --test-concurrency=1 test/real-cluster.ts test/real-cluster-shop.ts
+
+e2e: setup ## the Kubernetes e2e suite's NetworkPolicy tests on that cluster, or others: make e2e FOCUS='Services' (needs root)
+	@sh tools/setup.sh cluster
+	@sh tools/setup.sh e2e
+	@FOCUS='$(FOCUS)' $(NODE) tools/e2e/run.ts
 
 soak: setup ## half an hour of churn, load and kills of the agent: make soak MINUTES=30, or KILLS=1000 (needs root)
 	@MINUTES=$(MINUTES) KILLS=$(KILLS) $(NODE) test/soak.ts

@@ -1,6 +1,7 @@
 // One node's datapath, filled to the load of the bars, and the bench's programs on its maps: no packet leaves it.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import type { Backend, Step } from '#compile/plan.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { loadPrograms } from '#datapath/ebpf/load.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
@@ -10,6 +11,8 @@ import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import type { LoadedObject } from '#kernel/object.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
+import { TCP } from '#net/protocol.ts';
+import { maglevPlaces } from '#service/maglev.ts';
 import { benchTables } from './bpf-tables.ts';
 import { threadTimeNs } from './thread-time.ts';
 
@@ -19,6 +22,8 @@ const POD_MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
 const PEER = '100.64.0.0';
 const PORT = 80;
 const CLIENT_PORT = 1024;
+/** Where the Service's backend listens: one of the ports that the pod may speak to, and that no other flow has. */
+const SERVED = 85;
 
 const PROGRAMS = [
   'bench_empty',
@@ -32,6 +37,12 @@ const PROGRAMS = [
   'bench_decision',
   'bench_new',
   'bench_floor',
+  'bench_draw_service',
+  'bench_fill_service',
+  'bench_fill_answer',
+  'bench_service',
+  'bench_answer',
+  'bench_service_new',
 ] as const;
 
 export type BenchProgram = (typeof PROGRAMS)[number];
@@ -47,8 +58,8 @@ export type Mode = {
 /** How many packets a program handles at once: the ring of events has room for as many. */
 export const PACKETS = 4096;
 
-/** The drawn packet's TCP flags; S is the first of a connection, SA comes from the peer. */
-export type PacketFlags = 'S' | 'SA' | 'A';
+/** The drawn packet's TCP flags; S is the first of a connection, SA and PA come from the peer. */
+export type PacketFlags = 'S' | 'SA' | 'A' | 'PA';
 
 export class BpfWorld {
   readonly #name: string;
@@ -80,12 +91,21 @@ export class BpfWorld {
     this.#runAll('bench_fill_from', flows, 'A');
   }
 
+  /** From here on there is a Service, and every flow to it is open. */
+  serve({ flows }: Mode): void {
+    this.#datapath.apply([serviceStep()]);
+    this.#runAll('bench_fill_service', flows, 'S');
+    this.#runAll('bench_fill_answer', flows, 'SA');
+    this.#runAll('bench_fill_service', flows, 'A');
+  }
+
   /** Gives a program `count` packets. Returns nanoseconds of processor time. Throws where the last one did not pass. */
   run(program: BenchProgram, count: number, flags: PacketFlags): number {
     const fd = this.#object.programs.get(program);
     if (fd === undefined) throw new Error(`the bench's object has no program ${program}`);
     const interfaceIndex = this.#interfaceIndex;
-    const ingressIndex = flags === 'SA' ? interfaceIndex + 1 : interfaceIndex;
+    const isAnswer = flags === 'SA' || flags === 'PA';
+    const ingressIndex = isAnswer ? interfaceIndex + 1 : interfaceIndex;
     const begun = threadTimeNs();
     const { returned } = testRun(fd, { frame: template(flags), interfaceIndex, ingressIndex, repeat: count });
     const took = threadTimeNs() - begun;
@@ -120,6 +140,13 @@ export class BpfWorld {
   }
 }
 
+/** A Service that the first peer serves: bench/bpf.bpf.c has its address. */
+function serviceStep(): Step {
+  const backends: readonly Backend[] = [{ address: { family: 4, words: [0x6440_0000] }, port: SERVED }];
+  const at = { address: { family: 4 as const, words: [0x0a60_0001] }, protocol: TCP, port: PORT };
+  return { kind: 'service', at, value: { ...at, backends, places: maglevPlaces(backends) } };
+}
+
 /** A veth in a network namespace of its own, which this thread enters. It stays down: nobody else speaks on it. */
 function makeInterface(namespace: string): number {
   execFileSync('ip', ['netns', 'add', namespace]);
@@ -141,6 +168,6 @@ function buildObject(flows: number): string {
 
 /** The programs draw the peer, and the port of the pod. */
 function template(flags: PacketFlags): Uint8Array {
-  if (flags === 'SA') return tcp({ from: PEER, to: POD, sport: PORT, dport: CLIENT_PORT, flags });
+  if (flags === 'SA' || flags === 'PA') return tcp({ from: PEER, to: POD, sport: PORT, dport: CLIENT_PORT, flags });
   return tcp({ from: POD, to: PEER, sourceMac: POD_MAC, sport: CLIENT_PORT, dport: PORT, flags });
 }

@@ -34,6 +34,63 @@ static __always_inline int draw(struct __sk_buff *skb, __u32 how)
 	return flow;
 }
 
+/* 10.96.0.1, served by the first peer alone at port 85: its flows differ by the pod's port. */
+#define SERVICE 0x0a600001u
+
+/* Writes a packet to the Service, or one of its backend. Returns the flow's number, or -1. */
+static __always_inline int draw_service(struct __sk_buff *skb, __u32 how)
+{
+	__u8 *frame = (__u8 *)(long)skb->data;
+	__u32 flow = (((__u64)bpf_get_prandom_u32() * FLOWS) >> 32) % PORTS;
+	__u32 peer = how & REPLY ? 12 : 16, port = how & REPLY ? 2 : 0;
+
+	if ((void *)(frame + ETH_HLEN + 40) > (void *)(long)skb->data_end)
+		return -1;
+	if (how & IN_ORDER)
+		flow = next_flow++ % FLOWS % PORTS;
+	*(__u32 *)(frame + ETH_HLEN + peer) = bpf_htonl(how & REPLY ? 0x64400000u : SERVICE);
+	*(__u16 *)(frame + ETH_HLEN + 20 + port) =
+	    bpf_htons(how & DRAW_SOURCE_PORT ? bpf_get_prandom_u32() : PORTS + flow);
+	*(__u16 *)(frame + ETH_HLEN + 22 - port) = bpf_htons(how & REPLY ? 85 : 80);
+	return flow;
+}
+
+SEC("tc")
+int bench_draw_service(struct __sk_buff *skb)
+{
+	return draw_service(skb, 0) < 0 ? TCX_DROP : TCX_NEXT;
+}
+
+SEC("tc")
+int bench_fill_service(struct __sk_buff *skb)
+{
+	return draw_service(skb, IN_ORDER) < 0 ? TCX_DROP : run(skb, HOOK_FROM_POD);
+}
+
+SEC("tc")
+int bench_fill_answer(struct __sk_buff *skb)
+{
+	return draw_service(skb, IN_ORDER | REPLY) < 0 ? TCX_DROP : run(skb, HOOK_TO_POD);
+}
+
+SEC("tc")
+int bench_service(struct __sk_buff *skb)
+{
+	return draw_service(skb, 0) < 0 ? TCX_DROP : run(skb, HOOK_FROM_POD);
+}
+
+SEC("tc")
+int bench_answer(struct __sk_buff *skb)
+{
+	return draw_service(skb, REPLY) < 0 ? TCX_DROP : run(skb, HOOK_TO_POD);
+}
+
+SEC("tc")
+int bench_service_new(struct __sk_buff *skb)
+{
+	return draw_service(skb, DRAW_SOURCE_PORT) < 0 ? TCX_DROP : run(skb, HOOK_FROM_POD);
+}
+
 SEC("tc")
 int bench_empty(struct __sk_buff *skb)
 {
@@ -111,7 +168,7 @@ int bench_decision(struct __sk_buff *skb)
 	    follow(skb, c, HOOK_FROM_POD) != NOT_FOLLOWED)
 		return TCX_DROP;
 	if (!start(skb, c, HOOK_FROM_POD) || take_glance(skb, c) || check_ends(skb, c) ||
-	    !is_ready(&c->source))
+	    !is_ready(&c->source) || may_be_service(c))
 		return TCX_DROP;
 	/* One in a thousand is open already. */
 	if (find_entry(c))

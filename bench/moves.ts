@@ -68,6 +68,7 @@ const NOWHERE: Sink = {
   record: () => undefined,
   word: () => undefined,
   live: () => undefined,
+  mark: () => undefined,
   state: () => undefined,
 };
 
@@ -212,7 +213,15 @@ function measure(figures: Figures, shape: string): void {
     const compiler = new GradualCompiler(
       new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === NODE }),
     );
-    const sizes = { arena: 1 << 20, sets: 4096, setSlots: 8192, endpointSlots: 4096, peerEpochs: 65_536 };
+    const NO_SERVICES = { services: 1, servicePlaces: 1, backends: 1, serviceMarks: 1 };
+    const sizes = {
+      arena: 1 << 20,
+      sets: 4096,
+      setSlots: 8192,
+      endpointSlots: 4096,
+      peerEpochs: 65_536,
+      ...NO_SERVICES,
+    };
     const empty = { epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [], wait: () => undefined } as const;
     const encoder = new Encoder(NOWHERE, { node: NODE, sizes, ...empty });
     const run: Run = { compiler, load, step: stepper(datapath, encoder), revision: 0 };

@@ -11,11 +11,14 @@
 #define IDENTITY_UNKNOWN 0x80000000u
 #define CREATED_SHIFT 20 /* about a millisecond */
 #define QUEUE_SHIFT 4
+#define PLACES_RECORD 4
+#define SERVICE_MARKS (1 << 20)
+#define TRANSLATION_HELD (1ull << 32)
 
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 7,
+	ABI_VERSION_CURRENT = 10,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -39,29 +42,39 @@ enum drop_reason {
 	REASON_CONNTRACK_FULL,
 	REASON_ICMP_UNRELATED,
 	REASON_DENIED_EARLIER,
+	REASON_NO_BACKEND,
 	REASON_COUNT,
 };
 
 /* Zero is deny, so that an empty record denies. */
 enum table_action { ACTION_DENY, ACTION_ALLOW, ACTION_REJECT, ACTION_PASS, ACTION_UNDECIDED };
 
+/* Beside a denial: policies of the endpoint's own namespace alone say so. */
+enum action_flag { ACTION_OWN = 8 };
+
 enum leg_index { LEG_EGRESS, LEG_INGRESS, LEG_COUNT };
 
-enum leg_verdict { VERDICT_NONE, VERDICT_DENY, VERDICT_ALLOW };
+/* VERDICT_AUDIT: denied, and let through. It holds for one packet: its epoch is 0, before every other. */
+enum leg_verdict { VERDICT_NONE, VERDICT_DENY, VERDICT_ALLOW, VERDICT_AUDIT };
 
 enum hook { HOOK_FROM_POD, HOOK_TO_POD, HOOK_COUNT, HOOK_FROM_NODE = HOOK_COUNT };
 
-enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP };
+/* EVENT_AUDIT: what would have been a drop. */
+enum event_kind { EVENT_NEW, EVENT_CLOSE, EVENT_DROP, EVENT_AUDIT };
+
+/* Beside a reason: the packet passed. */
+enum drop_flag { DROP_AUDITED = 0x80 };
 
 enum tcp_stage { TCP_STAGE_NONE, TCP_SYN_SENT, TCP_SYN_ACKED, TCP_OPEN, TCP_CLOSING };
 
-/* Drops and connections have events of their own, so that neither keeps the other's back. */
-enum budget_kind { BUDGET_DROPS, BUDGET_FLOWS, BUDGET_COUNT };
+/* Drops and connections have events of their own, so that neither keeps the other's back; and what tells a
+ * pod that it is refused takes of neither. */
+enum budget_kind { BUDGET_DROPS, BUDGET_FLOWS, BUDGET_REFUSALS, BUDGET_COUNT };
 
 enum entry_flag {
 	ENTRY_HOST = 1,          /* opened by the pod's own node: the ingress leg was not judged */
 	ENTRY_TOMBSTONE = 2,     /* cut by a recheck: denies until it expires */
-	ENTRY_PROXIED = 4,       /* place kept for L7 */
+	ENTRY_SERVICE = 4,       /* sent to a Service: `original` is what its initiator meant */
 	ENTRY_FIN_INITIATOR = 8, /* its FIN was received: the other end said so */
 	ENTRY_FIN_RESPONDER = 16,
 	ENTRY_ASSURED = 32, /* it takes one of its holder's assured places, and none of its queue */
@@ -76,10 +89,13 @@ enum endpoint_flag {
 	    2,              /* its veth may be skipped: ours, unbridged, no foreign program, default qdisc */
 	ENDPOINT_ADOPT = 4, /* flows older than Moat are adopted until adopt_until */
 	ENDPOINT_BANK = 8,  /* which of the two banks of address maps its policy sets speak of */
+	ENDPOINT_AUDIT_OWN = 16, /* what ACTION_OWN denies passes, and is told */
+	ENDPOINT_AUDIT_ALL = 32, /* so does all that judging it denies */
 };
 
-/* Families that the node forwards at an uplink, and that may go past its stack there. */
-enum uplink_flag { UPLINK_IPV4 = 1, UPLINK_IPV6 = 2 };
+/* Families that the node forwards at an uplink, and that may go past its stack there; and a bridge whose
+ * every port has a pod's hooks, which have seen to the source of whatever comes out of it. */
+enum uplink_flag { UPLINK_IPV4 = 1, UPLINK_IPV6 = 2, UPLINK_BRIDGE = 4 };
 
 /* Whose an address in node_map is. */
 enum node_owner { NODE_OWN = 1, NODE_OTHER = 2 };
@@ -160,6 +176,8 @@ struct state {
 	__u64 abi_version;
 	__u64 changes; /* odd while a hash is being changed: then a miss may be a look-up gone astray */
 	__u64 skew;    /* tests move the clock by it, in nanoseconds */
+	__u64 marked;  /* not 0: service_marks has a bit */
+	__u64 bypass;  /* until then (ktime, ns) every endpoint is as with ENDPOINT_AUDIT_ALL */
 };
 
 enum key_flag {
@@ -202,10 +220,74 @@ struct ct_value {
 	__u32 holder;      /* the interface whose pod it takes room of; 0 = not decided yet */
 	__u32 place;       /* in its holder's queue, while it is not assured */
 	__u32 created;     /* ktime >> CREATED_SHIFT */
-	__u32 original[4]; /* place kept for service translation: the address the initiator meant */
+	__u32 original[4]; /* of ENTRY_SERVICE: the Service that the initiator meant */
 	__u32 original_port;
 	__u32 pad;
 	__u32 slot[LEG_COUNT]; /* where the record of the leg's endpoint may be: no more than a hint */
+	__u64 tail;
+};
+
+/* A port of a Service, at one of its addresses. */
+struct service_key {
+	struct addr address;
+	__u16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* Immutable once published. */
+struct service {
+	__u32 places;   /* the first record of its places */
+	__u32 count;    /* how many places; 0 = nobody serves */
+	__u32 affinity; /* for so many seconds after its last new flow a client stays with its backend; 0 =
+			   not at all */
+	__u32 pad;
+};
+
+/* Places of a Service's table: slots of backends. Immutable once published. */
+struct service_places {
+	__u32 backend[PLACES_RECORD];
+};
+
+/* Immutable once published, but for `live`. */
+struct backend {
+	__u64 live; /* slot << 32 | generation while it serves, 0 from then on */
+	__u32 address[4];
+	__u32 port;
+	__u32 generation; /* never reused */
+};
+
+/* Where the packets of a flow to a Service go, by its key as its initiator sends it. It stands as long as the
+ * flow's entry does. */
+struct translation {
+	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
+		       reader */
+	__u32 address[4];
+	__u32 port;
+	__u32 slot; /* of the backend */
+	__u32 generation;
+	__u32 side; /* the initiator's, in the key */
+	/* Tag of the key, and TRANSLATION_HELD while who takes it away or replaces it does so: one exchange.
+	 */
+	__u64 hold;
+	__u64 tail;
+};
+
+/* A client of a port of a Service that keeps its clients with their backends. */
+struct affinity_key {
+	struct service_key service;
+	__u32 client[4]; /* of the Service's family */
+};
+
+/* To whom it went with its last new flow. */
+struct affinity {
+	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
+		       reader */
+	__u64 last; /* ktime, ns */
+	__u32 hash; /* what chose that backend: chooses it again where nobody knows the slot any more */
+	__u32 slot; /* of the backend */
+	__u32 generation;
+	__u32 pad;
 	__u64 tail;
 };
 
@@ -230,7 +312,7 @@ struct queue_part {
 	struct ct_key keys[QUEUE_PART];
 };
 
-/* Tokens for events. */
+/* Tokens for events and refusals. */
 struct budget {
 	__u64 time;
 	__u64 tokens;
@@ -251,7 +333,7 @@ struct drop_key {
 	__u16 source_port;
 	__u16 destination_port;
 	__u8 protocol;
-	__u8 reason;
+	__u8 reason; /* and enum drop_flag */
 	__u8 hook;
 	__u8 leg;
 };
@@ -286,6 +368,7 @@ struct event {
 /* Per CPU; summed by readers. */
 struct counters {
 	__u64 drops[REASON_COUNT];
+	__u64 audited[REASON_COUNT]; /* would have been drops */
 	__u64 passed[HOOK_COUNT];
 	__u64 redirected; /* past the stack: from pod to pod, */
 	__u64 routed;     /* from a pod to an uplink, */
@@ -303,6 +386,13 @@ _Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte step
 _Static_assert(sizeof(struct endpoint) == 80, "endpoint has no hidden padding");
 _Static_assert(__builtin_offsetof(struct ct_value, verdict) % 8 == 0, "a stage is exchanged as one word");
 _Static_assert(sizeof(struct ct_value) == 160, "ct_value has no hidden padding");
+_Static_assert(sizeof(struct service_key) == 24, "service_key is a map key");
+_Static_assert(sizeof(struct service) == 16, "records are addressed by index");
+_Static_assert(sizeof(struct affinity_key) == 40, "affinity_key is a map key");
+_Static_assert(sizeof(struct affinity) == 40, "affinity has no hidden padding");
+_Static_assert(sizeof(struct service_places) == 16, "records are addressed by index");
+_Static_assert(sizeof(struct backend) == 32, "backend has no hidden padding");
+_Static_assert(sizeof(struct translation) == 56, "translation has no hidden padding");
 _Static_assert(sizeof(struct queue_key) == 8, "queue_key is a map key");
 _Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
 _Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");

@@ -29,7 +29,7 @@ static __always_inline __u32 interface_at(const struct ct_key *key, __u32 side)
 static __always_inline long place_entry(const struct ct_key *key, struct ct_value *entry, __u64 now)
 {
 	struct share *all = total_share(), *own = share_of(entry->holder);
-	struct ct_key gone;
+	struct ct_key gone[2];
 	__s64 place;
 
 	if (!all || !own)
@@ -44,11 +44,46 @@ static __always_inline long place_entry(const struct ct_key *key, struct ct_valu
 	}
 	if (entry->tcp == TCP_OPEN && !(entry->flags & ENTRY_TOMBSTONE))
 		return 1;
-	place = take_place(all, own, entry->holder, key, &gone, now);
+	place = take_place(all, own, entry->holder, key, gone, now);
 	if (place < 0)
 		return 1;
 	entry->place = place;
 	return bpf_map_update_elem(&ct_map, key, entry, BPF_NOEXIST);
+}
+
+/* To whom the packets of a connection to a Service go, from what its entry says. No process of now vouches
+ * for that backend: datagrams choose anew, and others stay. */
+static __always_inline void restore_translation(const struct ct_key *key, const struct ct_value *flow)
+{
+	__u32 side = flow->initiator & 1, tag;
+	struct translation translation = {.generation = ~0u};
+	struct ct_key meant;
+
+	translation.port = side ? key->port[0] : key->port[1];
+	for (int i = 0; i < 4; i++)
+		translation.address[i] = side ? key->address[0][i] : key->address[1][i];
+	begin_key(&meant, key);
+	side = join_ends(&meant, side ? key->address[1] : key->address[0], side ? key->port[1] : key->port[0],
+			 flow->original, flow->original_port);
+	tag = ct_tag(&meant);
+	stamp_translation(&translation, tag, side);
+	bpf_map_update_elem(&translation_map, &meant, &translation, BPF_NOEXIST);
+}
+
+/* Before any hook has this layout's programs, so that packets to Services are sent on from the first one; and
+ * again once all of them do, for connections that began between. */
+static long carry_translation(void *map, const void *raw_key, void *raw_entry, void *raw_carry)
+{
+	struct carry *carry = raw_carry;
+	struct ct_value entry = {};
+	struct ct_key key = {};
+
+	(void)map;
+	move_bytes(earlier_key_back, &key, raw_key);
+	move_bytes(earlier_value, &entry, raw_entry);
+	if ((entry.flags & ENTRY_SERVICE) && !is_stale(&entry, &key, carry->now))
+		restore_translation(&key, &entry);
+	return 0;
 }
 
 static long carry_connection(void *map, const void *raw_key, void *raw_entry, void *raw_carry)

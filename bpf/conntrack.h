@@ -12,6 +12,7 @@
 #include "event.h"
 #include "queue.h"
 #include "earlier.h"
+#include "translation.h"
 
 enum found { FOUND_NONE, FOUND_HERE, FOUND_EARLIER, FOUND_TORN };
 
@@ -128,7 +129,7 @@ static __always_inline int leg_is_current(const struct context *c, __u32 leg, co
 
 	if (!owner->ifindex)
 		return 1;
-	if (judged < owner->epoch)
+	if (judged < owner->epoch || c->entry.verdict[leg & 1] == VERDICT_AUDIT)
 		return 0;
 	changed = bpf_map_lookup_elem(&set_epoch, &set);
 	if (!changed || judged < *(volatile __u64 *)changed)
@@ -226,11 +227,13 @@ __attribute__((noinline)) int write_fresh(struct context *c, __u32 told)
 		return REASON_CONNTRACK_FULL;
 	c->entry.place = c->place;
 	if (!inherits_place(c, own)) {
-		place = take_place(all, own, c->entry.holder, &c->key, &c->gone, c->now);
+		place = take_place(all, own, c->entry.holder, &c->key, c->gone, c->now);
 		if (place < 0)
 			return REASON_CONNTRACK_FULL;
 		c->entry.place = place;
 	}
+	if (c->found == FOUND_HERE)
+		forget_earlier_translation(c);
 	failed = put_entry(c);
 	/* What stood there may have been the oldest, and just have given way; or it was swept. */
 	if (failed && c->found == FOUND_HERE && !bpf_map_lookup_elem(&ct_map, &c->key)) {
@@ -243,7 +246,7 @@ __attribute__((noinline)) int write_fresh(struct context *c, __u32 told)
 	if (c->found == FOUND_HERE && (before.flags & ENTRY_ASSURED))
 		give_share_of(c->held);
 	if (has_lost_place(c->entry.place, own)) {
-		remove_lost(&c->key, c->key_tag);
+		remove_lost(&c->key, c->key_tag, &c->gone[1]);
 		return REASON_CONNTRACK_FULL;
 	}
 	if (told)
@@ -264,7 +267,7 @@ static __always_inline int write_again(struct context *c)
 		return REASON_NONE;
 	own = share_of(c->entry.holder);
 	if (own && has_lost_place(c->entry.place, own))
-		remove_lost(&c->key, c->key_tag);
+		remove_lost(&c->key, c->key_tag, &c->gone[1]);
 	return REASON_NONE;
 }
 

@@ -69,6 +69,18 @@ struct context {
 	struct endpoint destination;
 	__u32 own_node;
 	__u32 uplink; /* at an uplink's hook, its interface; 0 at a pod's */
+	/* Services (service.h) */
+	__u32 service; /* the packet was one to a Service, and goes to a backend now, */
+	__u32 chosen;  /* which was chosen for it: no translation said so */
+	__u32 back;    /* it answers such a flow, and enters its initiator's pod as the Service's */
+	struct ct_key meant;
+	__u32 meant_tag;
+	__u32 meant_side;          /* of the initiator in `meant` */
+	struct addr meant_address; /* the Service's, also of what answers for it */
+	__u32 meant_port;
+	struct translation translation;
+	struct affinity_key affinity_key;
+	struct affinity affinity;
 	/* Past the stack */
 	__u32 direct; /* the packet's flow may */
 	__u32 routed; /* the interface that `next_hop` is on, once it was looked up */
@@ -76,7 +88,7 @@ struct context {
 	struct bpf_fib_lookup route;
 	/* Conntrack */
 	struct ct_key key;
-	struct ct_key gone; /* of a flow that gives way */
+	struct ct_key gone[2]; /* of a flow that gives way, and room for what it was sent as */
 	struct ct_value entry;
 	__u64 before; /* the stage of what was found */
 	__u32 key_tag;
@@ -92,7 +104,10 @@ struct context {
 	__u32 rule[LEG_COUNT];
 	__u32 reason[LEG_COUNT];
 	__u32 owned[LEG_COUNT];
-	__u32 denied_leg; /* 0 = none, else 1 + leg_index */
+	__u32 audited[LEG_COUNT]; /* the reason of a denial that is let through */
+	__u32 bypass;             /* all are */
+	__u32 answers;            /* the packet goes against its flow's initiator */
+	__u32 denied_leg;         /* 0 = none, else 1 + leg_index */
 	struct drop_key drop;
 	union {
 		struct prefix4_key prefix4;
@@ -100,6 +115,7 @@ struct context {
 	};
 	struct addr masked;
 	__u8 bytes[64];
+	__u8 made[80]; /* headers of what a packet becomes (refuse.h) */
 };
 
 struct {

@@ -5,9 +5,12 @@
 #define MOAT_DELIVER_H
 
 #include "route.h"
+#include "event.h"
+#include "service.h"
 
 #define TCX_NEXT (-1)
 #define TCX_DROP 2
+#define PACKET_FOR_US 0 /* skb->pkt_type: PACKET_HOST */
 
 /* The pod's interface may be entered from behind the stack, by a packet of this length. */
 static __always_inline int may_enter(const struct endpoint *to, __u32 length)
@@ -39,11 +42,20 @@ static __always_inline void mend_sum(struct __sk_buff *skb, __u32 family)
 		bpf_csum_update(skb, (__u16)~bpf_htons(1));
 }
 
+/* A part of it was rewritten: nobody may have it. */
+static __always_inline int drop_spoiled(struct context *c)
+{
+	drop_packet(c, REASON_MALFORMED);
+	return TCX_DROP;
+}
+
 /* Into the pod's end of its link. */
 static __always_inline int enter_pod(struct __sk_buff *skb, struct context *c)
 {
 	__u8 *frame = c->bytes;
 
+	if (c->back && translate_back(skb, c))
+		return drop_spoiled(c);
 	if (bpf_skb_load_bytes(skb, 0, frame, ETH_HLEN + 12))
 		return TCX_NEXT;
 	__builtin_memcpy(frame, c->destination.pod_mac, 6);
@@ -84,6 +96,8 @@ static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 {
 	struct counters *counters = node_counters();
 
+	if (c->hook == HOOK_TO_POD && c->back && translate_back(skb, c))
+		return drop_spoiled(c);
 	count_passed(c);
 	if (c->hook != HOOK_FROM_POD || !c->direct || !may_skip_stack(&c->packet) ||
 	    !(c->source.flags & ENDPOINT_REDIRECT))

@@ -94,7 +94,8 @@ static __always_inline void report_drop(const struct drop_key *key, const struct
 		count_lost(count);
 		return;
 	}
-	fill_event(event, EVENT_DROP, key->reason, count);
+	fill_event(event, key->reason & DROP_AUDITED ? EVENT_AUDIT : EVENT_DROP, key->reason & ~DROP_AUDITED,
+		   count);
 	event->time = now;
 	event->hook = key->hook;
 	event->leg = key->leg;
@@ -124,17 +125,23 @@ static __always_inline void fill_drop_key(struct context *c, __u32 reason)
 	key->leg = c->denied_leg;
 }
 
-/* Counts a drop and reports it, now or as part of the next event of its tuple. */
+/* Counts a drop, or with DROP_AUDITED what would have been one, and reports it, now or as part of the next
+ * event of its tuple. */
 __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 {
 	struct counters *counters = node_counters();
 	struct drop_value fresh = {}, *seen;
+	__u32 number = reason & ~DROP_AUDITED;
 
 	c = own_context(c);
 	if (!c)
 		return 0;
-	if (counters && reason < REASON_COUNT)
-		counters->drops[reason]++;
+	if (counters && number < REASON_COUNT) {
+		if (reason & DROP_AUDITED)
+			counters->audited[number]++;
+		else
+			counters->drops[number]++;
+	}
 	fill_drop_key(c, reason);
 	fresh.since = c->now;
 	fresh.egress_rule = c->rule[LEG_EGRESS];
@@ -157,6 +164,24 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 	bpf_map_update_elem(&drop_map, &c->drop, &fresh, BPF_ANY);
 	report_drop(&c->drop, &fresh, 1, c->now);
 	return 0;
+}
+
+/* What is let through though a leg denies it. */
+static __always_inline int is_audited(const struct context *c)
+{
+	return c->audited[LEG_EGRESS] || c->audited[LEG_INGRESS];
+}
+
+/* Once, at its sender's hook where that is local, and in its initiator's direction: answers say nothing new.
+ */
+static __always_inline void report_audited(struct context *c)
+{
+	__u32 leg = c->audited[LEG_EGRESS] ? LEG_EGRESS : LEG_INGRESS;
+
+	if (c->answers || (c->hook != HOOK_FROM_POD && c->source.ifindex))
+		return;
+	c->denied_leg = 1 + leg;
+	drop_packet(c, c->audited[leg] | DROP_AUDITED);
 }
 
 #endif

@@ -3,74 +3,9 @@
 #ifndef MOAT_FLOW_H
 #define MOAT_FLOW_H
 
+#include "legs.h"
 #include "progress.h"
 #include "route.h"
-
-/* One leg in the initiator's direction. */
-static __always_inline int judge_leg(struct context *c, __u32 leg, const struct endpoint *owner,
-				     const struct addr *peer)
-{
-	struct question q = {};
-	int reason;
-
-	c->rule[leg] = 0;
-	if (!owner->ifindex)
-		return REASON_NONE;
-	if (!(owner->flags & ENDPOINT_READY))
-		return REASON_NO_ENDPOINT;
-	reason = find_identity(c, peer, owner->flags & ENDPOINT_BANK);
-	if (reason)
-		return reason;
-	q.identity = c->identity;
-	q.changes = c->changes;
-	q.set = leg == LEG_EGRESS ? owner->egress_set : owner->ingress_set;
-	q.first = q.last = c->position;
-	if (c->packet.flags & PACKET_PORTS_UNKNOWN)
-		q.last |= 0xffff;
-	reason = judge(&q);
-	c->rule[leg] = q.rule;
-	return reason;
-}
-
-/* Both legs, so that an event names both rules; the first that denies is the reason. */
-__attribute__((noinline)) int judge_flow(struct context *c, __u32 from_initiator)
-{
-	int egress, ingress;
-
-	c = own_context(c);
-	if (!c)
-		return REASON_TABLE_ERROR;
-	if (from_initiator) {
-		egress = judge_leg(c, LEG_EGRESS, &c->source, &c->packet.destination);
-		ingress = judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);
-	} else {
-		egress = judge_leg(c, LEG_EGRESS, &c->destination, &c->packet.source);
-		ingress = judge_leg(c, LEG_INGRESS, &c->source, &c->packet.destination);
-	}
-	c->reason[LEG_EGRESS] = egress;
-	c->reason[LEG_INGRESS] = ingress;
-	c->denied_leg = egress ? 1 + LEG_EGRESS : ingress ? 1 + LEG_INGRESS : 0;
-	return egress ? egress : ingress;
-}
-
-static __always_inline void fill_leg(struct context *c, __u32 leg, const struct endpoint *owner)
-{
-	c->entry.leg[leg].epoch = c->epoch;
-	c->entry.leg[leg].generation = owner->generation;
-	c->entry.leg[leg].rule = c->rule[leg];
-	c->entry.slot[leg] = owner->ifindex ? owner->live >> 32 : 0;
-	c->entry.verdict[leg] = c->reason[leg] ? VERDICT_DENY : VERDICT_ALLOW;
-	if (!owner->ifindex) {
-		c->entry.leg[leg].generation = 0;
-		c->entry.verdict[leg] = VERDICT_NONE;
-	}
-}
-
-static __always_inline void fill_legs(struct context *c, __u32 from_initiator)
-{
-	fill_leg(c, LEG_EGRESS, from_initiator ? &c->source : &c->destination);
-	fill_leg(c, LEG_INGRESS, from_initiator ? &c->destination : &c->source);
-}
 
 /* A packet is counted once, at its sender's hook where that is local. */
 static __always_inline int counts_here(const struct context *c)
@@ -94,15 +29,22 @@ static __always_inline int may_adopt(const struct context *c)
 static __always_inline int adopt_flow(struct context *c)
 {
 	struct packet *p = &c->packet;
-	__u32 from_initiator = 1;
+	__u32 from_initiator = 1, audited;
 	int reason;
 
 	c->position = (__u32)p->protocol << 16 | p->destination_port;
 	reason = judge_flow(c, 1);
-	if (reason) {
+	audited = !reason && is_audited(c);
+	if (reason || audited) {
 		c->position = (__u32)p->protocol << 16 | p->source_port;
 		from_initiator = 0;
 		reason = judge_flow(c, 0);
+	}
+	/* Allowed neither way: let through, it is the one that the packet goes. */
+	if (audited && (reason || is_audited(c))) {
+		c->position = (__u32)p->protocol << 16 | p->destination_port;
+		from_initiator = 1;
+		reason = judge_flow(c, 1);
 	}
 	if (reason)
 		return reason;
@@ -114,7 +56,7 @@ static __always_inline int adopt_flow(struct context *c)
 	begin_numbers(c, from_initiator);
 	c->entry.position = c->position;
 	date_entry(c);
-	return write_fresh(c, 1);
+	return write_fresh(c, !is_audited(c));
 }
 
 /* The packet opens a flow, if policy lets it. `keep`: an open connection of these ports stands already. */
@@ -154,7 +96,10 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	c->entry.packets[0] = 1;
 	c->entry.bytes[0] = skb->len;
 	date_entry(c);
-	return write_fresh(c, 1);
+	if (c->service)
+		note_service(c);
+	reason = write_fresh(c, !is_audited(c));
+	return reason || !c->service ? reason : write_translation(c);
 }
 
 /* Writes a flow that was judged anew. Returns a reason. */
@@ -170,17 +115,6 @@ static __always_inline void bury(struct context *c, __u32 from_initiator)
 	c->entry.flags |= ENTRY_TOMBSTONE;
 	c->entry.last_seen = c->now;
 	write_judged(c);
-}
-
-static __always_inline int legs_are_current(const struct context *c, __u32 from_initiator)
-{
-	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
-	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
-	const struct addr *from = from_initiator ? &c->packet.source : &c->packet.destination;
-	const struct addr *to = from_initiator ? &c->packet.destination : &c->packet.source;
-
-	return leg_is_current(c, LEG_EGRESS, initiator, to) &&
-	       leg_is_current(c, LEG_INGRESS, responder, from);
 }
 
 static __always_inline int is_dead(const struct context *c, __u32 from_initiator)
@@ -205,11 +139,12 @@ static __always_inline void name_rules(struct context *c)
 									: 0;
 }
 
-/* A cut TCP connection stays cut; any other flow is judged again by newer policy, as if it were open. */
+/* A cut TCP connection stays cut; any other flow is judged again by newer policy, or a bypass, as if it were
+ * open. */
 static __always_inline int is_cut_for_good(const struct context *c, __u32 from_initiator)
 {
 	return (c->entry.flags & ENTRY_TOMBSTONE) &&
-	       (c->key.protocol == IPPROTO_TCP || legs_are_current(c, from_initiator));
+	       (c->key.protocol == IPPROTO_TCP || (!c->bypass && legs_are_current(c, from_initiator)));
 }
 
 static __always_inline void touch(struct context *c, struct ct_value *live, __u32 from_initiator, __u32 bytes)
@@ -273,12 +208,15 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		return REASON_TABLE_ERROR;
 	/* What stands in an earlier agent's tables is written into these. */
 	anew = c->found == FOUND_EARLIER;
+	c->audited[LEG_EGRESS] = c->audited[LEG_INGRESS] = 0;
+	c->answers = !from_initiator;
 	c->position = c->entry.position;
 	if (is_cut_for_good(c, from_initiator)) {
 		name_rules(c);
 		return REASON_DENIED_EARLIER;
 	}
-	if (!(c->entry.flags & ENTRY_HOST) && !legs_are_current(c, from_initiator)) {
+	if (!(c->entry.flags & ENTRY_HOST) &&
+	    ((c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
 			/* What an uplink's hook hands on is judged again at the pod's, and buried there. */
@@ -286,9 +224,11 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 				bury(c, from_initiator);
 			return reason;
 		}
-		fill_legs(c, from_initiator);
-		c->entry.flags &= ~ENTRY_TOMBSTONE;
-		anew = 1;
+		if (!legs_stand(c, from_initiator)) {
+			fill_legs(c, from_initiator);
+			c->entry.flags &= ~ENTRY_TOMBSTONE;
+			anew = 1;
+		}
 	}
 	if (anew) {
 		c->entry.last_seen = c->now;
@@ -306,6 +246,9 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	reason = step_flow(c, live, from_initiator);
 	if (reason)
 		return reason;
+	c->back = !from_initiator && (c->entry.flags & ENTRY_SERVICE);
+	if (c->back)
+		note_original(c, &c->entry);
 	remember_slots(c, live, from_initiator);
 	touch(c, live, from_initiator, skb->len);
 	return REASON_NONE;
@@ -321,16 +264,16 @@ static __always_inline int judge_portless(struct context *c)
 	return judge_flow(c, 1);
 }
 
-__attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context *c)
+#define GO_ON (-1)
+
+/* What a packet is to its flow. Returns a reason, or GO_ON where *known is its flow. A function of its own,
+ * and not one that continues the flow: stacks end at 512 bytes. */
+static __noinline int place_packet(struct __sk_buff *skb, struct context *c, struct ct_value **known)
 {
-	struct ct_value *live;
 	__u32 from_initiator;
 	struct packet *p;
 	int reason;
 
-	c = own_context(c);
-	if (!c)
-		return REASON_TABLE_ERROR;
 	p = &c->packet;
 	if ((c->source.ifindex && !is_ready(&c->source)) ||
 	    (c->destination.ifindex && !is_ready(&c->destination)))
@@ -339,17 +282,20 @@ __attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context
 		return judge_portless(c);
 	if (!c->has_key)
 		make_key(c, p);
-	live = find_entry(c);
+	*known = find_entry(c);
 	if (c->found == FOUND_NONE) {
 		reason = open_flow(skb, c, 0);
-		live = reason ? find_entry(c) : 0;
+		*known = reason ? find_entry(c) : 0;
 		if (!reason || c->found == FOUND_NONE)
 			return reason;
 	}
 	if (c->found == FOUND_TORN)
 		return REASON_TABLE_ERROR;
 	from_initiator = c->side == c->entry.initiator;
-	if (!live || is_dead(c, from_initiator))
+	if (!*known || is_dead(c, from_initiator))
+		return open_flow(skb, c, 0);
+	/* A backend spoke first. */
+	if (c->chosen && !is_meant(&c->entry, &c->meant, c->meant_side))
 		return open_flow(skb, c, 0);
 	if (is_syn(p)) {
 		/* On a closing or cut connection a SYN is a new one; from the responder it is never this one.
@@ -359,7 +305,20 @@ __attribute__((noinline)) int judge_packet(struct __sk_buff *skb, struct context
 		if (!from_initiator)
 			return open_flow(skb, c, c->entry.tcp == TCP_OPEN);
 	}
-	return continue_flow(skb, c, live, from_initiator);
+	return GO_ON;
+}
+
+static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c)
+{
+	struct ct_value *known = 0;
+	int reason = place_packet(skb, c, &known);
+
+	if (reason != GO_ON)
+		return reason;
+	reason = continue_flow(skb, c, known, c->side == c->entry.initiator);
+	/* The process that chose before has gone, or its tables were others: from here on it has the short
+	 * way. */
+	return reason || !c->chosen ? reason : write_translation(c);
 }
 
 #endif

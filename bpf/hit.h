@@ -8,14 +8,21 @@
 
 #include "deliver.h"
 #include "progress.h"
+#include "service.h"
 
 #define NOT_FOLLOWED (-2)
+#define SPOILED (-3) /* rewritten in part: nobody may have it */
 
-static __always_inline __u32 bucket_of(__u8 family, const __u32 *words)
+static __always_inline __u32 tag_of(__u8 family, const __u32 *words)
 {
 	struct addr address = {.w = {words[0], words[1], words[2], words[3]}, .family = family};
 
-	return addr_tag(&address) & 0xffff;
+	return addr_tag(&address);
+}
+
+static __always_inline __u32 bucket_of(__u8 family, const __u32 *words)
+{
+	return tag_of(family, words) & 0xffff;
 }
 
 /* What the entry says of one leg, and the record of the endpoint that it was judged for. */
@@ -68,7 +75,7 @@ static __always_inline int comes_rightly(struct __sk_buff *skb, __u32 hook, __u3
 		       (void *)(eth + ETH_HLEN) <= packet_end(skb) && mac_equal(eth + 6, source->pod_mac);
 	/* What the node made itself takes the long way. */
 	return destination && destination->ifindex == skb->ifindex && skb->ingress_ifindex &&
-	       (!source || source->ifindex == skb->ingress_ifindex);
+	       (!source || came_from(skb, source));
 }
 
 static __always_inline int hand_over(struct __sk_buff *skb, const struct glance *g, const struct endpoint *to)
@@ -121,9 +128,45 @@ __attribute__((noinline)) int send_off(struct __sk_buff *skb, __u32 family, __u3
 	return bpf_redirect_neigh(uplink, &hop, sizeof(hop), 0);
 }
 
+/* What is needed of the packet where its ends are rewritten. Returns 0 where it is there. */
+static __always_inline int take_ends(struct __sk_buff *skb, struct context *c, __u32 hook)
+{
+	c->now = bpf_ktime_get_coarse_ns();
+	c->hook = hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD;
+	c->ifindex = skb->ifindex;
+	clear_packet(&c->packet, ETH_HLEN);
+	return take_glance(skb, c);
+}
+
+/* The packet of a backend enters its client's pod, as the Service's that c->meant_address and its port say.
+ */
+__attribute__((noinline)) int answer(struct __sk_buff *skb, struct context *c)
+{
+	c = own_context(c);
+	if (!c)
+		return -1;
+	return take_ends(skb, c, c->hook) || translate_back(skb, c);
+}
+
+/* The packet becomes the one to the backend of c->translation. Returns 0 where all of it did. */
+__attribute__((noinline)) int send_on(struct __sk_buff *skb, struct context *c)
+{
+	__u32 side;
+
+	c = own_context(c);
+	if (!c || take_ends(skb, c, HOOK_FROM_POD))
+		return -1;
+	side = c->meant_side & 1;
+	__builtin_memcpy(c->meant_address.w, side ? c->meant.address[0] : c->meant.address[1],
+			 sizeof(c->meant_address.w));
+	c->packet.destination_port = side ? c->meant.port[0] : c->meant.port[1];
+	return rewrite_destination(skb, c) ? -1 : 0;
+}
+
 /* How the packet of an open flow goes on: past the stack, where its flow does, or by it. */
 static __always_inline int move_on(struct __sk_buff *skb, const struct glance *g, __u32 hook,
-				   const struct end *source, const struct end *destination, __u32 direct)
+				   const struct end *source, const struct end *destination, __u32 direct,
+				   struct context *answers)
 {
 	struct counters *counters = node_counters();
 	__u32 length = glance_length(skb, g);
@@ -133,15 +176,21 @@ static __always_inline int move_on(struct __sk_buff *skb, const struct glance *g
 	if (hook == HOOK_FROM_NODE) {
 		if (counters)
 			counters->delivered++;
+		if (answers && answer(skb, answers))
+			return SPOILED;
 		mend_sum(skb, g->key.family);
 		return hand_over(skb, g, destination->record);
 	}
+	if (hook == HOOK_TO_POD && answers && answer(skb, answers))
+		return SPOILED;
 	if (hook == HOOK_TO_POD || !direct || g->ttl <= 1 || !(source->record->flags & ENDPOINT_REDIRECT))
 		return TCX_NEXT;
 	if (!destination->record)
 		return send_off(skb, g->key.family, length);
 	if (!may_enter(destination->record, length))
 		return TCX_NEXT;
+	if (answers && answer(skb, answers))
+		return SPOILED;
 	if (counters)
 		counters->redirected++;
 	return hand_over(skb, g, destination->record);
@@ -169,24 +218,24 @@ static __always_inline int step_on(struct __sk_buff *skb, struct context *c, str
 	return !step_tcp(c, entry, how);
 }
 
-/* The packet's verdict, or NOT_FOLLOWED. */
-static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u32 hook)
+/* What a packet is to Services, known when this is compiled: nothing; one that was sent to one, and what was
+ * looked up is what it becomes, by c->translation; or one of a flow that was, perhaps an answer. */
+enum service_part { PART_NONE, PART_SENT, PART_SERVED };
+
+/* The verdict of a packet whose flow's entry was found, or NOT_FOLLOWED, or SPOILED. */
+static __always_inline int follow_entry(struct __sk_buff *skb, struct context *c, __u32 hook,
+					struct ct_value *entry, enum service_part part)
 {
 	const struct glance *g = &c->glance;
 	struct state *state = node_state();
 	struct end source, destination;
-	struct ct_value *entry;
 	__u64 head, now;
-	__u32 place, from, to, direct, tcp = g->key.protocol == IPPROTO_TCP;
+	__u32 place, from, to, direct, answers, tcp = g->key.protocol == IPPROTO_TCP;
 	struct step step = {.segment = &g->segment, .flags = g->tcp_flags};
 
-	/* A SYN may open. */
-	if (!state || (g->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (!state)
 		return NOT_FOLLOWED;
 	now = bpf_ktime_get_coarse_ns() + state->skew;
-	entry = bpf_map_lookup_elem(&ct_map, &g->key);
-	if (!entry)
-		return NOT_FOLLOWED;
 	head = *(volatile __u64 *)&entry->head;
 	if ((__u32)head != ct_tag(&g->key) || (entry->flags & (ENTRY_TOMBSTONE | ENTRY_HOST)))
 		return NOT_FOLLOWED;
@@ -209,6 +258,13 @@ static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u3
 		return NOT_FOLLOWED;
 	if (hook == HOOK_FROM_NODE && (g->ttl <= 1 || !may_enter(destination.record, glance_length(skb, g))))
 		return NOT_FOLLOWED;
+	answers = part == PART_SERVED && place && (entry->flags & ENTRY_SERVICE);
+	if (answers) {
+		note_original(c, entry);
+		c->hook = hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD;
+	}
+	if (part == PART_SENT && (place || !is_meant(entry, &c->meant, c->meant_side)))
+		return NOT_FOLLOWED;
 	/* All that was read is one entry's, of this flow: nobody took it for another one meanwhile. */
 	asm volatile("" ::: "memory");
 	if (*(volatile __u64 *)&entry->tail != head || *(volatile __u64 *)&entry->head != head ||
@@ -221,6 +277,9 @@ static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u3
 		if (!(g->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)) && entry->tcp == TCP_OPEN &&
 		    !confirms_fin(entry, &step)) {
 			follow_numbers(entry, &step);
+		} else if (part != PART_NONE) {
+			/* There is no room on the stack for more. */
+			return NOT_FOLLOWED;
 		} else {
 			c->now = now;
 			c->hook = hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD;
@@ -235,7 +294,76 @@ static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u3
 		entry->packets[place]++;
 		entry->bytes[place] += skb->len;
 	}
-	return move_on(skb, g, hook, &source, &destination, direct);
+	if (part == PART_SENT && send_on(skb, c))
+		return SPOILED;
+	return move_on(skb, g, hook, &source, &destination, direct, answers ? c : 0);
+}
+
+/* A packet to a Service, by its translation. As follow(). */
+__attribute__((noinline)) int follow_service(struct __sk_buff *skb, struct context *c)
+{
+	struct ct_value *entry;
+	struct glance *g;
+	int verdict;
+	__u32 side;
+
+	c = own_context(c);
+	if (!c)
+		return NOT_FOLLOWED;
+	g = &c->glance;
+	side = g->side & 1;
+	if (!has_marks() || !is_marked(tag_of(g->key.family, side ? g->key.address[0] : g->key.address[1])))
+		return NOT_FOLLOWED;
+	c->meant = g->key;
+	c->meant_tag = ct_tag(&c->meant);
+	c->meant_side = side;
+	if (find_translation(c) <= 0 ||
+	    (g->key.protocol != IPPROTO_TCP && !is_serving(c->translation.slot, c->translation.generation)))
+		return NOT_FOLLOWED;
+	g->side = make_flow_key(&c->meant, &c->translation, &g->key);
+	entry = bpf_map_lookup_elem(&ct_map, &g->key);
+	verdict = entry ? follow_entry(skb, c, HOOK_FROM_POD, entry, PART_SENT) : NOT_FOLLOWED;
+	if (verdict == NOT_FOLLOWED) {
+		g->key = c->meant;
+		g->side = side;
+	}
+	return verdict;
+}
+
+/* A packet of a flow that was sent to a Service, as its backend sees it. As follow(), of which it is no part,
+ * so that other flows' packets are as fast as without Services. */
+__attribute__((noinline)) int follow_served(struct __sk_buff *skb, struct context *c, __u32 hook)
+{
+	struct ct_value *entry;
+
+	c = own_context(c);
+	if (!c)
+		return NOT_FOLLOWED;
+	entry = bpf_map_lookup_elem(&ct_map, &c->glance.key);
+	if (!entry)
+		return NOT_FOLLOWED;
+	if (hook == HOOK_FROM_POD)
+		return follow_entry(skb, c, HOOK_FROM_POD, entry, PART_SERVED);
+	if (hook == HOOK_TO_POD)
+		return follow_entry(skb, c, HOOK_TO_POD, entry, PART_SERVED);
+	return follow_entry(skb, c, HOOK_FROM_NODE, entry, PART_SERVED);
+}
+
+/* The packet's verdict, or NOT_FOLLOWED, or SPOILED. */
+static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u32 hook)
+{
+	const struct glance *g = &c->glance;
+	struct ct_value *entry;
+
+	/* A SYN may open. */
+	if ((g->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return NOT_FOLLOWED;
+	entry = bpf_map_lookup_elem(&ct_map, &g->key);
+	if (entry && (entry->flags & ENTRY_SERVICE))
+		return follow_served(skb, c, hook);
+	if (entry)
+		return follow_entry(skb, c, hook, entry, PART_NONE);
+	return hook == HOOK_FROM_POD ? follow_service(skb, c) : NOT_FOLLOWED;
 }
 
 #endif

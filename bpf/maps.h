@@ -66,6 +66,22 @@ MAP(BPF_MAP_TYPE_ARRAY, total_map, __u32, struct share, 1, 0);
 MAP(BPF_MAP_TYPE_LRU_HASH, wire_map, struct ct_key, __u64, 8192, 0);
 /* Drops of one tuple within a short window are one event; the sweep takes old ones away. */
 MAP(BPF_MAP_TYPE_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
+/* Ports of Services → slot of their record. */
+MAP(BPF_MAP_TYPE_HASH, service_map, struct service_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
+/* Their records, immutable. */
+MAP(BPF_MAP_TYPE_ARRAY, service_slots, __u32, struct service, 131072, BPF_F_MMAPABLE);
+/* Their places, immutable. */
+MAP(BPF_MAP_TYPE_ARRAY, service_places, __u32, struct service_places, 524288, BPF_F_MMAPABLE);
+/* Who serves. */
+MAP(BPF_MAP_TYPE_ARRAY, backend_slots, __u32, struct backend, 131072, BPF_F_MMAPABLE);
+/* Bits of hashes of addresses that are, or were, a Service's. */
+MAP(BPF_MAP_TYPE_ARRAY, service_marks, __u32, __u64, SERVICE_MARKS / 64, BPF_F_MMAPABLE);
+/* Flows to Services, as their initiators send them → backends. One at most for each flow in ct_map, gone with
+ * it. */
+MAP(BPF_MAP_TYPE_HASH, translation_map, struct ct_key, struct translation, 262144, BPF_F_NO_PREALLOC);
+/* Clients of Services that keep them with their backends. What finds no room takes the place of the longest
+ * unused. */
+MAP(BPF_MAP_TYPE_LRU_HASH, affinity_map, struct affinity_key, struct affinity, 16384, 0);
 /* What was dropped, passed and lost. */
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counter_map, __u32, struct counters, 1, 0);
 
@@ -90,8 +106,9 @@ const volatile __u64 timeout_fragment = 30 * SECOND;
 const volatile __u64 timeout_left = 60 * SECOND; /* of a pod that has gone */
 const volatile __u64 assured_after = 2 * SECOND; /* datagrams: the holder still speaks then */
 const volatile __u64 drop_window = 1 * SECOND;
-const volatile __u64 drop_rate = 2000; /* drop events per interface and second */
-const volatile __u64 flow_rate = 5000; /* events of connections, the same */
+const volatile __u64 drop_rate = 2000;    /* drop events per interface and second */
+const volatile __u64 flow_rate = 5000;    /* events of connections, the same */
+const volatile __u64 refusal_rate = 1000; /* answers to what nobody serves, the same */
 const volatile __u32 proxy_mark = 0x4d000000;
 const volatile __u32 proxy_mark_mask = 0xff000000;
 /* How many flows in ct_map may be assured; 0 = half of them. */

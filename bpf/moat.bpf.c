@@ -5,6 +5,7 @@
 #include "carry.h"
 #include "hit.h"
 #include "neighbour.h"
+#include "refuse.h"
 #include "sum.h"
 #include "sweep.h"
 #include "uplink.h"
@@ -18,10 +19,12 @@ struct {
 	enum abi_version version;
 	enum drop_reason reason;
 	enum table_action action;
+	enum action_flag beside_action;
 	enum leg_verdict verdict;
 	enum leg_index leg;
 	enum hook hook;
 	enum event_kind kind;
+	enum drop_flag drop;
 	enum tcp_stage stage;
 	enum entry_flag entry;
 	enum key_flag key;
@@ -44,12 +47,15 @@ static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32
 	asm volatile("" ::: "memory");
 	c->hook = hook;
 	c->ifindex = skb->ifindex;
+	c->bypass = c->now < *(volatile __u64 *)&state->bypass;
 	c->rule[0] = c->rule[1] = 0;
+	c->audited[0] = c->audited[1] = c->answers = 0;
 	c->denied_leg = 0;
 	c->own_node = 0;
 	c->has_key = 0;
 	c->uplink = 0;
 	c->direct = c->routed = 0;
+	c->service = c->chosen = c->back = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return 1;
@@ -93,9 +99,9 @@ __attribute__((noinline)) int check_ends(struct __sk_buff *skb, struct context *
 	if (c->destination.ifindex != c->ifindex)
 		return REASON_NO_ENDPOINT;
 	proxied = (skb->mark & proxy_mark_mask) == proxy_mark;
-	/* What a pod of this node sent came in by that pod's interface; else it is somebody else's, whatever
-	 * its source says. Here, since nobody else asks: routes back may well differ (no rp_filter). */
-	if (c->source.ifindex && c->source.ifindex != skb->ingress_ifindex && !proxied)
+	/* Else it is somebody else's, whatever its source says. Here, since nobody else asks: routes back may
+	 * well differ (no rp_filter). */
+	if (c->source.ifindex && !came_from(skb, &c->source) && !proxied)
 		return REASON_SPOOFED_SOURCE;
 	c->own_node = is_made_here(skb, &c->packet) && is_node_address(&c->packet.source) && !proxied;
 	return REASON_NONE;
@@ -114,13 +120,18 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 	reason = check_ends(skb, c);
 	if (reason)
 		return reason;
+	if (c->packet.flags & PACKET_FRAGMENT_LATER)
+		recall_fragment(c);
+	if (may_be_service(c)) {
+		reason = translate(skb, c);
+		if (reason)
+			return reason;
+	}
 	/* A pod to its own address. */
 	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex)
 		return is_ready(&c->source) ? REASON_NONE : REASON_NO_ENDPOINT;
 	if (c->packet.flags & PACKET_ICMP_ERROR)
 		return judge_icmp_error(skb, c);
-	if (c->packet.flags & PACKET_FRAGMENT_LATER)
-		recall_fragment(c);
 	reason = judge_packet(skb, c);
 	if (!reason && (c->packet.flags & PACKET_FRAGMENT_FIRST))
 		remember_fragment(c);
@@ -157,21 +168,24 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 		   !spoils(place, c->glance.key.protocol, c->glance.transport, c->glance.end);
 	verdict = ordinary ? follow(skb, c, hook) : NOT_FOLLOWED;
 	if (verdict != NOT_FOLLOWED)
-		return verdict;
+		return verdict == SPOILED ? drop_spoiled(c) : verdict;
 	if (!start(skb, c, hook))
 		return TCX_DROP;
 	if (ordinary)
 		reason = take_glance(skb, c) ? REASON_MALFORMED : judge_ip(skb, c);
 	else
 		reason = judge_frame(skb, c, place);
-	if (is_closed())
+	if (!c->bypass && is_closed())
 		reason = REASON_TABLE_ERROR;
 	else if (reason && !find_mac(c->ifindex, c->mac))
 		reason = REASON_NO_ENDPOINT;
 	if (reason) {
 		drop_packet(c, reason);
-		return TCX_DROP;
+		return hook == HOOK_FROM_POD && reason == REASON_NO_BACKEND ? refuse(skb, c, place != 0)
+									    : TCX_DROP;
 	}
+	if (is_audited(c))
+		report_audited(c);
 	return deliver(skb, c);
 }
 
@@ -200,7 +214,7 @@ int from_node(struct __sk_buff *skb)
 		return TCX_NEXT;
 	verdict = follow(skb, c, HOOK_FROM_NODE);
 	if (verdict != NOT_FOLLOWED)
-		return verdict;
+		return verdict == SPOILED ? drop_spoiled(c) : verdict;
 	if (!start(skb, c, HOOK_TO_POD) || take_glance(skb, c))
 		return TCX_NEXT;
 	c->uplink = skb->ifindex;
@@ -209,6 +223,8 @@ int from_node(struct __sk_buff *skb)
 	c->ifindex = c->destination.ifindex;
 	if (!judge_arrival(skb, c) || is_closed())
 		return TCX_NEXT;
+	if (is_audited(c))
+		report_audited(c);
 	count_passed(c);
 	counters->delivered++;
 	return enter_pod(skb, c);
@@ -225,9 +241,26 @@ int sweep(void *ctx)
 	if (state)
 		sweep.now += state->skew;
 	bpf_for_each_map_elem(&ct_map, sweep_flow, &sweep, 0);
+	bpf_for_each_map_elem(&translation_map, sweep_translation, &sweep, 0);
 	bpf_for_each_map_elem(&share_map, sweep_share, &sweep, 0);
 	bpf_for_each_map_elem(&drop_map, sweep_drop, &sweep, 0);
 	return sweep.removed;
+}
+
+/* Run by user space, before hooks change over and after. */
+SEC("syscall")
+int carry_services(void *ctx)
+{
+	struct carry carry = {.now = bpf_ktime_get_ns()};
+	struct state *state = node_state();
+
+	(void)ctx;
+	if (!state || !earlier)
+		return 0;
+	carry.now += state->skew;
+	bpf_for_each_map_elem(&earlier_ct_a, carry_translation, &carry, 0);
+	bpf_for_each_map_elem(&earlier_ct_b, carry_translation, &carry, 0);
+	return 0;
 }
 
 /* Run by user space. Returns how many connections found no room. */

@@ -15,7 +15,9 @@ struct question {
 	__u32 identity;
 	__u32 first;
 	__u32 last;
-	__u32 rule; /* answer */
+	/* The answer */
+	__u32 rule;
+	__u32 own; /* of a denial: policies of the endpoint's own namespace alone say so */
 };
 
 /*
@@ -134,7 +136,7 @@ __attribute__((noinline)) int judge(struct question *q)
 
 	if (!q)
 		return REASON_TABLE_ERROR;
-	q->rule = 0;
+	q->rule = q->own = 0;
 	set = find_set(q->set);
 	if (!set || set->count > MAX_LAYERS)
 		return REASON_TABLE_ERROR;
@@ -161,6 +163,7 @@ __attribute__((noinline)) int judge(struct question *q)
 			return REASON_TABLE_ERROR;
 		if (base.action == ACTION_ALLOW)
 			return REASON_NONE;
+		q->own = base.action & ACTION_OWN;
 		return q->identity & IDENTITY_UNKNOWN ? REASON_PEER_UNKNOWN : REASON_POLICY;
 	}
 	return REASON_NONE;

@@ -61,7 +61,7 @@ __attribute__((noinline)) int release(struct context *c, struct ct_value *live)
 		return NO_ROOM;
 	late = is_late(live->place, own);
 	if (!late)
-		place = take_place(all, own, live->holder, &c->key, &c->gone, c->now);
+		place = take_place(all, own, live->holder, &c->key, c->gone, c->now);
 	if (!late && place < 0)
 		return NO_ROOM;
 	after.flags &= ~ENTRY_ASSURED;
@@ -71,7 +71,7 @@ __attribute__((noinline)) int release(struct context *c, struct ct_value *live)
 		live->place = place;
 	give_share(all, own);
 	if (has_lost_place(live->place, own))
-		remove_lost(&c->key, c->key_tag);
+		remove_lost(&c->key, c->key_tag, &c->gone[1]);
 	return MOVED;
 }
 

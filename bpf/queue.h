@@ -55,12 +55,13 @@ static __always_inline struct ct_value *queued_flow(__u32 who, __u32 place, stru
 }
 
 /* Another CPU may move the flow meanwhile: a few times at most in all its life. */
-static __always_inline int remove_queued(const struct ct_key *key, struct ct_value *flow, union stage stage)
+static __always_inline int remove_queued(const struct ct_key *key, struct ct_value *flow, union stage stage,
+					 struct ct_key *room)
 {
 	for (int attempt = 0; attempt < REMOVE_ATTEMPTS; attempt++) {
 		if (stage.flags & (ENTRY_ASSURED | ENTRY_FROZEN))
 			return 0;
-		if (remove_entry(key, flow, stage))
+		if (remove_entry(key, flow, stage, room))
 			return 1;
 		stage = read_stage(flow);
 	}
@@ -68,7 +69,8 @@ static __always_inline int remove_queued(const struct ct_key *key, struct ct_val
 }
 
 /* Gives back a pod's oldest place, if that still is `place`, and takes away the flow there; of the count of
- * all places it is for the caller to take it. `key`: room for its key. Returns how many were given. */
+ * all places it is for the caller to take it. `key`: room for its key and another one. Returns how many were
+ * given. */
 static __always_inline int give_place(struct share *own, __u32 who, __s64 place, struct ct_key *key,
 				      __u64 now)
 {
@@ -81,7 +83,7 @@ static __always_inline int give_place(struct share *own, __u32 who, __s64 place,
 		return 0;
 	flow = queued_flow(who, place, key, &stage);
 	stale = flow && is_stale(flow, key, now);
-	if (flow && remove_queued(key, flow, stage) && !stale) {
+	if (flow && remove_queued(key, flow, stage, key + 1) && !stale) {
 		struct counters *counters = node_counters();
 
 		if (counters)
@@ -145,7 +147,7 @@ static __always_inline __u32 no_place(struct share *own)
 }
 
 /* Nobody would find it in the queue to take it away. */
-static __always_inline void remove_lost(const struct ct_key *key, __u32 tag)
+static __always_inline void remove_lost(const struct ct_key *key, __u32 tag, struct ct_key *room)
 {
 	struct ct_value *live = bpf_map_lookup_elem(&ct_map, key);
 	union stage stage;
@@ -154,7 +156,7 @@ static __always_inline void remove_lost(const struct ct_key *key, __u32 tag)
 		return;
 	stage = read_stage(live);
 	if (is_stage_of(stage, tag) && !(stage.flags & ENTRY_ASSURED))
-		remove_entry(key, live, stage);
+		remove_entry(key, live, stage, room);
 }
 
 #endif

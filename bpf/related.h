@@ -5,6 +5,15 @@
 
 #include "flow.h"
 
+/* What audit let through stands as long as the audit does. */
+static __always_inline int inner_leg_stands(const struct context *c, __u32 leg, const struct endpoint *owner,
+					    const struct addr *peer)
+{
+	if (owner->ifindex && c->entry.verdict[leg] == VERDICT_AUDIT)
+		return c->bypass || (owner->flags & (ENDPOINT_AUDIT_OWN | ENDPOINT_AUDIT_ALL));
+	return leg_is_current(c, leg, owner, peer);
+}
+
 /* The flow of the inner packet, seen as if its receiver answered: alive, its owners the same, its verdicts
  * current. */
 static __always_inline int inner_flow_stands(struct context *c, __u32 from_initiator)
@@ -19,8 +28,8 @@ static __always_inline int inner_flow_stands(struct context *c, __u32 from_initi
 		return 0;
 	if (c->entry.flags & ENTRY_HOST)
 		return 1;
-	return leg_is_current(c, LEG_EGRESS, initiator, to) &&
-	       leg_is_current(c, LEG_INGRESS, responder, from);
+	return inner_leg_stands(c, LEG_EGRESS, initiator, to) &&
+	       inner_leg_stands(c, LEG_INGRESS, responder, from);
 }
 
 /* An error passes where the flow it is about is alive and allowed; it refreshes nothing. */
@@ -67,7 +76,11 @@ static __always_inline void make_fragment_key(struct context *c)
 	c->key.port[0] = p->fragment_id >> 16;
 	c->key.port[1] = p->fragment_id;
 	__builtin_memcpy(c->key.address[0], p->source.w, sizeof(p->source.w));
-	__builtin_memcpy(c->key.address[1], p->destination.w, sizeof(p->destination.w));
+	/* As its sender wrote it: that is what later ones have. */
+	if (c->service)
+		__builtin_memcpy(c->key.address[1], c->meant_address.w, sizeof(c->meant_address.w));
+	else
+		__builtin_memcpy(c->key.address[1], p->destination.w, sizeof(p->destination.w));
 	c->key_tag = ct_tag(&c->key);
 }
 
@@ -99,7 +112,7 @@ static __always_inline void remember_fragment(struct context *c)
 	find_entry(c);
 	__builtin_memset(&c->entry, 0, sizeof(c->entry));
 	c->entry.original_port = is_icmp(&c->packet) ? c->packet.echo_id : c->packet.source_port;
-	c->entry.position = c->packet.destination_port;
+	c->entry.position = c->service ? c->meant_port : c->packet.destination_port;
 	c->entry.initiator = c->side;
 	date_entry(c);
 	write_fresh(c, 0);

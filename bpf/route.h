@@ -12,15 +12,27 @@
 #define WIRE_TIME_SHIFT 20 /* of nanoseconds: about a millisecond */
 #define WIRE_TIMES 2048    /* so long a packet may be between the uplink's hook and the pod's */
 
-/* Whether packets of a family may go past the stack at an interface. */
-static __always_inline int is_uplink(__u32 interface, __u32 family)
+/* Whether user space has said one of these things (enum uplink_flag) of an interface. */
+static __always_inline int has_way(__u32 interface, __u32 flags)
 {
 	struct tagged *word = bpf_map_lookup_elem(&uplink_map, &interface), found;
 
 	if (!word)
 		return 0;
 	found = read_tagged(word);
-	return found.tag == interface && (found.value & (family == 6 ? UPLINK_IPV6 : UPLINK_IPV4));
+	return found.tag == interface && (found.value & flags);
+}
+
+/* Whether packets of a family may go past the stack at an interface. */
+static __always_inline int is_uplink(__u32 interface, __u32 family)
+{
+	return has_way(interface, family == 6 ? UPLINK_IPV6 : UPLINK_IPV4);
+}
+
+/* What a pod of this node sent came in by that pod's interface, or out of a bridge that it is a port of. */
+static __always_inline int came_from(const struct __sk_buff *skb, const struct endpoint *source)
+{
+	return source->ifindex == skb->ingress_ifindex || has_way(skb->ingress_ifindex, UPLINK_BRIDGE);
 }
 
 /* A TTL that would run out takes the stack, which answers for it; a fragment, since not all of its datagram's

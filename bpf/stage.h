@@ -58,11 +58,19 @@ static __always_inline void thaw(struct ct_value *live, union stage before)
 	move_stage(live, frozen, before);
 }
 
-/* Takes an element away. Returns 0 where another CPU moved it, or does so itself. */
-static __always_inline int remove_entry(const struct ct_key *key, struct ct_value *live, union stage before)
+/* Takes away what leads a flow's packets from a Service's address to it (translation.h). */
+static __noinline int forget_translation(const struct ct_key *key, const struct ct_value *flow,
+					 struct ct_key *meant);
+
+/* Takes an element away. Returns 0 where another CPU moved it, or does so itself. `room`: for a key, which
+ * the stack has none for. */
+static __always_inline int remove_entry(const struct ct_key *key, struct ct_value *live, union stage before,
+					struct ct_key *room)
 {
 	if (!freeze(live, before))
 		return 0;
+	if (before.flags & ENTRY_SERVICE)
+		forget_translation(key, live, room);
 	if (!bpf_map_delete_elem(&ct_map, key))
 		return 1;
 	thaw(live, before);

@@ -29,15 +29,46 @@ static long sweep_flow(void *map, const void *raw_key, void *raw_entry, void *ra
 	union stage stage = read_stage(entry);
 	struct sweep *sweep = raw_sweep;
 	__u32 holder = entry->holder;
+	struct ct_key room;
 
 	(void)map;
 	if (!is_stale(entry, raw_key, sweep->now) && !is_left(entry, sweep->now))
 		return 0;
-	if (!remove_entry(raw_key, entry, stage))
+	if (!remove_entry(raw_key, entry, stage, &room))
 		return 0;
 	if (stage.flags & ENTRY_ASSURED)
 		give_share_of(holder);
 	sweep->removed++;
+	return 0;
+}
+
+#define SWEEP_LOOKS 3
+
+/* Whether there is the flow that a translation is for. An element that is being replaced may be missed, or be
+ * another's by the time that it is read: several looks must agree that there is none. */
+static __always_inline int has_flow(const struct ct_key *meant, const struct translation *translation,
+				    const struct ct_key *key)
+{
+	for (int look = 0; look < SWEEP_LOOKS; look++) {
+		struct ct_value *flow = bpf_map_lookup_elem(&ct_map, key);
+
+		if (flow && is_meant(flow, meant, translation->side))
+			return 1;
+	}
+	return 0;
+}
+
+/* Its flow went while it was being written. */
+static long sweep_translation(void *map, const void *key, void *raw_translation, void *raw_sweep)
+{
+	struct translation *translation = raw_translation;
+	struct ct_key flow_key;
+
+	(void)map;
+	(void)raw_sweep;
+	make_flow_key(key, translation, &flow_key);
+	if (!has_flow(key, translation, &flow_key))
+		remove_translation(key, translation);
 	return 0;
 }
 
@@ -55,7 +86,7 @@ static long shrink_queue(__u64 index, void *raw_shrink)
 	struct share *all = shrink->all, *own = shrink->own;
 	struct ct_value *flow;
 	union stage stage;
-	struct ct_key key;
+	struct ct_key key[2];
 	__s64 place;
 
 	(void)index;
@@ -64,10 +95,10 @@ static long shrink_queue(__u64 index, void *raw_shrink)
 	place = own->tail;
 	if (queue_length(own) <= 0)
 		return 1;
-	flow = queued_flow(shrink->who, place, &key, &stage);
-	if (flow && !is_stale(flow, &key, shrink->now))
+	flow = queued_flow(shrink->who, place, key, &stage);
+	if (flow && !is_stale(flow, key, shrink->now))
 		return 1;
-	if (give_place(own, shrink->who, place, &key, shrink->now))
+	if (give_place(own, shrink->who, place, key, shrink->now))
 		__sync_fetch_and_add(&all->tail, 1);
 	return 0;
 }

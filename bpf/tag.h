@@ -30,6 +30,11 @@ static __always_inline __u32 class_tag(__u32 layer, __u32 identity)
 	return mix(mix(0x7f4a7c15u, layer), identity);
 }
 
+static __always_inline __u32 service_tag(const struct service_key *key)
+{
+	return mix(mix(addr_tag(&key->address), key->protocol), key->port);
+}
+
 /* Only the kernel computes this one: products that do not wait for one another, since it is on every packet's
  * way. The factors are odd and otherwise arbitrary. */
 static __always_inline __u32 ct_tag(const struct ct_key *key)

@@ -10,8 +10,6 @@
 #include "deliver.h"
 #include "flow.h"
 
-#define PACKET_FOR_US 0 /* skb->pkt_type: PACKET_HOST */
-
 /* The ends: a ready pod here, whose interface the packet fits, and somebody who is not here. A pod's own
  * address from outside is a forgery. */
 static __always_inline int find_ends(struct __sk_buff *skb, struct context *c)

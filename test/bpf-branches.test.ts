@@ -11,11 +11,10 @@ import { samples } from './support/property.ts';
 import { type BedOptions, TestRunBed } from './support/test-run-bed.ts';
 import { arbitraryPlayed, play } from './support/twins.ts';
 
-/**
- * What may be missed. Most of it are the null checks that verifiers ask for, races with a change of tables, and the
- * take-over of another layout's connections, which `upgrade.test.ts` has.
- */
-const MISSED = 0.19;
+/** No packet goes there: the take-over of another layout's connections, which `upgrade.test.ts` has. */
+const OF_UPGRADES: readonly string[] = ['carry.h', 'earlier.h'];
+/** What may be missed of the rest. Most of it are the null checks that verifiers ask for, and races with a change of tables. */
+const MISSED = 0.18;
 
 let programs: CountedPrograms | null = null;
 const beds = new Map<string, TestRunBed>();
@@ -53,13 +52,14 @@ suite('counted-uplink', true);
 
 test('packets go through most branches of the kernel programs (root)', needsRoot, async (context) => {
   assert.ok(programs);
-  const { branches } = programs;
+  const ofPackets = ({ file }: Branch): boolean => !OF_UPGRADES.includes(file);
+  const branches = programs.branches.filter(ofPackets);
   const seen = new Map<string, number>();
   for (const played of samples(context, arbitraryPlayed, 40)) {
     play(bedOf('counted-frames', { uplink: true }), played, seen);
     await setTimeout(1);
   }
-  const missed = programs.missed();
+  const missed = programs.missed().filter(ofPackets);
   const within = (all: readonly Branch[], file: string): readonly Branch[] => all.filter((each) => each.file === file);
   for (const file of new Set(branches.map((branch) => branch.file))) {
     const all = within(branches, file).length;

@@ -13,7 +13,8 @@ import { drawRounds } from '#test/support/kills/rounds.ts';
 import { quantile } from '#test/support/kills/tally.ts';
 import { addressesOf, edited, firstWorld, localSlots, NODE } from '#test/support/kills/world.ts';
 
-const SIZES = { arena: 1 << 16, sets: 4096, setSlots: 4096, endpointSlots: 1024, peerEpochs: 256 };
+const NO_SERVICES = { services: 1, servicePlaces: 1, backends: 1, serviceMarks: 1 };
+const SIZES = { arena: 1 << 16, sets: 4096, setSlots: 4096, endpointSlots: 1024, peerEpochs: 256, ...NO_SERVICES };
 const SEED = 71;
 /** Changes in one turn, after which the cluster is as it was before. */
 const CHANGES = 200;
@@ -46,6 +47,7 @@ class Keys implements Sink {
   record(): void {}
   word(): void {}
   live(): void {}
+  mark(): void {}
   state(): void {}
 
   get sizes(): string {
@@ -76,13 +78,28 @@ class Node {
     this.#state = new NodeState(NODE, compiler, {
       apply: (steps: readonly Step[]) => this.#encoder.apply(steps),
       attach: () => undefined,
+      attachNew: () => undefined,
+      finishNew: () => undefined,
       detach: () => undefined,
       poll: () => ({ events: [], lost: 0 }),
       close: () => undefined,
+      bypass: 0n,
       turn: () => undefined,
       settle: () => undefined,
-      counters: () => ({ drops: new Map(), evicted: 0n }),
+      counters: () => ({
+        drops: new Map(),
+        audited: new Map(),
+        evicted: 0n,
+        fromPod: 0n,
+        toPod: 0n,
+        redirected: 0n,
+        routed: 0n,
+        delivered: 0n,
+        lost: 0n,
+      }),
       lacks: [],
+      bridgeComplaints: [],
+      usage: async () => [],
       failure: null,
       repair: () => [],
       refresh: () => undefined,

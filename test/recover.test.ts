@@ -8,6 +8,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { startAgent } from '#agent/agent.ts';
 import { NodeState } from '#agent/node-state.ts';
 import type { AttachRequest } from '#agent/protocol.ts';
+import { ClusterSource } from '#agent/source.ts';
+import type { Follower } from '#cluster/follower.ts';
 import { Compiler } from '#compile/compiler.ts';
 import { openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
@@ -18,6 +20,7 @@ import { ClusterServer } from '#sandbox/cluster-server.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { type BedPod, PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { worldOf } from '#test/support/worlds.ts';
+import { quietObserver } from './support/observer.ts';
 
 /** Neither the exact addresses nor the prefixes that stand for those without room find any. */
 const SIZES = {
@@ -67,7 +70,17 @@ test(
       const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (each) => each.node === 'node-a' });
       return new NodeState('node-a', compiler, openDatapath({ instance: bed.prefix, node: 'node-a', sizes: SIZES }));
     };
-    const agent = await startAgent({ node: 'node-a', clusterSocket, agentSocket, makeState });
+    const makeSource = (follower: Follower): ClusterSource => new ClusterSource(clusterSocket, follower);
+    const agent = await startAgent({
+      node: 'node-a',
+      agentSocket,
+      cniFolder: null,
+      cniConfig: null,
+      makeNetwork: null,
+      makeState,
+      makeSource,
+      observer: quietObserver(),
+    });
     const problems: string[] = [];
     const listener = { flows: () => undefined, applied: () => undefined, gone: () => undefined };
     const client = await connectAgent(agentSocket, { ...listener, problem: (message) => void problems.push(message) });

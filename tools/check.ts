@@ -17,6 +17,9 @@ const ONE_AT_A_TIME = /^(test|src\/(datapath\/ebpf|kernel|agent|sandbox|cli|main
 const PASSED: Counts = { passed: 1, failed: 0, skipped: 0 };
 const FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };
 
+/** What failed in the tests, in short: said again at the end. */
+const failures: string[] = [];
+
 const { values: options, positionals } = parseArgs({
   options: { write: { type: 'boolean', default: false } },
   allowPositionals: true,
@@ -42,7 +45,7 @@ function biome(): Counts {
 }
 
 function clangFormat(): Counts {
-  const files = globSync('{bpf,cni,bench}/**/*.{c,h}', { cwd: ROOT });
+  const files = globSync('{bpf,cni,bench,tools}/**/*.{c,h}', { cwd: ROOT });
   if (files.length === 0) return { ...PASSED, passed: 0 };
   return command('clang-format', ...(options.write ? ['-i'] : ['--dry-run', '-Werror']), ...files);
 }
@@ -63,29 +66,32 @@ function tests(concurrency: number, chosen: (file: string) => boolean): Counts {
   if (files.length === 0) return { ...PASSED, passed: 0 };
   const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
   try {
-    const destination = join(scratch, 'counts.json');
-    const result = spawnSync(process.execPath, testArguments(concurrency, destination, files), {
+    const result = spawnSync(process.execPath, testArguments(concurrency, scratch, files), {
       cwd: ROOT,
       stdio: 'inherit',
     });
-    const counts = readCounts(destination);
+    const counts = readCounts(join(scratch, 'counts'));
+    failures.push(readFileSync(join(scratch, 'failures'), 'utf8'));
     return result.status !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts;
   } finally {
     rmSync(scratch, { recursive: true });
   }
 }
 
-function testArguments(concurrency: number, destination: string, files: readonly string[]): string[] {
+function testArguments(concurrency: number, scratch: string, files: readonly string[]): string[] {
   return [
     '--test',
     `--test-concurrency=${concurrency}`,
     '--test-timeout=600000',
-    '--test-reporter=./tools/reporters/report.ts',
-    '--test-reporter-destination=stdout',
-    '--test-reporter=./tools/reporters/counts.ts',
-    `--test-reporter-destination=${destination}`,
+    ...reporter('report', 'stdout'),
+    ...reporter('counts', join(scratch, 'counts')),
+    ...reporter('failures', join(scratch, 'failures')),
     ...files,
   ];
+}
+
+function reporter(name: string, destination: string): string[] {
+  return [`--test-reporter=./tools/reporters/${name}.ts`, `--test-reporter-destination=${destination}`];
 }
 
 function oldestKernel(): Counts {
@@ -128,6 +134,7 @@ function main(): void {
   const counts = steps.map(runStep);
   const sum = (key: keyof Counts): number => counts.reduce((total, each) => total + each[key], 0);
   if (sum('skipped') > 0) console.log(`\n${sum('skipped')} did not run; each is named above`);
+  if (failures.join('') !== '') console.log(`\n== what failed\n${failures.join('')}`);
   const line = `${sum('passed')} passed, ${sum('failed')} failed`;
   const file = process.env.MOAT_RESULT_FILE;
   if (file === undefined) console.log(`\n${line}`);

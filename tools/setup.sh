@@ -1,7 +1,9 @@
 #!/bin/sh
 # Brings up what Moat needs on this machine, and only what is missing: Debian packages, Node, npm packages, the kernel
 # programs. `setup.sh` does all of it, `setup.sh node` only what simulation needs, `setup.sh kernels` what trying other
-# kernels takes besides, `setup.sh bench` what the bench compares with. Speaks on stderr alone.
+# kernels takes besides, `setup.sh bench` what the bench compares with, `setup.sh kubernetes` the API server that the agent's
+# source is tried on, `setup.sh cluster` what the cluster of `make cluster` is made of, `setup.sh e2e` the Kubernetes e2e suite and
+# what its pods run. Speaks on stderr alone.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -50,16 +52,28 @@ have_library() { ldconfig -p 2>/dev/null | grep -q "$1"; }
 missing_packages() {
 	command -v clang >/dev/null || echo clang
 	command -v clang-format >/dev/null || echo clang-format
+	command -v gcc >/dev/null || echo gcc # the CNI plugin's tests build it with checks of memory
 	command -v bpftool >/dev/null || echo bpftool
 	command -v ip >/dev/null || echo iproute2
 	command -v ip6tables >/dev/null || echo iptables
+	command -v nft >/dev/null || echo nftables
+	[ -x /usr/lib/cni/bridge ] || [ -x .moat/cluster/debian/usr/lib/cni/bridge ] || echo containernetworking-plugins # tests chain behind them
 	have_library libbpf.so.1 || echo libbpf1
 	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
 	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev
 	case "$part" in
 	bench)
 		command -v ipset >/dev/null || echo ipset
-		command -v nft >/dev/null || echo nftables
+		;;
+	kubernetes | cluster)
+		command -v etcd >/dev/null || echo etcd-server
+		command -v etcdctl >/dev/null || echo etcd-client
+		command -v openssl >/dev/null || echo openssl
+		[ "$part" != cluster ] || have_library libseccomp.so.2 || echo libseccomp2
+		;;
+	e2e)
+		command -v curl >/dev/null || echo curl
+		command -v nc.openbsd >/dev/null || echo netcat-openbsd
 		;;
 	kernels)
 		command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
@@ -137,6 +151,72 @@ build_programs() {
 	slowly 'building the kernel programs' sh tools/build-bpf.sh
 }
 
+# ---- Kubernetes: built here, since Debian has none that is new enough. The first time takes long, and says how far it is.
+
+build_kubernetes() {
+	command -v go >/dev/null || fail 'go is missing: install Go 1.24 or newer, then try again'
+	exec 9>&- # others need not wait for this
+	"$(cat .moat/node)" tools/kubernetes/build.ts "$@" || exit 1
+}
+
+# ---- What the cluster's nodes run: unpacked and not installed, so that this machine's own containers are left alone.
+
+node_packages='containerd runc containernetworking-plugins busybox-static'
+
+unpack_packages() {
+	half=.moat/cluster/debian.half
+	rm -rf "$half"
+	mkdir -p "$half/packages"
+	# shellcheck disable=SC2086 # a list of words
+	(cd "$half/packages" && { apt-get download $node_packages || { apt-get update && apt-get download $node_packages; }; })
+	for package in "$half"/packages/*.deb; do dpkg-deb -x "$package" "$half"; done
+	rm -r "$half/packages"
+	mv "$half" .moat/cluster/debian
+}
+
+fetch_packages() {
+	[ ! -d .moat/cluster/debian ] || return 0
+	command -v apt-get >/dev/null || fail "these are taken from Debian's packages, and there is no apt-get: $node_packages"
+	slowly "fetching $node_packages" unpack_packages
+}
+
+# ---- What checks metrics and alerts: of Prometheus' package, that program alone.
+
+unpack_promtool() {
+	half=.moat/prometheus.half
+	rm -rf "$half"
+	mkdir -p "$half" .moat/prometheus
+	(cd "$half" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; })
+	for package in "$half"/*.deb; do dpkg-deb -x "$package" "$half"; done
+	mv "$half/usr/bin/promtool" .moat/prometheus/promtool
+	rm -r "$half"
+}
+
+fetch_promtool() {
+	[ ! -x .moat/prometheus/promtool ] || return 0
+	command -v apt-get >/dev/null || fail "promtool is taken from Debian's package prometheus, and there is no apt-get"
+	slowly 'fetching promtool' unpack_promtool
+}
+
+# ---- What the Prometheus operator's objects may look like: of its Go module, these two files alone.
+
+copy_monitoring_kinds() {
+	module=github.com/prometheus-operator/prometheus-operator
+	(cd tools/prometheus-operator && go mod download "$module")
+	from=$(cd tools/prometheus-operator && go list -m -f '{{.Dir}}' "$module")/example/prometheus-operator-crd
+	mkdir -p .moat/prometheus/kinds.half
+	for kind in servicemonitors prometheusrules; do
+		install -m 644 "$from/monitoring.coreos.com_$kind.yaml" .moat/prometheus/kinds.half/$kind.yaml || return 1
+	done
+	mv .moat/prometheus/kinds.half .moat/prometheus/kinds
+}
+
+fetch_monitoring_kinds() {
+	[ ! -d .moat/prometheus/kinds ] || return 0
+	command -v go >/dev/null || fail 'go is missing: install Go 1.24 or newer, then try again'
+	slowly 'fetching the kinds of the Prometheus operator' copy_monitoring_kinds
+}
+
 # Only one set-up at a time: two commands started together would install into each other.
 if command -v flock >/dev/null; then
 	exec 9>.moat/setup.lock
@@ -146,3 +226,16 @@ fi
 install_node
 install_modules
 if [ "$part" != node ] && install_packages; then build_programs; fi
+case "$part" in
+kubernetes)
+	fetch_promtool
+	fetch_monitoring_kinds
+	build_kubernetes kube-apiserver helm flannel
+	;;
+helm) build_kubernetes helm ;;
+cluster)
+	fetch_packages
+	build_kubernetes kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet helm coredns
+	;;
+e2e) build_kubernetes e2e.test agnhost ginkgo ;;
+esac

@@ -1,25 +1,24 @@
 // The node daemon's loop: cluster changes → plan → datapath; kernel events → whoever listens.
-import { InterfaceError } from '#datapath/ebpf/links.ts';
-import type { EndpointLink } from '#datapath/port.ts';
-import { type Address, parseAddress } from '#net/address.ts';
-import { show } from '#policy/fields.ts';
+import type { Batch, Follower, Source, Tell } from '#cluster/follower.ts';
+import type { EndpointLink, Fill } from '#datapath/port.ts';
+import type { PodNetwork } from '#network/pod-network.ts';
+import type { WorldEvent } from '#policy/world.ts';
+import { type AgentFacts, NOTHING } from './agent-facts.ts';
+import type { Agent, AgentOptions } from './agent-options.ts';
+import { statusOf } from './agent-status.ts';
+import { AttachedLinks, areEnforced } from './attached-links.ts';
+import { Bypass } from './bypass.ts';
+import { Cni } from './cni.ts';
+import { Complaints } from './complaints.ts';
+import { readLink } from './endpoint-link.ts';
 import { HookWatch } from './hook-watch.ts';
+import { joined } from './lack-text.ts';
+import type { LogEvent } from './log.ts';
+import { withNetwork } from './network-follower.ts';
 import type { Applied, HookRepair, NodeState } from './node-state.ts';
-import type { AgentRequest, AgentStatus, AttachRequest } from './protocol.ts';
+import type { AgentRequest, AttachRequest, CniCall, CniReply } from './protocol.ts';
 import { AgentServer } from './server.ts';
-import { type Batch, ClusterSource } from './source.ts';
-
-export type AgentOptions = {
-  readonly node: string;
-  /** Socket of the cluster source. */
-  readonly clusterSocket: string;
-  /** Socket that this agent serves; its folder must be closed to others. */
-  readonly agentSocket: string;
-  /** Opens the datapath, and takes over what is in the kernel: called at the start, and after each failure. */
-  readonly makeState: () => NodeState;
-};
-
-export type Agent = { readonly close: () => void };
+import { Waiters } from './waiters.ts';
 
 /** Events are fetched this often while some flow, and while none do. */
 const BUSY_MS = 3;
@@ -34,23 +33,23 @@ const ATTACH_LIMIT_MS = 5000;
 /** Pauses before a fresh start grow from the first to the longest. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
+const UNKNOWN = 'the agent does not know the whole cluster yet';
 
 /** Starts serving. The datapath is open first, so pods keep the policy of before until the first list is applied. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const loop = new AgentLoop(options);
   await loop.start();
-  return { close: () => loop.close() };
+  return { facts: () => loop.facts, fills: () => loop.fills(), close: () => loop.close() };
 }
 
 class AgentLoop {
   readonly #options: AgentOptions;
   readonly #server: AgentServer;
   readonly #watch: HookWatch = new HookWatch();
-  /** What was attached and not detached, by interface: a fresh start attaches it again. */
-  readonly #attached: Map<number, AttachRequest> = new Map();
+  readonly #attached: AttachedLinks = new AttachedLinks();
   /** Null between a failure and the fresh start after it. */
   #state: NodeState | null;
-  #source: ClusterSource | null = null;
+  #source: Source | null = null;
   #timer: NodeJS.Timeout | null = null;
   #retry: NodeJS.Timeout | null = null;
   #pauseMs = FIRST_PAUSE_MS;
@@ -59,29 +58,80 @@ class AgentLoop {
   #settled = false;
   #checkedMs = 0;
   #refreshedMs = 0;
+  /** When events and hooks were last looked after. */
+  #lookedMs: number = performance.now();
   #problem: string | null = null;
   /** What there is no room for, here and in the shares of namespaces. */
-  #lacks: readonly string[] = [];
-  #shortages: readonly string[] = [];
-  #waiting: (() => void)[] = [];
+  readonly #lacks: Complaints = new Complaints((message) => this.#tell('problem', message));
+  readonly #shortages: Complaints = new Complaints((message) => this.#tell('problem', message));
+  readonly #waiters: Waiters = new Waiters();
   #slice: NodeJS.Immediate | null = null;
   /** When the first of the changes came that wait now; null where none does. */
   #heldMs: number | null = null;
+  readonly #bypass: Bypass;
+  readonly #cni: Cni | null;
+  readonly #network: PodNetwork | null;
+  /** Parts of a list may have been noted that is not whole yet. */
+  #listing = true;
+  /** The source's last revision. */
+  #heard = 0;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#bypass = new Bypass(options.node, options.observer);
     this.#state = options.makeState();
     this.#server = new AgentServer(options.agentSocket, (request) => this.#answer(request));
+    this.#network = options.makeNetwork?.((message) => this.#tell('network', message)) ?? null;
+    this.#cni = options.cniFolder === null ? null : this.#makeCni(options.cniFolder);
+  }
+
+  #makeCni(folder: string): Cni {
+    return new Cni(this.#options.node, folder, {
+      obstacle: () => (this.#settled ? (this.#problem ?? this.#network?.obstacle ?? null) : UNKNOWN),
+      network: this.#network,
+      isClosed: () => this.#state === null,
+      attach: async (request) => void (await this.#attach([request], true)),
+      detach: (index) => this.#detach([index]),
+      adopt: (request) => this.#attached.adopt(this.#state, request),
+      seal: (index) => this.#guard((state) => this.#attached.seal(state, index)),
+      change: (events) => this.#changeLocally(events),
+      enforces: (pod, address) => this.#state?.enforces(pod, address) === true,
+      tell: (message) => this.#tell('problem', message),
+    });
   }
 
   async start(): Promise<void> {
     await this.#server.listen();
     this.#follow();
     this.#poll();
+    if (this.#cni !== null) await this.#adopt(this.#cni);
+  }
+
+  /** Nobody else remembers the pods that the CNI attached: they are attached again, with what they have open. */
+  async #adopt(cni: Cni): Promise<void> {
+    this.#attached.add(await cni.adopt());
+    this.#guard((state) => this.#attached.attachAll(state));
+    this.#guard((state) => state.turn());
+    void this.#waiters
+      .until(() => this.#revision > 0)
+      .then(async () => {
+        await cni.adoption.look();
+        this.#guard((state) => state.settle());
+        this.#settled = true;
+        this.#options.cniConfig?.install();
+        await cni.workOffSpool();
+      });
+  }
+
+  /** To the log, and to whoever listens. */
+  #tell(event: LogEvent, message: string): void {
+    this.#options.observer.said('warn', event, message);
+    this.#server.publish({ kind: 'problem', message });
   }
 
   close(): void {
     this.#source?.close();
+    this.#network?.close();
     for (const timer of [this.#timer, this.#retry]) if (timer !== null) clearTimeout(timer);
     if (this.#slice !== null) clearImmediate(this.#slice);
     this.#server.close();
@@ -90,29 +140,50 @@ class AgentLoop {
 
   /** A new connection lists everything: the whole plan is applied again. */
   #follow(): void {
-    this.#source = new ClusterSource(this.#options.clusterSocket, {
-      note: (events) => this.#guard((state) => state.note(events)),
-      apply: (batch) => this.#guard((state) => this.#apply(state, batch)),
-      known: () => this.#state?.known() ?? [],
-    });
+    this.#listing = true;
+    this.#heard = 0;
+    this.#cni?.pods.startAfresh();
+    const follow = (events: Batch['events']): Batch['events'] => this.#cni?.pods.follow(events) ?? events;
+    const follower: Follower = {
+      note: (events) => {
+        this.#listing = true;
+        this.#guard((state) => state.note(follow(events)));
+      },
+      apply: ({ events, revision }) => {
+        this.#listing = false;
+        this.#heard = revision;
+        this.#guard((state) => this.#apply(state, { events: follow(events), revision }));
+      },
+      known: () => [...(this.#state?.known() ?? []), ...(this.#cni?.pods.known() ?? [])],
+    };
+    const tell: Tell = (message) => this.#tell('source', message);
+    this.#source = this.#options.makeSource(withNetwork(follower, this.#network), tell);
+  }
+
+  /** Of a list that is not whole, nothing may come into force: then this goes with the rest of it. */
+  #changeLocally(events: readonly WorldEvent[]): void {
+    if (events.length === 0) return;
+    if (this.#listing) this.#guard((state) => state.note(events));
+    else this.#guard((state) => this.#apply(state, { events, revision: this.#heard }));
   }
 
   #apply(state: NodeState, batch: Batch): void {
     const startedMs = performance.now();
     const { steps } = state.apply(batch.events, batch.revision);
-    if (state.revision < batch.revision) this.#heldMs ??= startedMs;
+    const isHeld = state.revision < batch.revision;
+    if (isHeld) this.#heldMs ??= startedMs;
     if (this.#problem !== null) this.#recovered(state);
-    this.#told(state, { steps, applyMs: performance.now() - startedMs });
+    const applyMs = performance.now() - startedMs;
+    if (!isHeld) this.#options.observer.applied(applyMs / 1000);
+    this.#told(state, { steps, applyMs });
   }
 
   /** What changed is in force. */
   #told(state: NodeState, applied: Applied): void {
-    this.#checkShares(state.shortages);
+    this.#shortages.are(state.shortages);
     this.#revision = state.revision;
     this.#server.publish({ kind: 'applied', revision: this.#revision, ...applied });
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const check of waiting) check();
+    this.#waiters.look();
     this.#goOn(state);
   }
 
@@ -133,7 +204,9 @@ class AgentLoop {
       return;
     }
     this.#heldMs = null;
-    this.#told(state, { steps, applyMs: performance.now() - heldMs });
+    const applyMs = performance.now() - heldMs;
+    this.#options.observer.applied(applyMs / 1000);
+    this.#told(state, { steps, applyMs });
   }
 
   #poll(): void {
@@ -143,51 +216,33 @@ class AgentLoop {
       if (events.length > 0 || lost > 0) {
         this.#busyUntilMs = now + BUSY_FOR_MS;
         this.#server.publishFlows(events, lost);
+        this.#options.observer.flows(events);
       }
       if (now - this.#checkedMs > CHECK_MS) this.#checkHooks(state, now);
     });
+    this.#lookedMs = performance.now();
     this.#timer = setTimeout(() => this.#poll(), performance.now() < this.#busyUntilMs ? BUSY_MS : IDLE_MS);
   }
 
   /** Somebody with the same rights can take hooks away, or put a program ahead of them. */
   #checkHooks(state: NodeState, now: number): void {
     this.#checkedMs = now;
-    const nameOf = (index: number): string => this.#attached.get(index)?.pod ?? 'an uplink';
     const repairs = state.repairHooks().filter((repair) => !this.#isOver(state, repair));
-    for (const message of this.#watch.note(repairs, nameOf, now)) {
-      this.#server.publish({ kind: 'problem', message });
-    }
-    this.#checkRoom(state);
+    const nameOf = (index: number): string => this.#attached.nameOf(index);
+    for (const message of this.#watch.note(repairs, nameOf, now)) this.#tell('problem', message);
+    this.#lacks.are(state.lacks);
+    this.#bypass.look(state, now);
     if (now - this.#refreshedMs < REFRESH_MS) return;
     this.#refreshedMs = now;
     state.refresh();
+    if (!this.#settled || this.#cni === null) return;
+    void this.#cni.workOffSpool();
+    void this.#cni.adoption.look();
   }
 
-  /** A pod that is gone from the cluster, and its interface, too: nobody need ask for its end. */
-  #isOver(state: NodeState, { interfaceIndex, gone }: HookRepair): boolean {
-    const others = [...this.#attached.values()].filter((each) => each.interfaceIndex !== interfaceIndex);
-    const elsewhere = new Set(others.flatMap((each) => each.addresses));
-    const pod = this.#attached.get(interfaceIndex);
-    const own = pod?.addresses.filter((address) => !elsewhere.has(address)) ?? [];
-    if (!gone || pod === undefined || own.some((address) => state.enforces(readAddress(address)))) return false;
-    this.#attached.delete(interfaceIndex);
-    state.detach(interfaceIndex);
-    return true;
-  }
-
-  /** Each lack is said when it begins, and when it is another one. */
-  #checkRoom({ lacks }: NodeState): void {
-    this.#tellNew(lacks, this.#lacks);
-    this.#lacks = lacks;
-  }
-
-  #checkShares(shortages: readonly string[]): void {
-    this.#tellNew(shortages, this.#shortages);
-    this.#shortages = shortages;
-  }
-
-  #tellNew(complaints: readonly string[], known: readonly string[]): void {
-    for (const message of complaints) if (!known.includes(message)) this.#server.publish({ kind: 'problem', message });
+  /** Nobody need ask for the end of what is gone. */
+  #isOver(state: NodeState, repair: HookRepair): boolean {
+    return (repair.gone && this.#cni?.isOver(repair.interfaceIndex)) || this.#attached.forget(state, repair);
   }
 
   /** What fails leaves a state that nobody vouches for: the kernel denies, or enforces what it has, until a fresh start. */
@@ -203,7 +258,7 @@ class AgentLoop {
   }
 
   #failed(state: NodeState, error: unknown): void {
-    console.error(error);
+    this.#options.observer.failed(error);
     this.#state = null;
     this.#source?.close();
     this.#revision = 0;
@@ -215,7 +270,7 @@ class AgentLoop {
   #startAfresh(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);
     this.#problem = `${message}; a fresh start follows in ${this.#pauseMs} ms`;
-    this.#server.publish({ kind: 'problem', message: this.#problem });
+    this.#tell('problem', this.#problem);
     this.#retry = setTimeout(() => this.#restart(), this.#pauseMs);
     this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
   }
@@ -224,7 +279,7 @@ class AgentLoop {
     try {
       this.#state = this.#options.makeState();
     } catch (error) {
-      console.error(error);
+      this.#options.observer.failed(error);
       this.#startAfresh(error);
       return;
     }
@@ -233,48 +288,55 @@ class AgentLoop {
 
   /** The whole plan is in the tables: hooks and addresses come along, and then what was closed opens. */
   #recovered(state: NodeState): void {
-    for (const request of this.#attached.values()) this.#attachAgain(state, request);
+    this.#attached.attachAll(state);
     if (this.#settled) state.settle();
     else if (this.#attached.size > 0) state.turn();
     this.#problem = null;
     this.#pauseMs = FIRST_PAUSE_MS;
-    this.#server.publish({ kind: 'problem', message: 'the fresh start succeeded: policy is in force again' });
-  }
-
-  #attachAgain(state: NodeState, request: AttachRequest): void {
-    try {
-      state.attach(readLink(request));
-    } catch (error) {
-      if (!(error instanceof InterfaceError)) throw error;
-      this.#attached.delete(request.interfaceIndex);
-    }
+    this.#tell('problem', 'the fresh start succeeded: policy is in force again');
   }
 
   async #answer(request: AgentRequest): Promise<unknown> {
     switch (request.method) {
       case 'attach':
-        return await this.#attach(request.endpoints);
+        return await this.#attach(request.endpoints, false);
       case 'detach':
-        for (const index of request.interfaces) this.#attached.delete(index);
-        this.#guard((state) => request.interfaces.forEach((index) => void state.detach(index)));
+        this.#detach(request.interfaces);
         return {};
+      case 'cni':
+        if (this.#cni === null) throw new Error('this agent makes no links: others attach pods');
+        return await this.#callCni(this.#cni, request.call);
+      case 'bypass':
+        return this.#bypass.ask(this.#state, request);
       case 'status':
-        return this.#status();
+        return statusOf(this.facts);
       case 'subscribe':
         return { revision: this.#revision };
     }
   }
 
+  async #callCni(cni: Cni, call: CniCall): Promise<CniReply> {
+    const startedMs = performance.now();
+    const reply = await cni.answer(call);
+    this.#options.observer.cniCalled(call, reply, (performance.now() - startedMs) / 1000);
+    return reply;
+  }
+
+  #detach(interfaces: readonly number[]): void {
+    for (const index of interfaces) this.#attached.remove(index);
+    this.#guard((state) => interfaces.forEach((index) => void state.detach(index)));
+  }
+
   /** Answers once hooks, deny-all and the policy of every address are in place: only then may the links go up. */
-  async #attach(requests: readonly AttachRequest[]): Promise<unknown> {
+  async #attach(requests: readonly AttachRequest[], areNew: boolean): Promise<unknown> {
     const links = requests.map(readLink);
-    const attached = requests.map((request) => [request.interfaceIndex, request] as const);
-    for (const link of links) this.#attachNow(link);
-    for (const [index, request] of attached) this.#attached.set(index, request);
+    for (const link of links) this.#attachNow(link, areNew);
+    this.#attached.add(requests);
     // The first request of a process names every endpoint that is up.
     if (!this.#settled) this.#guard((state) => state.turn());
-    const addresses = links.flatMap((link) => link.addresses);
-    await this.#until(() => addresses.every((address) => this.#state?.enforces(address) === true));
+    const enforced = (): boolean => areEnforced(this.#state, requests);
+    const late = `no policy is known for the pod after ${ATTACH_LIMIT_MS} ms; it stays closed`;
+    await this.#waiters.within(ATTACH_LIMIT_MS, enforced, () => joined(late, this.#source?.problem ?? null) ?? late);
     // The takeover is over.
     if (!this.#settled) this.#guard((state) => state.settle());
     this.#settled = true;
@@ -282,58 +344,36 @@ class AgentLoop {
   }
 
   /** Where there is no state, the fresh start attaches it. */
-  #attachNow(link: EndpointLink): void {
+  #attachNow(link: EndpointLink, isNew: boolean): void {
     const state = this.#state;
     try {
-      state?.attach(link);
+      if (isNew) state?.attachNew(link);
+      else state?.attach(link);
     } catch (error) {
       if (state?.failure) this.#failed(state, state.failure);
       throw error;
     }
   }
 
-  async #until(done: () => boolean): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const message = `no policy is known for the pod after ${ATTACH_LIMIT_MS} ms; it stays closed`;
-    const limit = setTimeout(() => reject(new Error(message)), ATTACH_LIMIT_MS);
-    const check = (): void => {
-      if (done()) resolve();
-      else this.#waiting.push(check);
-    };
-    check();
-    await promise.finally(() => clearTimeout(limit));
+  async fills(): Promise<readonly Fill[]> {
+    return (await this.#state?.usage()) ?? [];
   }
 
-  #status(): AgentStatus {
-    const { endpoints, policies, rules, lostEvents, counted } = this.#state ?? NOTHING;
+  get facts(): AgentFacts {
+    const { endpoints, audited, policies, rules, identities, lostEvents, counted } = this.#state ?? NOTHING;
+    const now = performance.now();
     return {
-      ...{ node: this.#options.node, datapath: 'ebpf', pid: process.pid, revision: this.#revision },
-      ...{ endpoints, policies, rules, lostEvents, ...counted },
-      problem: this.#problem ?? joined(this.#watch.complaint, ...this.#lacks, ...this.#shortages),
-      hooksRepaired: this.#watch.repaired,
-      memoryMb: Math.round(process.memoryUsage.rss() / 1e6),
+      ...{ identities, counters: this.#state?.counters ?? null },
+      attached: this.#attached.counts(this.#state),
+      ...{ node: this.#options.node, isOpen: this.#state !== null, failure: this.#problem },
+      ...{ revision: this.#revision, known: this.#heard, sinceLookMs: now - this.#lookedMs },
+      ...{ endpoints, audited, policies, rules, lostEvents, ...counted },
+      bypassMs: this.#bypass.leftMs(this.#state, now),
+      ...{ source: this.#source?.problem ?? null, findings: this.#source?.findings ?? [] },
+      ...{ watches: this.#source?.watches ?? [], waits: this.#source?.waits ?? [] },
+      ...{ lacks: this.#lacks.now, shortages: this.#shortages.now, network: this.#network?.problems ?? null },
+      ...{ unreached: this.#cni?.adoption.unreached ?? [], cniConfig: this.#options.cniConfig },
+      ...{ hooks: this.#watch.complaint, hooksRepaired: this.#watch.repaired },
     };
   }
-}
-
-/** Between a failure and the fresh start nothing is known. */
-const NOTHING = {
-  ...{ endpoints: 0, policies: 0, rules: 0, lostEvents: 0 },
-  counted: { drops: {}, evictedFlows: 0 },
-} as const;
-
-function joined(...complaints: readonly (string | null)[]): string | null {
-  const said = complaints.filter((complaint) => complaint !== null);
-  return said.length === 0 ? null : said.join('; ');
-}
-
-function readLink(request: AttachRequest): EndpointLink {
-  const mac = Uint8Array.from(request.mac.split(':'), (byte) => Number.parseInt(byte, 16));
-  return { interfaceIndex: request.interfaceIndex, mac, addresses: request.addresses.map(readAddress) };
-}
-
-function readAddress(text: string): Address {
-  const address = parseAddress(text);
-  if (address === null) throw new Error(`${show(text)} is not an address`);
-  return address;
 }

@@ -1,4 +1,4 @@
-// What the agent says where a table of the kernel is full.
+// What the agent says where a table of the kernel is full, and all that it complains of.
 import type { Lack } from '#datapath/port.ts';
 import type { NamedRule } from './protocol.ts';
 
@@ -21,4 +21,10 @@ export function lackText({ table, count }: Lack, rule: NamedRule | null): string
   const [place] = rule?.places ?? [];
   const whose = place === undefined ? '' : ` (of ${place.object}, ${place.path}, among others)`;
   return `the kernel's table ${table} is full: there is no room for ${count} ${what}${whose}; ${effect}`;
+}
+
+/** Null where there is nothing to complain of. */
+export function joined(...complaints: readonly (string | null)[]): string | null {
+  const said = complaints.filter((complaint) => complaint !== null);
+  return said.length === 0 ? null : said.join('; ');
 }

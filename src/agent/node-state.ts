@@ -4,9 +4,12 @@ import { GradualCompiler, type Work } from '#compile/gradual.ts';
 import type { Step } from '#compile/plan.ts';
 import type { Write } from '#compile/recorder.ts';
 import { shortageText } from '#compile/shortage.ts';
-import type { Datapath, DatapathEvent, DropReason, EndpointLink, Lack } from '#datapath/port.ts';
+import type { Counters } from '#datapath/ebpf/counters.ts';
+import type { Datapath, DatapathEvent, EndpointLink, Fill, Lack } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
-import type { WorldEvent } from '#policy/world.ts';
+import { isServiceEvent } from '#policy/service.ts';
+import type { ClusterEvent, PodKey, WorldEvent } from '#policy/world.ts';
+import { ServiceBook } from '#service/book.ts';
 import { lackText } from './lack-text.ts';
 import type { AgentStatus, FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
@@ -18,13 +21,25 @@ export type NodeDatapath = Datapath & {
   turn(): void;
   /** Ends a takeover: from now on only what this process has named is in force. */
   settle(): void;
-  counters(): { readonly drops: ReadonlyMap<DropReason, bigint>; readonly evicted: bigint };
+  counters(): Counters;
   /** What the kernel had no room for: whom it is about is denied. */
   readonly lacks: readonly Lack[];
+  /** What to say of others' bridges that pods are on. */
+  readonly bridgeComplaints: readonly string[];
+  /** How full its tables are; how many addresses and prefixes the steps named, whoever gave them knows. */
+  usage(known: { readonly address_map: number; readonly prefix_map: number }): Promise<readonly Fill[]>;
   /** Set once a change failed: then everything is denied, until another process or a fresh start takes over. */
   readonly failure: Error | null;
   repair(): readonly HookRepair[];
   refresh(): void;
+  /** As `attach`, for an interface that was just made: does not wait for the kernel. */
+  attachNew(link: EndpointLink, adoptForMs?: number): void;
+  /** `adoptForMs`: how long connections that are older than the hooks are let in, if policy allows them. */
+  attach(link: EndpointLink, adoptForMs?: number): void;
+  /** Does for one interface what `attachNew` left. */
+  finishNew(): void;
+  /** Until then (monotonic clock, nanoseconds; 0n = not at all) what judging denies passes. */
+  bypass: bigint;
 };
 
 /** An interface whose hooks were found wrong: gone, behind another program, or standing only as long as this process. */
@@ -41,25 +56,52 @@ export type HookRepair = {
 
 export type Applied = { readonly steps: number; readonly applyMs: number };
 
+/** Hooks of new interfaces are finished once none has come for so long: what that takes would hold up the next one. */
+const FINISH_AFTER_MS = 1000;
+/** But where they come all the time, for so long at most: somebody may make pods for that. */
+const LONGEST_RUSH_MS = 30_000;
+
 /** Owns the compiler's and the datapath's common history. After a throw it is of no more use: start afresh. */
 export class NodeState {
   readonly #node: string;
   readonly #compiler: GradualCompiler;
+  readonly #services: ServiceBook;
   readonly #datapath: NodeDatapath;
   readonly #names: RuleNames = new RuleNames();
-  /** Local addresses whose policy is in force. */
-  readonly #endpoints: Set<AddressKey> = new Set();
+  /** Local addresses whose policy is in force, and whose that is. */
+  readonly #endpoints: Map<AddressKey, PodKey> = new Map();
+  readonly #audited: Set<AddressKey> = new Set();
   #lost = 0;
   readonly #slices: Slices<Work> = new Slices();
+  /** When the last interface came whose hooks are to be finished. */
+  #newMs = 0;
+  /** Since when they have come one shortly after the other; null where none has come for a while. */
+  #rushSinceMs: number | null = null;
 
   constructor(node: string, compiler: Compiler, datapath: NodeDatapath) {
     this.#node = node;
     this.#compiler = new GradualCompiler(compiler);
+    this.#services = new ServiceBook(node);
     this.#datapath = datapath;
   }
 
   get endpoints(): number {
     return this.#endpoints.size;
+  }
+
+  /** How many of them let pass what policy denies. */
+  get audited(): number {
+    return this.#audited.size;
+  }
+
+  /** For how long what judging denies passes yet, milliseconds; 0 = it is enforced. */
+  get bypassMs(): number {
+    const left = this.#datapath.bypass - process.hrtime.bigint();
+    return left <= 0n ? 0 : Math.ceil(Number(left) / 1e6);
+  }
+
+  set bypassMs(ms: number) {
+    this.#datapath.bypass = ms === 0 ? 0n : process.hrtime.bigint() + BigInt(ms) * 1_000_000n;
   }
 
   get policies(): number {
@@ -68,6 +110,10 @@ export class NodeState {
 
   get rules(): number {
     return this.#names.size;
+  }
+
+  get identities(): number {
+    return this.#compiler.identities;
   }
 
   get lostEvents(): number {
@@ -84,13 +130,27 @@ export class NodeState {
     };
   }
 
+  /** All that the datapath counted. */
+  get counters(): Counters {
+    return this.#datapath.counters();
+  }
+
+  /** How full the datapath's tables are. */
+  async usage(): Promise<readonly Fill[]> {
+    const { addresses, prefixes } = this.#compiler.plan;
+    return await this.#datapath.usage({ address_map: addresses.size, prefix_map: prefixes.size });
+  }
+
   /** Why the datapath is closed for good; null while it serves. */
   get failure(): Error | null {
     return this.#datapath.failure;
   }
 
-  /** Puts back hooks that somebody took away or got ahead of; says which, and how they stand now. */
+  /** Puts back hooks that somebody took away or got ahead of; says which, and how they stand now. Finishes those of one new interface. */
   repairHooks(): readonly HookRepair[] {
+    const now = performance.now();
+    if (now - this.#newMs > FINISH_AFTER_MS) this.#rushSinceMs = null;
+    if (this.#rushSinceMs === null || now - this.#rushSinceMs > LONGEST_RUSH_MS) this.#datapath.finishNew();
     return this.#datapath.repair();
   }
 
@@ -99,9 +159,11 @@ export class NodeState {
     this.#datapath.refresh();
   }
 
-  /** What to say of that for which the kernel has no room. */
+  /** What to say of that for which the kernel has no room, and of bridges that are not pods' alone. */
   get lacks(): readonly string[] {
-    return this.#datapath.lacks.map((lack) => lackText(lack, lack.rule === null ? null : this.#names.name(lack.rule)));
+    const { lacks, bridgeComplaints } = this.#datapath;
+    const texts = lacks.map((lack) => lackText(lack, lack.rule === null ? null : this.#names.name(lack.rule)));
+    return [...texts, ...bridgeComplaints];
   }
 
   /** What to say of the namespaces whose policies need more than their share of this node. */
@@ -110,13 +172,15 @@ export class NodeState {
   }
 
   /** Takes a part of a list: it comes into force with the next `apply`. */
-  note(events: readonly WorldEvent[]): void {
-    this.#compiler.note(events);
+  note(events: readonly ClusterEvent[]): void {
+    this.#services.note(events);
+    this.#compiler.note(events.filter(isWorldEvent));
   }
 
   /** The deletion of each thing that was noted or applied. */
-  known(): Iterable<WorldEvent> {
-    return this.#compiler.known();
+  *known(): Generator<ClusterEvent> {
+    yield* this.#compiler.known();
+    yield* this.#services.known();
   }
 
   /** The latest revision by which, with all before it, every packet is judged. */
@@ -131,10 +195,14 @@ export class NodeState {
 
   /**
    * Brings changes into force, which lead to a revision: every later packet is judged by them. Those that move many
-   * addresses wait for `advance`.
+   * addresses wait for `advance`. Services come first: a backend is judged by what is in force when a packet goes there.
    */
-  apply(events: readonly WorldEvent[], revision: number): Applied {
-    return this.#follow((write) => this.#compiler.apply(events, revision, write));
+  apply(events: readonly ClusterEvent[], revision: number): Applied {
+    this.#services.note(events);
+    return this.#follow((write) => {
+      write(this.#services.steps());
+      return this.#compiler.apply(events.filter(isWorldEvent), revision, write);
+    });
   }
 
   /** Does a part of what waits: some milliseconds' worth, so that whatever else comes is not held up by all of it. */
@@ -160,8 +228,15 @@ export class NodeState {
   }
 
   /** Puts the hooks on an interface. What it may pass is decided by the policy of its addresses. */
-  attach(link: EndpointLink): void {
-    this.#datapath.attach(link);
+  attach(link: EndpointLink, adoptForMs = 0): void {
+    this.#datapath.attach(link, adoptForMs);
+  }
+
+  /** As `attach`, for an interface that was just made: does not wait for the kernel. A later `repairHooks` does what is left. */
+  attachNew(link: EndpointLink, adoptForMs = 0): void {
+    this.#newMs = performance.now();
+    this.#rushSinceMs ??= this.#newMs;
+    this.#datapath.attachNew(link, adoptForMs);
   }
 
   detach(interfaceIndex: number): void {
@@ -178,9 +253,9 @@ export class NodeState {
     this.#datapath.settle();
   }
 
-  /** True where the address has its policy in force. */
-  enforces(address: Address): boolean {
-    return this.#endpoints.has(formatAddress(address));
+  /** True where the address has this pod's policy in force: it may have that of the pod before yet. */
+  enforces(pod: PodKey, address: Address): boolean {
+    return this.#endpoints.get(formatAddress(address)) === pod;
   }
 
   /** Events since the last call, rules named, and how many the kernel could not hand over. */
@@ -197,8 +272,11 @@ export class NodeState {
   #remember(steps: readonly Step[]): void {
     for (const step of steps) {
       if (step.kind !== 'endpoint') continue;
-      if (step.value === null) this.#endpoints.delete(formatAddress(step.address));
-      else this.#endpoints.add(formatAddress(step.address));
+      const key = formatAddress(step.address);
+      if (step.value === null) this.#endpoints.delete(key);
+      else this.#endpoints.set(key, step.value.pod);
+      if (step.value?.audit === undefined) this.#audited.delete(key);
+      else this.#audited.add(key);
     }
   }
 
@@ -209,8 +287,14 @@ export class NodeState {
       egress: event.egressRule === null ? null : this.#names.name(event.egressRule),
       ingress: event.ingressRule === null ? null : this.#names.name(event.ingressRule),
       source: formatAddress(event.source),
+      sourcePod: this.#compiler.podAt(event.source),
       destination: formatAddress(event.destination),
+      destinationPod: this.#compiler.podAt(event.destination),
       timeNs: String(event.timeNs),
     };
   }
+}
+
+function isWorldEvent(event: ClusterEvent): event is WorldEvent {
+  return !isServiceEvent(event);
 }

@@ -1,5 +1,5 @@
 // What crosses the agent's sockets, as JSON lines: objects in, requests and answers, flows out.
-import type { DropReason } from '#datapath/port.ts';
+import type { DatapathEvent, DropReason } from '#datapath/port.ts';
 import type { Action, Direction, RuleId } from '#policy/model.ts';
 import type { PodKey, WorldEvent } from '#policy/world.ts';
 
@@ -33,14 +33,17 @@ export type NamedRule = {
 /** A datapath event with its rules named. For ICMP, `destinationPort` is type << 8 | code. */
 export type FlowEvent = {
   readonly node: string;
-  readonly kind: 'new' | 'close' | 'drop';
+  readonly kind: DatapathEvent['kind'];
   readonly hook: 'from-pod' | 'to-pod';
   readonly reason: DropReason;
   readonly leg: Direction | null;
   readonly egress: NamedRule | null;
   readonly ingress: NamedRule | null;
   readonly source: string;
+  /** Whose address that is as far as is known when it is told; null: no pod's. */
+  readonly sourcePod: PodKey | null;
   readonly destination: string;
+  readonly destinationPod: PodKey | null;
   readonly protocol: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
@@ -55,12 +58,35 @@ export type AttachRequest = {
   readonly interfaceIndex: number;
   readonly mac: string;
   readonly addresses: readonly string[];
+  /** Connections older than the hooks are let in until then (monotonic clock, milliseconds), if policy allows them. Never asked for over the socket. */
+  readonly adoptUntilMs?: number;
 };
+
+/** A CNI call as the plugin got it (cni/moat-cni.c): its environment, '' for what was not set, and its standard input. */
+export type CniCall = {
+  readonly command: string;
+  readonly containerId: string;
+  readonly netns: string;
+  readonly ifname: string;
+  readonly args: string;
+  readonly config: string;
+};
+
+/** What the plugin prints as JSON, null for nothing, and its exit code. It finds them by their place: the order matters. */
+export type CniReply = { readonly exit: 0 | 1; readonly output: unknown };
+
+/** Lets pass what judging denies the node's pods, for so long, milliseconds; 0 ends that. `by`: who asks, as they say. */
+export type BypassRequest = { readonly forMs: number; readonly by: string };
+
+/** For how long it lasts yet. */
+export type BypassAnswer = { readonly leftMs: number };
 
 /** What the agent is asked. */
 export type AgentRequest =
   | { readonly id: number; readonly method: 'attach'; readonly endpoints: readonly AttachRequest[] }
   | { readonly id: number; readonly method: 'detach'; readonly interfaces: readonly number[] }
+  | { readonly id: number; readonly method: 'cni'; readonly call: CniCall }
+  | ({ readonly id: number; readonly method: 'bypass' } & BypassRequest)
   | { readonly id: number; readonly method: 'status' }
   | { readonly id: number; readonly method: 'subscribe' };
 
@@ -70,7 +96,13 @@ export type AgentStatus = {
   readonly pid: number;
   /** Revision of the cluster source that every packet is judged by; 0 before the first. */
   readonly revision: number;
+  /** The last revision that the source told as a whole: where it is `revision`, nothing waits. */
+  readonly known: number;
   readonly endpoints: number;
+  /** Those of which what policy denies passes: their namespace is audited, or all are. */
+  readonly audited: number;
+  /** For how long what judging denies passes on the whole node yet, milliseconds; 0 = it is enforced. */
+  readonly bypassMs: number;
   readonly policies: number;
   readonly rules: number;
   readonly drops: Readonly<Partial<Record<DropReason, number>>>;
@@ -80,6 +112,15 @@ export type AgentStatus = {
   readonly evictedFlows: number;
   /** What is wrong now: a failure that a fresh start has not mended yet, or hooks that can't be put back. Null = nothing. */
   readonly problem: string | null;
+  /**
+   * The whole cluster as it is now is in force here. An agent that is not ready enforces what it knew last; before its
+   * first list, what an agent before it left.
+   */
+  readonly ready: boolean;
+  /** What keeps the agent from knowing the cluster as it is now. Null = nothing. */
+  readonly source: string | null;
+  /** Objects that it can't understand, and what was made of them: one line each. */
+  readonly findings: readonly string[];
   /** How often hooks that somebody touched were put back. */
   readonly hooksRepaired: number;
   readonly memoryMb: number;

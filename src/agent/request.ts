@@ -1,9 +1,12 @@
 // What an agent may be asked, read field by field: whoever writes to the socket is not trusted to know the protocol.
 import type { PodKey } from '#policy/world.ts';
-import type { AgentRequest, AttachRequest } from './protocol.ts';
+import type { AgentRequest, AttachRequest, CniCall } from './protocol.ts';
 
 /** More endpoints than a node can have in one request are a mistake. */
 const ENDPOINT_LIMIT = 4096;
+/** Longer than this is no emergency: it is asked for again. */
+const LONGEST_BYPASS_MS = 24 * 3_600_000;
+const LONGEST_NAME = 128;
 const MAX_INTERFACE = 0x7fff_ffff;
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 
@@ -16,11 +19,20 @@ export function readRequest(value: { readonly id: number; readonly method: strin
       return { id, method, endpoints: listOf(fields.endpoints, 'endpoints', readEndpoint) };
     case 'detach':
       return { id, method, interfaces: listOf(fields.interfaces, 'interfaces', readInterface) };
+    case 'cni':
+      return { id, method, call: readCniCall(fields) };
+    case 'bypass':
+      return {
+        id,
+        method,
+        forMs: readTime(fields.forMs, 'forMs'),
+        by: readText(fields.by, 'by').slice(0, LONGEST_NAME),
+      };
     case 'status':
     case 'subscribe':
       return { id, method };
     default:
-      throw wrong('method', method, 'attach, detach, status or subscribe');
+      throw wrong('method', method, 'attach, detach, cni, bypass, status or subscribe');
   }
 }
 
@@ -37,9 +49,25 @@ function readEndpoint(value: unknown, path: string): AttachRequest {
   };
 }
 
+function readCniCall(fields: Readonly<Record<string, unknown>>): CniCall {
+  return {
+    command: readText(fields.command, 'command'),
+    containerId: readText(fields.containerId, 'containerId'),
+    netns: readText(fields.netns, 'netns'),
+    ifname: readText(fields.ifname, 'ifname'),
+    args: readText(fields.args, 'args'),
+    config: readText(fields.config, 'config'),
+  };
+}
+
 function readInterface(value: unknown, path: string): number {
   if (Number.isInteger(value) && Number(value) > 0 && Number(value) <= MAX_INTERFACE) return Number(value);
   throw wrong(path, value, 'the index of an interface');
+}
+
+function readTime(value: unknown, path: string): number {
+  if (Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= LONGEST_BYPASS_MS) return Number(value);
+  throw wrong(path, value, `a number of milliseconds up to ${LONGEST_BYPASS_MS}`);
 }
 
 function readText(value: unknown, path: string): string {

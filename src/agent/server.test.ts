@@ -11,6 +11,7 @@ import { AgentServer, type Answer } from './server.ts';
 
 const EVENT: FlowEvent = {
   ...{ node: 'one', kind: 'drop', hook: 'to-pod', reason: 'policy', leg: 'ingress', egress: null, ingress: null },
+  ...{ sourcePod: null, destinationPod: null },
   ...{ source: '10.0.0.1', destination: '10.0.0.2', protocol: 6, sourcePort: 1, destinationPort: 80 },
   ...{ count: 3, timeNs: '1' },
 };
@@ -135,7 +136,7 @@ test('who asks and never reads the answers is cut off', { timeout: 60_000 }, asy
 
 test('only so many connections at once; room comes back', { timeout: 30_000 }, async (t) => {
   const { path } = await serve(t, async () => ({}));
-  const sockets = Array.from({ length: 64 }, () => connect(path));
+  const sockets = Array.from({ length: 512 }, () => connect(path));
   t.after(() => sockets.forEach((socket) => void socket.destroy()));
   await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
   await cutOff(path);

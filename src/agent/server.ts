@@ -15,7 +15,8 @@ const BACKLOG_LIMIT = 16 * 1024 * 1024;
 const CUT_LIMIT = 2 * BACKLOG_LIMIT;
 /** The longest request attaches a node's pods: some hundred bytes each. */
 const REQUEST_LIMIT = 1024 * 1024;
-const CONNECTION_LIMIT = 64;
+/** A node that starts asks for all its pods at once, each on a connection of its own. */
+const CONNECTION_LIMIT = 512;
 
 /** Listens on a socket file that its owner alone can use. */
 export class AgentServer {

@@ -5,10 +5,11 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { impliedNamespace, type WorldEvent } from '#policy/world.ts';
+import type { Batch, Follower } from '#cluster/follower.ts';
+import { type ClusterEvent, impliedNamespace, type WorldEvent } from '#policy/world.ts';
 import { writeLine } from './json-lines.ts';
 import type { SourceMessage } from './protocol.ts';
-import { type Batch, ClusterSource, type Follower } from './source.ts';
+import { ClusterSource } from './source.ts';
 
 function namespace(name: string): WorldEvent {
   return { kind: 'namespace', name, value: impliedNamespace(name) };
@@ -68,7 +69,7 @@ test('a long list comes in parts; what was noted of a list that broke off is com
   const existing = new Set<string>();
   const parts: number[] = [];
   const done = Promise.withResolvers<Batch>();
-  const take = (events: readonly WorldEvent[]): void => {
+  const take = (events: readonly ClusterEvent[]): void => {
     for (const event of events) if (event.kind === 'namespace' && event.value !== null) existing.add(event.name);
   };
   const source = new ClusterSource(path, {
@@ -102,7 +103,7 @@ test('a policy in a long list counts as much as its rules: parts of a list have 
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const parts: number[] = [];
   const done = Promise.withResolvers<Batch>();
-  const follower = { note: (events: readonly WorldEvent[]) => void parts.push(events.length), apply: done.resolve };
+  const follower = { note: (events: readonly ClusterEvent[]) => void parts.push(events.length), apply: done.resolve };
   const source = new ClusterSource(path, { ...follower, known: () => [] });
   const { events } = await done.promise;
   source.close();

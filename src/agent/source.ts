@@ -1,30 +1,17 @@
 // The agent's side of a cluster source: a socket that lists what exists, says `synced`, then sends changes.
 import { connect, type Socket } from 'node:net';
-import type { WorldEvent } from '#policy/world.ts';
+import { type Follower, PAGE, type Source, type WatchState } from '#cluster/follower.ts';
+import type { ClusterEvent, WorldEvent } from '#policy/world.ts';
 import { readLines } from './json-lines.ts';
 import type { SourceMessage } from './protocol.ts';
 
-/** Changes that belong together, and the revision they lead to. */
-export type Batch = { readonly events: readonly WorldEvent[]; readonly revision: number };
-
-/** Who follows a source. */
-export type Follower = {
-  /** A part of a list: it counts once the batch that ends the list is applied. */
-  note(events: readonly WorldEvent[]): void;
-  apply(batch: Batch): void;
-  /** The deletion of each thing that was noted or applied and is not gone. */
-  known(): Iterable<WorldEvent>;
-};
-
-/** A list is passed on in parts of so many events and rules: few enough that those that are not kept die young. */
-const PAGE = 32;
 const RETRY_MS = 200;
 
 /**
  * Follows a source until closed, connecting again whenever the connection breaks. A new connection lists everything
  * again: what is not listed any more is gone, so a change missed meanwhile is not missed for good.
  */
-export class ClusterSource {
+export class ClusterSource implements Source {
   readonly #path: string;
   readonly #follower: Follower;
   /** Something was listed: the next list says what is gone. */
@@ -32,11 +19,28 @@ export class ClusterSource {
   #socket: Socket | null = null;
   #retry: NodeJS.Timeout | null = null;
   #closed = false;
+  #following = false;
+  #lists = 0;
+  #heardMs: number | null = null;
+  /** Whoever serves the socket has read the objects, and says what is wrong with them. */
+  readonly findings: readonly string[] = [];
+  readonly waits: readonly string[] = [];
 
   constructor(path: string, follower: Follower) {
     this.#path = path;
     this.#follower = follower;
     this.#connect();
+  }
+
+  get problem(): string | null {
+    return this.#following ? null : `the cluster source at ${this.#path} has not listed everything yet`;
+  }
+
+  /** It tells of all kinds at once. */
+  get watches(): readonly WatchState[] {
+    const objects = { understood: 0, partly: 0, refused: 0 };
+    const restarts = Math.max(0, this.#lists - 1);
+    return [{ kind: 'all', problem: this.problem, restarts, heardMs: this.#heardMs, objects }];
   }
 
   close(): void {
@@ -70,20 +74,24 @@ export class ClusterSource {
       const gone = listed === null ? [] : this.#lacking(listed);
       this.#listed = true;
       this.#follower.apply({ events: [...pending, ...gone], revision: message.revision });
+      if (listing) this.#lists++;
+      this.#heardMs = Date.now();
       listed = null;
       listing = false;
+      this.#following = true;
       pending = [];
       size = 0;
     });
     // `close` follows every error, and is where the next try starts.
     socket.on('error', () => undefined);
     socket.on('close', () => {
+      this.#following = false;
       if (!this.#closed) this.#retry = setTimeout(() => this.#connect(), RETRY_MS);
     });
   }
 
   /** The deletions of what a list lacks. */
-  #lacking(listed: ReadonlySet<string>): WorldEvent[] {
+  #lacking(listed: ReadonlySet<string>): ClusterEvent[] {
     return [...this.#follower.known()].filter((deletion) => !listed.has(keyOf(deletion)));
   }
 }
@@ -94,6 +102,6 @@ function sizeOf(event: WorldEvent): number {
   return rules.reduce((sum, { length }) => sum + length, 1);
 }
 
-function keyOf(event: WorldEvent): string {
+function keyOf(event: ClusterEvent): string {
   return `${event.kind} ${'key' in event ? event.key : event.name}`;
 }

@@ -1,9 +1,10 @@
 // What a Plan allows between two places, for every protocol and port at once.
 import { decide, identityOf } from '#compile/lookup.ts';
 import type { IdentityNumber, Layer, Plan, PlanEndpoint, SetNumber, TableNumber } from '#compile/plan.ts';
-import { isOwnNode } from '#datapath/reference/verdict.ts';
+import { isAudited, isOwnNode } from '#datapath/reference/verdict.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { type AxisRange, WHOLE_AXIS } from '#net/axis.ts';
+import type { Direction } from '#policy/model.ts';
 import { intersectRanges, normalRanges, type RangeSet, rangesKey } from './ranges.ts';
 
 /** An address as policy sees it. `address` is null for one of many alike (an external range). */
@@ -27,7 +28,8 @@ export function placeOf(plan: Plan, address: Address): Place | null {
 /** Places with equal keys have equal connections, but for what comes from their own node. */
 export function placeKey(place: Place): string {
   const { endpoint } = place;
-  return `${place.family}/${place.identity}/${endpoint?.egress ?? ''}/${endpoint?.ingress ?? ''}`;
+  const sets = `${endpoint?.egress ?? ''}/${endpoint?.ingress ?? ''}/${endpoint?.audit ?? ''}`;
+  return `${place.family}/${place.identity}/${sets}`;
 }
 
 /** Answers for one Plan, which must not change meanwhile; remembers what it worked out. */
@@ -45,7 +47,7 @@ export class Legs {
   /** Connections from one place to another that both ends allow. Never across families. */
   allowed(from: Place, to: Place): RangeSet {
     if (from.family !== to.family) return [];
-    const egress = from.endpoint === null ? EVERYTHING : this.#leg(from.endpoint.egress, to.identity);
+    const egress = from.endpoint === null ? EVERYTHING : this.#leg(from.endpoint, 'egress', to.identity);
     const ingress = this.#isExempt(from, to) ? EVERYTHING : this.#ingress(from, to);
     return remember(this.#pairs, `${this.#number(egress)}&${this.#number(ingress)}`, () => {
       return intersectRanges(egress, ingress);
@@ -58,7 +60,7 @@ export class Legs {
   }
 
   #ingress(from: Place, to: Place): RangeSet {
-    return to.endpoint === null ? EVERYTHING : this.#leg(to.endpoint.ingress, from.identity);
+    return to.endpoint === null ? EVERYTHING : this.#leg(to.endpoint, 'ingress', from.identity);
   }
 
   #isExempt(from: Place, to: Place): boolean {
@@ -66,8 +68,11 @@ export class Legs {
     return isOwnNode(this.#plan, to.endpoint, from.address);
   }
 
-  #leg(set: SetNumber, peer: IdentityNumber): RangeSet {
-    return remember(this.#legs, `${set}/${peer}`, () => allowedRanges(this.#plan, set, peer));
+  #leg(own: PlanEndpoint, direction: Direction, peer: IdentityNumber): RangeSet {
+    const set = own[direction];
+    return remember(this.#legs, `${set}/${peer}/${own.audit ?? ''}`, () =>
+      allowedRanges(this.#plan, { own, set, peer }),
+    );
   }
 }
 
@@ -77,14 +82,17 @@ function remember<Key, T>(known: Map<Key, T>, key: Key, make: () => T): T {
   return found;
 }
 
-/** Between two neighbouring bounds of the tables the decision is one and the same, so one look-up tells all. */
-function allowedRanges(plan: Plan, set: SetNumber, peer: IdentityNumber): RangeSet {
+type Leg = { readonly own: PlanEndpoint; readonly set: SetNumber; readonly peer: IdentityNumber };
+
+/** What passes, by audit too. Between two neighbouring bounds of the tables the decision is one and the same, so one look-up tells all. */
+function allowedRanges(plan: Plan, { own, set, peer }: Leg): RangeSet {
   const starts = boundaries(plan, set, peer);
   const allowed: AxisRange[] = [];
   for (const [index, first] of starts.entries()) {
     const decision = decide(plan, { set, peer, position: first });
     const isAllowed = decision.kind === 'open' || (decision.kind === 'decided' && decision.action === 'allow');
-    if (isAllowed) allowed.push({ first, last: (starts[index + 1] ?? WHOLE_AXIS.last + 1) - 1 });
+    if (isAllowed || isAudited(plan, own, decision))
+      allowed.push({ first, last: (starts[index + 1] ?? WHOLE_AXIS.last + 1) - 1 });
   }
   return normalRanges(allowed);
 }

@@ -20,6 +20,19 @@ export const COMMANDS: readonly Entry[] = [
     load: () => import('./sandbox.ts'),
   },
   { name: 'agent', summary: 'the node daemon', load: () => import('./agent.ts') },
+  { name: 'status', summary: 'what an agent knows of itself', load: () => import('./status.ts') },
+  { name: 'observe', summary: 'flows as they happen, with names and rules', load: () => import('./observe.ts') },
+  {
+    name: 'bypass',
+    summary: 'let pass for a time what policy denies: the way out when policy has gone wrong',
+    load: () => import('./bypass.ts'),
+  },
+  {
+    name: 'install',
+    summary: 'what a cluster and its nodes have and lack for Moat',
+    load: () => import('./install.ts'),
+  },
+  { name: 'uninstall', summary: 'take away what an agent has left on this node', load: () => import('./uninstall.ts') },
   {
     name: 'demo',
     summary: 'the tour: before, after, a live edit, the denied explained',

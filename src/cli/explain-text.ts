@@ -4,7 +4,7 @@ import type { Explanation, LegStory, PolicyStory, RuleStory } from '#analyze/exp
 import { formatAddress } from '#net/address.ts';
 import type { Direction, Source } from '#policy/model.ts';
 import { plain } from '#policy/render.ts';
-import type { Flow, LegReason, Verdict } from '#policy/verdict.ts';
+import { auditedBy, type Flow, type LegReason, type LegVerdict, type Verdict } from '#policy/verdict.ts';
 import type { PortOption } from './options.ts';
 import { outputWidth, styled } from './output.ts';
 import { portText } from './probe-ends.ts';
@@ -32,6 +32,8 @@ export function explanationText(first: Explained, other: Explained | null, port:
 }
 
 function answerText({ explanation: { verdict } }: Explained): string {
+  const audited = auditedBy(verdict);
+  if (audited !== null) return `${AUDITED}; ${decider(audited)} would be ${wouldBe(verdict[audited])}`;
   return verdictText(verdict.verdict) + (verdict.decidedBy === null ? '' : ` by ${decider(verdict.decidedBy)}`);
 }
 
@@ -48,12 +50,19 @@ export function sourceText({ file, line }: Pick<Source, 'file' | 'line'>): strin
   return line === null ? plain(file) : `${plain(file)}:${line}`;
 }
 
+const AUDITED = styled('yellow', 'allowed by audit alone');
+
+function wouldBe({ audited = 'deny' }: LegVerdict): string {
+  return VERDICTS[audited];
+}
+
 function decider(direction: Direction): string {
   return direction === 'egress' ? "the sender's end (egress)" : "the receiver's end (ingress)";
 }
 
 function legLines(direction: Direction, leg: LegStory): readonly string[] {
-  const heading = `${direction} of ${leg.end}: ${verdictText(leg.verdict)}`;
+  const byAudit = `${AUDITED}; enforced, it would be ${wouldBe(leg)}`;
+  const heading = `${direction} of ${leg.end}: ${leg.audited === undefined ? verdictText(leg.verdict) : byAudit}`;
   const tiers = leg.tiers.flatMap((tier) => [`  tier ${tier.tier}`, ...tier.policies.flatMap(policyLines)]);
   return [heading, ...tiers, `  ⇒ ${conclusion(leg)}`];
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { explain } from '#analyze/explain.ts';
 import { formatAddress } from '#net/address.ts';
 import { ICMP, ICMPV6 } from '#net/protocol.ts';
-import type { Flow } from '#policy/verdict.ts';
+import { auditedBy, type Flow } from '#policy/verdict.ts';
 import type { World } from '#policy/world.ts';
 import { type Explained, explanationText } from './explain-text.ts';
 import { readInput } from './input.ts';
@@ -69,10 +69,12 @@ function json(first: Explained, other: Explained | null, port: PortOption): unkn
 
 function answerOf({ flow, explanation }: Explained): object {
   const { verdict, egress, ingress } = explanation;
+  const audited = auditedBy(verdict);
   return {
     addresses: { from: formatAddress(flow.from), to: formatAddress(flow.to) },
     verdict: verdict.verdict,
     rule: { egress: egress.rule, ingress: ingress.rule },
     decidedBy: verdict.decidedBy,
+    ...(audited === null ? {} : { audited }),
   };
 }

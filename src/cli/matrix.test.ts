@@ -18,6 +18,16 @@ test('three ends make a square of three', () => {
   assert.deepEqual(text.split('\n'), ['     1 2 3', '1 a  · ✔ ✘', '2 b  ✔ · ✔', '3 c  ✔ ✔ ·']);
 });
 
+test('what passes by audit alone has a sign of its own, and beside another verdict of its group the one for both', () => {
+  const tried = allPairs(['a', 'b', 'c'], () => 'allow').map((one): Tried => {
+    return one.from === 'a' && one.to !== 'a' ? { ...one, audited: 'ingress' } : one;
+  });
+  const text = matrixText(tried, { width: 80, groupOf: (end) => end });
+  assert.deepEqual(text.split('\n'), ['     1 2 3', '1 a  · ▲ ▲', '2 b  ✔ · ✔', '3 c  ✔ ✔ ·']);
+  const twice = [{ from: 'a', to: 'b', verdict: 'deny' }, ...tried] as const;
+  assert.match(matrixText(twice, { width: 80, groupOf: (end) => end }), /^1 a {2}· ◐ ▲$/m);
+});
+
 test('every width is kept, whatever the number and length of names', () => {
   for (const width of [40, 80, 200]) {
     for (const count of [2, 9, 10, 27, 28, 99, 101, 130]) {

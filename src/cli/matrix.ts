@@ -1,12 +1,19 @@
 // Who reaches whom as a square of marks: a row for each source, a column for each destination, both numbered alike.
+import type { Direction } from '#policy/model.ts';
 import type { Verdict } from '#policy/verdict.ts';
 import { styled } from './output.ts';
 
 /** What a cell says: one verdict, several that differ, or nothing asked (an end and itself). */
-type Mark = Verdict | 'mixed' | 'none';
+type Mark = Verdict | 'audit' | 'mixed' | 'none';
 
 /** One connection that was tried. */
-export type Tried = { readonly from: string; readonly to: string; readonly verdict: Verdict };
+export type Tried = {
+  readonly from: string;
+  readonly to: string;
+  readonly verdict: Verdict;
+  /** Set where it passes by audit alone. */
+  readonly audited?: Direction;
+};
 
 /** How to draw: columns of the terminal, and the name that an end is grouped under if single ends do not fit. */
 export type MatrixStyle = { readonly width: number; readonly groupOf: (end: string) => string };
@@ -15,6 +22,7 @@ const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly format: Par
   allow: { sign: '✔', format: 'green' },
   deny: { sign: '✘', format: 'red' },
   reject: { sign: '⊘', format: 'magenta' },
+  audit: { sign: '▲', format: 'yellow' },
   mixed: { sign: '◐', format: 'yellow' },
   none: { sign: '·', format: 'dim' },
 };
@@ -43,11 +51,12 @@ export function matrixText(tried: readonly Tried[], style: MatrixStyle): string 
 }
 
 /** What the signs mean, on one line. */
-export function legend(): string {
+export function legend(hasAudits = false): string {
   const meaning: readonly (readonly [Mark, string])[] = [
     ['allow', 'allowed'],
     ['deny', 'denied'],
     ['reject', 'rejected'],
+    ...(hasAudits ? ([['audit', 'allowed by audit alone']] as const) : []),
     ['mixed', 'some pods or ports'],
   ];
   return `row → column: ${meaning.map(([mark, text]) => `${sign(mark)} ${text}`).join('  ')}`;
@@ -59,10 +68,11 @@ function endsOf(tried: readonly Tried[]): readonly string[] {
 
 function marksOf(tried: readonly Tried[], rename: (end: string) => string): ReadonlyMap<string, Mark> {
   const marks = new Map<string, Mark>();
-  for (const { from, to, verdict } of tried) {
+  for (const { from, to, verdict, audited } of tried) {
     const key = cellKey(rename(from), rename(to));
     const known = marks.get(key);
-    marks.set(key, known === undefined || known === verdict ? verdict : 'mixed');
+    const mark = audited === undefined ? verdict : 'audit';
+    marks.set(key, known === undefined || known === mark ? mark : 'mixed');
   }
   return marks;
 }

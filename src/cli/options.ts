@@ -2,13 +2,14 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Address, parseAddress } from '#net/address.ts';
 import { ICMP, type Protocol, protocolNumber, SCTP, TCP, UDP } from '#net/protocol.ts';
-import type { Semantics } from '#policy/world.ts';
+import type { Mode, Semantics } from '#policy/world.ts';
 
 /** What `inputOptions` adds. */
 export type InputOptions = {
   readonly filename: readonly string[];
   readonly lenient: boolean;
   readonly ipblockPods: 'on' | 'off';
+  readonly mode: 'annotated' | Mode;
 };
 
 /** A protocol and port to try; for ICMP an echo request. */
@@ -17,7 +18,7 @@ export type PortOption = { readonly protocol: Protocol; readonly port: number };
 /** An ICMP echo request on the axis: type 8, code 0. */
 export const ICMP_ECHO: number = 8 << 8;
 
-/** `-f`, `--lenient`, `--ipblock-pods`: for every command that judges by manifests. */
+/** `-f`, `--lenient`, `--ipblock-pods`, `--mode`: for every command that judges by manifests. */
 export function inputOptions(command: Command): Command {
   return semanticsOption(manifestOptions(command));
 }
@@ -40,13 +41,22 @@ function lenientOption(command: Command): Command {
   return command.option('--lenient', 'take invalid objects as a live cluster would, instead of refusing them', false);
 }
 
-/** `--ipblock-pods` alone. */
+/** `--ipblock-pods` and `--mode`: what policies mean. */
 export function semanticsOption(command: Command): Command {
-  return command.addOption(
-    new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")
-      .choices(['on', 'off'])
-      .default('on'),
-  );
+  return command
+    .addOption(
+      new Option('--ipblock-pods <on|off>', "whether a NetworkPolicy's ipBlock matches pod addresses")
+        .choices(['on', 'off'])
+        .default('on'),
+    )
+    .addOption(
+      new Option(
+        '--mode <mode>',
+        'what becomes of what policy denies: it is dropped (enforce), or passes and is told (audit), everywhere; or as each namespace says (annotated)',
+      )
+        .choices(['annotated', 'enforce', 'audit'])
+        .default('annotated'),
+    );
 }
 
 /** `-o`, with the formats that the command has; the first is the default. */
@@ -64,8 +74,8 @@ export function datapathOption(summary: string, names: readonly [string, ...stri
   });
 }
 
-export function semanticsOf(options: Pick<InputOptions, 'ipblockPods'>): Semantics {
-  return { ipBlockPods: options.ipblockPods === 'on' };
+export function semanticsOf({ ipblockPods, mode }: Pick<InputOptions, 'ipblockPods' | 'mode'>): Semantics {
+  return { ipBlockPods: ipblockPods === 'on', mode };
 }
 
 /** `80/TCP,81/UDP,ICMP`. */
@@ -98,4 +108,10 @@ export function parseAddresses(text: string): readonly Address[] {
 function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
   if (value === '') throw new InvalidArgumentError('Name a file, a folder, or - for stdin.');
   return [...(previous ?? []), value];
+}
+
+/** A node's name. Names of pins and sockets carry it. */
+export function parseNode(name: string): string {
+  if (name.length <= 63 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(name)) return name;
+  throw new InvalidArgumentError('Use 1 to 63 lower-case letters, digits, "-" and ".".');
 }

@@ -1,7 +1,7 @@
 // What `probe` prints: the contract's rows as JSON, or a square of marks for each port.
 import type { SimulatedProbe } from '#datapath/reference/simulate.ts';
 import { ICMP, ICMPV6, protocolName } from '#net/protocol.ts';
-import type { Verdict } from '#policy/verdict.ts';
+import { auditedBy, type Verdict } from '#policy/verdict.ts';
 import type { PodKey, World } from '#policy/world.ts';
 import type { ProbeRow } from '#sandbox/probe-judge.ts';
 import { legend, matrixText } from './matrix.ts';
@@ -10,6 +10,8 @@ import { outputWidth, print, printJson, styled } from './output.ts';
 /** A simulated probe as a row. A reason is said only where it is not plainly the policy's: as packets say it. */
 export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): ProbeRow {
   const { decidedBy } = verdict;
+  const audited = auditedBy(verdict);
+  const said = decidedBy ?? audited;
   return {
     from,
     to,
@@ -18,7 +20,8 @@ export function simulatedRow({ from, to, flow, verdict }: SimulatedProbe): Probe
     verdict: verdict.verdict,
     rule: { egress: verdict.egress.rule, ingress: verdict.ingress.rule },
     decidedBy,
-    ...(decidedBy !== null && verdict[decidedBy].reason === 'peer-unknown' ? { reason: 'peer-unknown' } : {}),
+    ...(audited === null ? {} : { audited }),
+    ...(said !== null && verdict[said].reason === 'peer-unknown' ? { reason: 'peer-unknown' } : {}),
   };
 }
 
@@ -51,7 +54,7 @@ export function printProbe({ rows, secondFamily }: Probed, { output, perPort, gr
       `${styled('bold', perPort ? wrapped(ports, style.width) : 'each on its own ports')}\n${matrixText(tried, style)}\n`,
     );
   }
-  print(legend());
+  print(legend(rows.some(({ audited }) => audited !== undefined)));
   print(totals(rows));
 }
 
@@ -79,7 +82,7 @@ type Square = { readonly ports: string[]; readonly tried: readonly ProbeRow[] };
 function sameSquares(rows: readonly ProbeRow[]): readonly Square[] {
   const squares = new Map<string, Square>();
   for (const [port, tried] of Map.groupBy(rows, rowPort)) {
-    const key = tried.map(({ from, to, verdict }) => `${from} ${to} ${verdict}`).join('\n');
+    const key = tried.map(({ from, to, verdict, audited }) => `${from} ${to} ${verdict} ${audited}`).join('\n');
     const known = squares.get(key);
     if (known === undefined) squares.set(key, { ports: [port], tried });
     else known.ports.push(port);
@@ -110,7 +113,9 @@ function rowPort({ protocol, port }: ProbeRow): string {
 function totals(rows: readonly ProbeRow[]): string {
   const count = (verdict: Verdict): number => rows.filter((row) => row.verdict === verdict).length;
   const rejected = count('reject');
-  const parts = [`${count('allow')} allowed`, `${count('deny')} denied`];
+  const audited = rows.filter((row) => row.audited !== undefined).length;
+  const byAudit = audited > 0 ? ` (${audited} by audit alone)` : '';
+  const parts = [`${count('allow')} allowed${byAudit}`, `${count('deny')} denied`];
   if (rejected > 0) parts.push(`${rejected} rejected`);
   return `${rows.length} connections: ${parts.join(', ')}`;
 }

@@ -16,12 +16,17 @@ export function define(command: Command, done: (exitCode: number) => void): void
   inputOptions(command);
   outputOption(command, ['table', 'json', 'dot', 'mermaid']).action(async (options: Options) => {
     const { world } = readInput(options);
-    const { rows, uneven } = reach(world, planOf(world, semanticsOf(options)));
+    const plan = planOf(world, semanticsOf(options));
+    const { rows, uneven } = reach(world, plan);
+    if ([...plan.endpoints.values()].some(({ audit }) => audit !== undefined)) console.error(AUDITS);
     if (uneven.length > 0 && options.output !== 'json') console.error(unevenText(uneven));
     await printReach(rows, options.output);
     done(0);
   });
 }
+
+const AUDITS =
+  'moat: some pods are audited: what policy denies them passes, and is listed; --mode enforce lists what would pass without audit';
 
 async function printReach(rows: readonly ReachRow[], output: Options['output']): Promise<void> {
   switch (output) {

@@ -1,13 +1,12 @@
 // The command line: finds the command, loads its file alone (each brings its own libraries, and start-up counts), runs
 // it, and turns whatever ends it into a message and an exit code.
 import { Command, CommanderError } from 'commander';
+import { VERSION } from '#agent/version.ts';
 import { renderDiagnostic } from '#policy/render.ts';
 import { InvalidInputError, SandboxError } from '#sandbox/error.ts';
 import { COMMANDS } from './commands.ts';
 import { CommandError } from './errors.ts';
 import { endQuietlyOnClosedPipe } from './output.ts';
-
-const VERSION = '0.1.0';
 
 /** Runs one command. Resolves with the exit code: the command's own, or 2 where it can't run. */
 export async function run(args: readonly string[]): Promise<number> {

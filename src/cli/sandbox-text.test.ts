@@ -4,11 +4,25 @@ import { test } from 'node:test';
 import type { SandboxStatus } from '#sandbox/api.ts';
 import { statusText } from './sandbox-text.ts';
 
-const AGENT = { node: 'one', datapath: 'ebpf', pid: 7, revision: 3, policies: 1, drops: {} } as const;
+const AGENT = { node: 'one', datapath: 'ebpf', pid: 7, revision: 3, known: 3, policies: 1, drops: {} } as const;
 
 function statusOf(endpoints: number, rules: number): SandboxStatus {
   const agent = {
-    ...{ ...AGENT, endpoints, rules, problem: null, hooksRepaired: 0, memoryMb: 91, lostEvents: 0, evictedFlows: 0 },
+    ...{
+      ...AGENT,
+      endpoints,
+      audited: 0,
+      bypassMs: 0,
+      rules,
+      problem: null,
+      ready: true,
+      source: null,
+      findings: [],
+      hooksRepaired: 0,
+      memoryMb: 91,
+      lostEvents: 0,
+      evictedFlows: 0,
+    },
   };
   const node = { name: 'one', netns: 'moat-a-one', addresses: ['172.18.0.2'], agent };
   const pod = { name: 'shop/web', node: 'one', netns: 'moat-a-p0', addresses: ['10.244.0.2'] };

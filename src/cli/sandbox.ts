@@ -54,7 +54,7 @@ function defineUp(command: Command, done: Done): void {
     });
 }
 
-type ApplyOptions = Named & Omit<InputOptions, 'ipblockPods'>;
+type ApplyOptions = Named & Omit<InputOptions, 'ipblockPods' | 'mode'>;
 
 function defineApply(command: Command, done: Done): void {
   const added = subcommand(command, 'apply', 'add or replace objects in a sandbox that is up');

@@ -7,15 +7,18 @@ import type {
   IdentityNumber,
   LayerNumber,
   PlanEndpoint,
+  PlanService,
   PolicySet,
   PortTable,
   Prefix,
   RuleInfo,
   RuleNumber,
+  ServiceKey,
   SetNumber,
   Step,
   TableNumber,
 } from './plan.ts';
+import { serviceKey } from './plan.ts';
 
 /** A Map, or what is written as one. */
 export type WritableMap<Key, Value> = ReadonlyMap<Key, Value> & {
@@ -37,6 +40,7 @@ export type MutablePlan = {
   readonly prefixes: Map<CidrKey, Prefix>;
   readonly endpoints: Map<AddressKey, PlanEndpoint>;
   readonly nodes: Map<string, readonly Address[]>;
+  readonly services: Map<ServiceKey, PlanService>;
 };
 
 /** A Plan that holds nothing yet. */
@@ -51,6 +55,7 @@ export function emptyPlan(): MutablePlan {
     prefixes: new Map(),
     endpoints: new Map(),
     nodes: new Map(),
+    services: new Map(),
   };
 }
 
@@ -86,6 +91,9 @@ export function applyStep(plan: MutablePlan, step: Step): void {
       break;
     case 'node':
       put(plan.nodes, step.node, step.value);
+      break;
+    case 'service':
+      put(plan.services, serviceKey(step.at), step.value);
       break;
     case 'epoch':
       break;

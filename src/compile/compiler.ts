@@ -4,10 +4,10 @@ import type { AtomNumber } from '#identity/atoms.ts';
 import type { IdentityChanges } from '#identity/changes.ts';
 import { Identifier } from '#identity/identifier.ts';
 import { Population } from '#identity/population.ts';
-import type { Waiting } from '#identity/waiting.ts';
+import { Waiting } from '#identity/waiting.ts';
 import type { Address } from '#net/address.ts';
 import { comparePolicies, type Policy, type PolicyKey } from '#policy/model.ts';
-import { isEndpoint, type Pod, type PodKey, type Semantics, type WorldEvent } from '#policy/world.ts';
+import { isEndpoint, type Namespace, type Pod, type PodKey, type Semantics, type WorldEvent } from '#policy/world.ts';
 import { ActivePolicies } from './active-policies.ts';
 import { type Allowance, Allowances, type AskLimits, NODE_ASKS } from './allowance.ts';
 import { Endpoints } from './endpoints.ts';
@@ -15,7 +15,7 @@ import type { PolicyEntry } from './groups.ts';
 import { Interner } from './interner.ts';
 import { Layers } from './layers.ts';
 import { atomsOf } from './parts.ts';
-import type { Plan, SetNumber, Step } from './plan.ts';
+import type { Audit, Plan, SetNumber, Step } from './plan.ts';
 import { Recorder, type Write } from './recorder.ts';
 import { Rules } from './rules.ts';
 import { Sets } from './sets.ts';
@@ -83,7 +83,7 @@ export class Compiler {
 
   constructor(options: CompilerOptions) {
     const recorder = this.#recorder;
-    const { ipBlockPods } = options.semantics;
+    const { ipBlockPods, mode = 'annotated' } = options.semantics;
     this.#isLocal = options.isLocal;
     const sink = { address: recorder.address.bind(recorder), prefix: recorder.prefix.bind(recorder) };
     const identifier = new Identifier(this.#population, { sink, ipBlockPods });
@@ -95,7 +95,12 @@ export class Compiler {
     this.#sets = new Sets(recorder, this.#layers);
     this.#shares = new Shares(options.share ?? NODE_SHARE);
     const shares = this.#shares;
-    this.#endpoints = new Endpoints({ recorder, active: this.#active, layers: this.#layers, sets: this.#sets, shares });
+    const auditOf = (namespace: string): Audit | null => {
+      if (mode !== 'annotated') return mode === 'audit' ? 'all' : null;
+      return this.#population.isAudited(namespace) ? 'own' : null;
+    };
+    const uses = { recorder, active: this.#active, layers: this.#layers, sets: this.#sets, shares, auditOf };
+    this.#endpoints = new Endpoints(uses);
   }
 
   /** The Plan as it is now: a live view, changed by each `apply`. */
@@ -111,6 +116,17 @@ export class Compiler {
   /** How many policies there are, whomever they select. */
   get policies(): number {
     return this.#subjects.policies;
+  }
+
+  /** How many identities addresses have. */
+  get identities(): number {
+    return this.#identifier.size;
+  }
+
+  /** The pod that owns an address as things are known now; null where none does. */
+  podAt(address: Address): PodKey | null {
+    const row = this.#population.addresses.find(address);
+    return row === undefined ? null : this.#population.ownerKey(row);
   }
 
   /** The deletion of each thing that the compiler knows. Pods that are nobody to policy are not kept. */
@@ -158,7 +174,7 @@ export class Compiler {
   /**
    * Introduces the selectors of policies that events bring to local pods: what is new or changes is matched by them from
    * now on, all else as `advance` finds and moves it; at up to so many places it is looked for it now. No verdict changes.
-   * Null where nothing is gained by that.
+   * Nobody waits for selectors that are too many for that: the next batch introduces them. Null where there are none.
    */
   foresee(events: readonly WorldEvent[], looks: number): Foreseen | null {
     const atoms: Foreseen['atoms'][number][] = [];
@@ -173,8 +189,7 @@ export class Compiler {
         if (number !== null) atoms.push({ number, allowance });
       }
     }
-    const waiting = atoms.length === 0 ? null : this.#identifier.foresee(looks);
-    if (waiting !== null) return { atoms, allowances, waiting };
+    if (atoms.length > 0) return { atoms, allowances, waiting: this.#identifier.foresee(looks) ?? new Waiting() };
     this.forget({ atoms, allowances });
     return null;
   }
@@ -239,8 +254,7 @@ export class Compiler {
   #take(event: WorldEvent): void {
     switch (event.kind) {
       case 'namespace':
-        this.#population.setNamespace(event.name, event.value);
-        this.#subjects.touchNamespace(event.name);
+        this.#setNamespace(event.name, event.value);
         break;
       case 'node':
         this.#population.setNode(event.name, event.value);
@@ -254,6 +268,13 @@ export class Compiler {
         this.#subjects.setPolicy(event.key, event.value && this.#shared(event.value));
         break;
     }
+  }
+
+  #setNamespace(name: string, value: Namespace | null): void {
+    const wasAudited = this.#population.isAudited(name);
+    this.#population.setNamespace(name, value);
+    this.#subjects.touchNamespace(name);
+    if (this.#population.isAudited(name) !== wasAudited) this.#subjects.touchPods(name);
   }
 
   /** What most policies say is of nobody here, and put away soon; whom they select is not. */

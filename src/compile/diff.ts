@@ -13,6 +13,10 @@ export function diffPlans(before: Plan, after: Plan): readonly Step[] {
   compare(before.identities, after.identities, (identity, value) => add({ kind: 'identity', identity, value }));
   compare(before.sets, after.sets, (set, value) => add({ kind: 'set', set, value }));
   compare(before.nodes, after.nodes, (node, value) => add({ kind: 'node', node, value }));
+  compare(before.services, after.services, (key, value) => {
+    const at = value ?? before.services.get(key);
+    if (at !== undefined) add({ kind: 'service', at, value });
+  });
   compare(before.endpoints, after.endpoints, (key, value) => {
     add({ kind: 'endpoint', address: addressOf(key), value });
   });

@@ -6,6 +6,7 @@ import type { ActivePolicies } from './active-policies.ts';
 import type { Group } from './groups.ts';
 import type { TierSpec } from './layer-rules.ts';
 import type { LayerEntry, Layers } from './layers.ts';
+import type { Audit } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import { numberOf, type SetEntry, type Sets } from './sets.ts';
 import type { Shares } from './shares.ts';
@@ -14,7 +15,7 @@ import { TierLists } from './tier-lists.ts';
 
 type SetPair = { readonly egress: SetEntry; readonly ingress: SetEntry };
 
-type Endpoint = SetPair & { readonly addresses: readonly Address[]; readonly pod: Pod };
+type Endpoint = SetPair & { readonly addresses: readonly Address[]; readonly pod: Pod; readonly audit: Audit | null };
 
 /** An endpoint before and after a change. */
 type Change = { readonly key: PodKey; readonly before: Endpoint | undefined; readonly now: Endpoint | null };
@@ -25,6 +26,7 @@ export class Endpoints {
   readonly #layers: Layers;
   readonly #sets: Sets;
   readonly #shares: Shares;
+  readonly #auditOf: (namespace: string) => Audit | null;
   readonly #endpoints = new Map<PodKey, Endpoint>();
   readonly #changes: Change[] = [];
   readonly #tiers: TierLists;
@@ -37,6 +39,8 @@ export class Endpoints {
     readonly layers: Layers;
     readonly sets: Sets;
     readonly shares: Shares;
+    /** What of a namespace's pods is audited now. */
+    readonly auditOf: (namespace: string) => Audit | null;
   }) {
     this.#recorder = uses.recorder;
     this.#active = uses.active;
@@ -44,6 +48,7 @@ export class Endpoints {
     this.#layers = uses.layers;
     this.#sets = uses.sets;
     this.#shares = uses.shares;
+    this.#auditOf = uses.auditOf;
   }
 
   get size(): number {
@@ -57,12 +62,13 @@ export class Endpoints {
     const before = this.#endpoints.get(key);
     const owned = known ?? before?.addresses ?? [];
     const stays = before !== undefined && before.pod.node === pod.node && sameAddresses(before.addresses, owned);
-    if (stays && sameSets(before, { egress, ingress })) {
+    const audit = this.#auditOf(pod.namespace);
+    if (stays && before.audit === audit && sameSets(before, { egress, ingress })) {
       this.#sets.give(egress, egress);
       this.#sets.give(ingress, ingress);
       return;
     }
-    const now = { egress, ingress, addresses: owned, pod };
+    const now = { egress, ingress, addresses: owned, pod, audit };
     this.#changes.push({ key, before, now });
     this.#endpoints.set(key, now);
     if (before === undefined) return;
@@ -100,8 +106,8 @@ export class Endpoints {
     this.#tiers.settle();
   }
 
-  #write(key: PodKey, { egress, ingress, addresses, pod }: Endpoint): void {
-    const sets = { egress: numberOf(egress), ingress: numberOf(ingress) };
+  #write(key: PodKey, { egress, ingress, addresses, pod, audit }: Endpoint): void {
+    const sets = { egress: numberOf(egress), ingress: numberOf(ingress), ...(audit === null ? {} : { audit }) };
     for (const address of addresses) {
       this.#recorder.endpoint(formatAddress(address), { address, pod: key, node: pod.node, ...sets });
     }
@@ -139,7 +145,8 @@ export class Endpoints {
 
 /** True where nothing of what the Plan says of the endpoint is other than before. */
 function isTheSame(before: Endpoint, now: Endpoint): boolean {
-  if (before.pod.node !== now.pod.node || !sameAddresses(before.addresses, now.addresses)) return false;
+  if (before.audit !== now.audit || before.pod.node !== now.pod.node || !sameAddresses(before.addresses, now.addresses))
+    return false;
   return before.egress.number === now.egress.number && before.ingress.number === now.ingress.number;
 }
 

@@ -87,6 +87,8 @@ class Expected {
   readonly #inForce = new Map<string, WorldEvent>();
   readonly #waiting: Forms = new Map();
   readonly #behind: Forms = new Map();
+  /** What was in force of things that changed while others were behind. */
+  readonly #before = new Map<string, WorldEvent>();
 
   note(events: readonly WorldEvent[], gradual: GradualCompiler): void {
     for (const event of events) {
@@ -109,6 +111,7 @@ class Expected {
     if (gradual.behind.length > 0) return;
     for (const [name, forms] of this.#behind) for (const form of forms) this.#inForce.set(name, form);
     this.#behind.clear();
+    this.#before.clear();
   }
 
   #release(name: string, forms: readonly WorldEvent[], { behind }: GradualCompiler): void {
@@ -116,16 +119,31 @@ class Expected {
     // What a policy allowed before it was in force as a whole may be what is behind.
     for (const form of forms) {
       if (isBehind) push(this.#behind, name, form);
-      else this.#inForce.set(name, form);
+      else {
+        if (behind.length > 0 && !this.#before.has(name)) {
+          this.#before.set(name, this.#inForce.get(name) ?? { ...form, value: null });
+        }
+        this.#inForce.set(name, form);
+      }
     }
+  }
+
+  /**
+   * The worlds whose denials may be seen besides: where a class is behind, it says no to whom both policies before said no,
+   * though the later one is gone by now. None of these changes is told to be in force yet.
+   */
+  *closedWorlds(held: readonly (readonly WorldEvent[])[]) {
+    let earlier: WorldEvent[][] = [[]];
+    for (const form of this.#before.values()) earlier = earlier.flatMap((list) => [list, [...list, form]]);
+    for (const list of earlier) if (list.length > 0) yield* this.worlds(held, list);
   }
 
   /**
    * The worlds whose verdicts may be seen: with each form of what is behind, without the first that waits, with it, and
    * with its one policy as it was.
    */
-  *worlds(held: readonly (readonly WorldEvent[])[]) {
-    let lists: WorldEvent[][] = [[...this.#inForce.values()]];
+  *worlds(held: readonly (readonly WorldEvent[])[], earlier: readonly WorldEvent[] = []) {
+    let lists: WorldEvent[][] = [[...this.#inForce.values(), ...earlier]];
     for (const forms of this.#behind.values()) {
       lists = lists.flatMap((list) => [list, ...forms.map((form) => [...list, form])]);
     }
@@ -140,7 +158,11 @@ class Expected {
 }
 
 /** Verdicts of one flow in each world that may be seen; in the first nothing of what is on its way is in force. */
-type Verdicts = { readonly count: number; readonly at: (world: number) => FlowVerdict };
+type Verdicts = {
+  readonly count: number;
+  readonly at: (world: number) => FlowVerdict;
+  readonly closed: () => Iterable<FlowVerdict>;
+};
 
 function checkFlow(found: FlowVerdict, expected: Verdicts, seen: Seen): void {
   for (const leg of ['egress', 'ingress'] as const) {
@@ -151,6 +173,9 @@ function checkFlow(found: FlowVerdict, expected: Verdicts, seen: Seen): void {
     }
     let world = 0;
     while (world < expected.count && expected.at(world)[leg].verdict !== found[leg].verdict) world++;
+    if (world === expected.count && found[leg].verdict === 'deny') {
+      if ([...expected.closed()].some((one) => one[leg].verdict === 'deny')) continue;
+    }
     assert.ok(world < expected.count, `${leg}: ${found[leg].verdict}, neither before nor after`);
     if (world > 0) seen.between++;
   }
@@ -178,7 +203,8 @@ function oldOrNew(make: Make, seen: Seen): fc.IProperty<[Turn[], Flow[], Place]>
           known[index] ??= evaluate(worlds[index] ?? assert.fail(), flow, place);
           return known[index];
         };
-        return { count: worlds.length, at };
+        const closed = () => [...expected.closedWorlds(gradual.held)].map((world) => evaluate(world, flow, place));
+        return { count: worlds.length, at, closed };
       });
     };
     const check = (steps: readonly Step[]): void => {
@@ -331,6 +357,22 @@ test('what is in force is told up to the first change that waits', () => {
   assert.equal(gradual.revision, 1);
   finish(gradual);
   assert.equal(gradual.revision, 3);
+});
+
+test('who is allowed by a selector that is on its way is not denied by a policy with many new ones', () => {
+  const { compiler, gradual } = waiting();
+  // Together they bring more selectors than are introduced early, the second form alone fewer.
+  const first = policy('many', { action: 'allow', from: 'one' });
+  const labels = ['few', 'two', 'three', 'four', 'five'];
+  const second = policy('many', ...labels.map((from) => ({ action: 'allow' as const, from })));
+  const verdict = (number: number): string => {
+    const [from, to] = [number, 10].map((one) => pod(one).value?.addresses[0]);
+    assert.ok(from && to);
+    return judge(compiler.plan, { from, to, protocol: TCP, port: 80 }).ingress.verdict;
+  };
+  gradual.apply([first, second], 3);
+  for (; gradual.isBusy; gradual.advance(1)) assert.equal(verdict(1), 'allow');
+  assert.deepEqual([verdict(1), verdict(5)], ['allow', 'deny']);
 });
 
 test('a policy that goes while it waits leaves nothing, wherever it was', () => {

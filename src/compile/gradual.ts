@@ -1,8 +1,9 @@
 // World events in, steps out, for those who must not be held up. A change whose selectors move many addresses waits
 // until they are introduced, some addresses at a time; changes of other things go ahead of it.
 import { LOOKS, type Waiting } from '#identity/waiting.ts';
+import type { Address } from '#net/address.ts';
 import type { Policy } from '#policy/model.ts';
-import type { WorldEvent } from '#policy/world.ts';
+import type { PodKey, WorldEvent } from '#policy/world.ts';
 import type { ApplyOptions, Compiler, Foreseen } from './compiler.ts';
 import type { Plan, Step } from './plan.ts';
 import type { Write } from './recorder.ts';
@@ -63,6 +64,15 @@ export class GradualCompiler {
 
   get policies(): number {
     return this.#compiler.policies;
+  }
+
+  get identities(): number {
+    return this.#compiler.identities;
+  }
+
+  /** The pod that owns an address as things are known now; null where none does. */
+  podAt(address: Address): PodKey | null {
+    return this.#compiler.podAt(address);
   }
 
   get shortages(): readonly Shortage[] {

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { judge } from '#datapath/reference/verdict.ts';
 import { evaluate } from '#policy/evaluate.ts';
 import type { Flow } from '#policy/verdict.ts';
-import type { World } from '#policy/world.ts';
+import { type Semantics, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
 import { arbitraryFlow, arbitraryWorld, worldEvents } from '#test/support/arbitrary-world.ts';
 import { Coverage } from '#test/support/corners.ts';
 import { copyPlan, MUTATIONS } from '#test/support/mutations.ts';
@@ -14,10 +14,15 @@ import { Compiler } from './compiler.ts';
 import type { Plan } from './plan.ts';
 
 const FLOWS = 40;
+/** The whole cluster's audit now and then: what it lets pass, no namespace's audit shows. */
+const semantics: fc.Arbitrary<Semantics> = fc.record({
+  ipBlockPods: fc.boolean(),
+  mode: fc.constantFrom('annotated', 'annotated', 'annotated', 'enforce', 'audit'),
+});
 const flows = fc.array(arbitraryFlow, { minLength: FLOWS, maxLength: FLOWS });
 
-function compiled(world: World, ipBlockPods: boolean): Plan {
-  const compiler = new Compiler({ semantics: { ipBlockPods }, isLocal: () => true });
+function compiled(world: World, semantics: Semantics): Plan {
+  const compiler = new Compiler({ semantics, isLocal: () => true });
   compiler.apply(worldEvents(world));
   return compiler.plan;
 }
@@ -25,9 +30,9 @@ function compiled(world: World, ipBlockPods: boolean): Plan {
 for (const kind of ['network', 'tiered'] as const) {
   test(`a Plan of ${kind} policies means what evaluate() says, and the cases reach every corner`, (context) => {
     const coverage = new Coverage(kind);
-    const property = fc.property(arbitraryWorld(kind), flows, fc.boolean(), (world, sampled, ipBlockPods) => {
-      const plan = compiled(world, ipBlockPods);
-      const judged = sampled.map((flow) => ({ flow, verdict: evaluate(world, flow, { ipBlockPods }) }));
+    const property = fc.property(arbitraryWorld(kind), flows, semantics, (world, sampled, how) => {
+      const plan = compiled(world, how);
+      const judged = sampled.map((flow) => ({ flow, verdict: evaluate(world, flow, how) }));
       for (const { flow, verdict } of judged) assert.deepEqual(judge(plan, flow), verdict);
       coverage.add(world, judged);
     });
@@ -49,7 +54,7 @@ function differs(world: World, sampled: readonly Flow[], plan: Plan): boolean {
 for (const [name, mutate] of Object.entries(MUTATIONS)) {
   test(`a Plan with ${name} does not mean what evaluate() says`, (context) => {
     const property = fc.property(arbitraryWorld('tiered'), flows, fc.nat(), (world, sampled, which) => {
-      const plan = copyPlan(compiled(world, true));
+      const plan = copyPlan(compiled(world, STANDARD_SEMANTICS));
       if (mutate(plan, which)) assert.ok(!differs(world, sampled, plan));
     });
     context.diagnostic(`found in case ${fails(property, 5000)}`);

@@ -1,7 +1,8 @@
 // The Plan: everything a datapath needs to judge packets, in tables that know nothing of kernels or dialects.
 // Numbers (rule, table, layer, identity, set) are handed out once and never used again while a compiler lives.
-import type { Address, AddressKey } from '#net/address.ts';
+import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { Cidr, CidrKey } from '#net/cidr.ts';
+import type { Protocol } from '#net/protocol.ts';
 import type { Action, Direction, RuleId, Source } from '#policy/model.ts';
 import type { PodKey } from '#policy/world.ts';
 
@@ -22,6 +23,8 @@ export type RuleInfo = {
   readonly source: Source | null;
   readonly policies: readonly Source[];
   readonly places: number;
+  /** Policies of the endpoint's own namespace alone say so: what they deny, that namespace's audit lets pass. */
+  readonly own?: true;
 };
 
 /**
@@ -47,6 +50,9 @@ export type Layer = { readonly base: TableNumber | null; readonly classes: Reado
 /** The layers that an endpoint address meets, first to last. No layer at all: nothing isolates, everything passes. */
 export type PolicySet = { readonly layers: readonly LayerNumber[] };
 
+/** Which denials pass as audited: those of the namespace's own policies, or all. */
+export type Audit = 'own' | 'all';
+
 /** A local endpoint's address. Another address of the same pod is another entry (policy may differ by family). */
 export type PlanEndpoint = {
   readonly address: Address;
@@ -55,6 +61,8 @@ export type PlanEndpoint = {
   readonly node: string;
   readonly egress: SetNumber;
   readonly ingress: SetNumber;
+  /** Absent: everything is enforced. */
+  readonly audit?: Audit;
 };
 
 /**
@@ -65,6 +73,30 @@ export type Identity = { readonly unknown: boolean };
 
 /** A prefix of the address space and its identity; the longest match counts, after the exact addresses. */
 export type Prefix = { readonly cidr: Cidr; readonly identity: IdentityNumber };
+
+/** Where clients find a Service: one of its addresses, and one of its ports. */
+export type ServiceAddress = { readonly address: Address; readonly protocol: Protocol; readonly port: number };
+
+/** `formatAddress(address) protocol port`. */
+export type ServiceKey = string & { readonly __brand: 'ServiceKey' };
+
+export function serviceKey({ address, protocol, port }: ServiceAddress): ServiceKey {
+  return `${formatAddress(address)} ${protocol} ${port}` as ServiceKey;
+}
+
+/** Who serves, of the Service's family. */
+export type Backend = { readonly address: Address; readonly port: number };
+
+/**
+ * One port of a Service. A hash of a flow chooses a place, and the place a backend, by its index. No backends, no places:
+ * whoever asks is refused.
+ */
+export type PlanService = ServiceAddress & {
+  /** For so long after its last new flow a client stays with its backend; absent = each flow goes where its hash says. */
+  readonly affinitySeconds?: number;
+  readonly backends: readonly Backend[];
+  readonly places: readonly number[];
+};
 
 export type Plan = {
   readonly rules: ReadonlyMap<RuleNumber, RuleInfo>;
@@ -79,6 +111,8 @@ export type Plan = {
   readonly endpoints: ReadonlyMap<AddressKey, PlanEndpoint>;
   /** Addresses of each node: ingress from the endpoint's own node is not judged. */
   readonly nodes: ReadonlyMap<string, readonly Address[]>;
+  /** What is translated at the pods that ask; addresses of endpoints never are. */
+  readonly services: ReadonlyMap<ServiceKey, PlanService>;
 };
 
 /**
@@ -105,5 +139,6 @@ export type Step =
   | { readonly kind: 'prefix'; readonly cidr: Cidr; readonly value: IdentityNumber | null }
   | { readonly kind: 'endpoint'; readonly address: Address; readonly value: PlanEndpoint | null }
   | { readonly kind: 'node'; readonly node: string; readonly value: readonly Address[] | null }
+  | { readonly kind: 'service'; readonly at: ServiceAddress; readonly value: PlanService | null }
   /** Open flows of these sets, and with these peers, are judged again at their next packet. */
   | { readonly kind: 'epoch'; readonly sets: readonly SetNumber[]; readonly peers: readonly Address[] };

@@ -18,6 +18,8 @@ type Deny = { readonly key: string; isolating: SortedList<Isolating>; readonly e
 export type RuleEntry = { readonly number: RuleNumber; info: RuleInfo; uses: number };
 
 const NO_POLICIES: readonly Source[] = [];
+/** A policy of a namespace is about pods of that namespace alone. */
+const OWN = { own: true } as const;
 
 export class Rules {
   readonly #recorder: Recorder;
@@ -93,6 +95,7 @@ export class Rules {
  */
 function denyInfo(tier: Tier, direction: Direction, isolating: SortedList<Isolating>): RuleInfo {
   return {
+    ...(isolating.every(({ source }) => source.namespace !== '') ? OWN : {}),
     direction,
     action: 'deny',
     source: null,
@@ -112,5 +115,6 @@ function isSamePolicy(one: Isolating, other: Isolating): boolean {
 }
 
 function infoOf(rule: Rule, direction: Direction): RuleInfo {
-  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: NO_POLICIES, places: 1 };
+  const own = rule.source.namespace === '' ? {} : OWN;
+  return { id: rule.id, direction, action: rule.action, source: rule.source, policies: NO_POLICIES, places: 1, ...own };
 }

@@ -104,6 +104,11 @@ export class SortedList<Item extends Serial> {
     return new SortedList(this.#keyOf, chunks, { size: this.size - 1, hash: (this.hash - saltOf(item)) | 0 });
   }
 
+  /** True where the test holds for each item. */
+  every(test: (item: Item) => boolean): boolean {
+    return this.#chunks.every((chunk) => chunk.every(test));
+  }
+
   *[Symbol.iterator](): Generator<Item> {
     for (const chunk of this.#chunks) yield* chunk;
   }

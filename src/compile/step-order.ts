@@ -12,8 +12,9 @@ const RANKS: Readonly<Record<Step['kind'], number>> = {
   prefix: 6,
   address: 7,
   node: 8,
-  endpoint: 9,
-  epoch: 10,
+  service: 9,
+  endpoint: 10,
+  epoch: 11,
 };
 
 /**

@@ -164,6 +164,11 @@ export class Subjects {
     for (const kind of this.#kindsIn.get(name) ?? NOBODY) this.#dirtyKinds.add(kind);
   }
 
+  /** More of a namespace's pods is other than which policies select them. */
+  touchPods(name: string): void {
+    for (const { pods } of this.#kindsIn.get(name) ?? NOBODY) for (const pod of pods) this.#dirtyPods.add(pod);
+  }
+
   /** Selects again where something changed. */
   settle(): Selected {
     this.#groups.settle();

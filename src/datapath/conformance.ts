@@ -1,7 +1,9 @@
 // The one suite that every datapath must pass: a factory, and a list of skips with reasons.
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { AFFINITY_CASES } from './conformance/affinity-cases.ts';
 import { ATTACK_CASES } from './conformance/attack-cases.ts';
+import { AUDIT_CASES } from './conformance/audit-cases.ts';
 import type { Case, Need } from './conformance/case.ts';
 import { CHANGE_CASES } from './conformance/change-cases.ts';
 import { ERROR_CASES } from './conformance/error-cases.ts';
@@ -10,8 +12,10 @@ import { FRAGMENT_CASES } from './conformance/fragment-cases.ts';
 import type { Factory, Harness, HarnessOptions } from './conformance/harness.ts';
 import { PACKET_CASES } from './conformance/packet-cases.ts';
 import { POLICY_CASES } from './conformance/policy-cases.ts';
+import { REFUSAL_CASES } from './conformance/refusal-cases.ts';
 import { IPV4, IPV6, type Names, Rig } from './conformance/rig.ts';
 import { ROOM_CASES } from './conformance/room-cases.ts';
+import { SERVICE_CASES } from './conformance/service-cases.ts';
 import { SPOOF_CASES } from './conformance/spoof-cases.ts';
 import { TCP_CASES } from './conformance/tcp-cases.ts';
 
@@ -23,12 +27,16 @@ export const CASES: readonly Case[] = [
   ...TCP_CASES,
   ...POLICY_CASES,
   ...CHANGE_CASES,
+  ...AUDIT_CASES,
   ...ROOM_CASES,
   ...PACKET_CASES,
   ...FRAGMENT_CASES,
   ...ERROR_CASES,
   ...SPOOF_CASES,
   ...ATTACK_CASES,
+  ...SERVICE_CASES,
+  ...AFFINITY_CASES,
+  ...REFUSAL_CASES,
 ];
 
 /** How much room a case asks for. */

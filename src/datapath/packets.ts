@@ -8,6 +8,9 @@ export type AddressLike = string | Address;
 /** One IPv6 extension header: its number and its bytes after the next-header field. */
 export type ExtensionHeader = { readonly header: number; readonly body: Uint8Array };
 
+/** The place of an IPv4 packet that is whole, and that nobody may cut up. */
+export const WHOLE: FragmentPlace = { id: 0, offset: 0x4000, more: false };
+
 /** Where a fragment stands; `offset` in units of 8 bytes. */
 export type FragmentPlace = { readonly id: number; readonly offset: number; readonly more: boolean };
 
@@ -31,7 +34,12 @@ const TCP_FLAGS = 'FSRPAUEC';
 const EMPTY = new Uint8Array();
 
 /** `flags` are letters of FSRPAUEC; the numbers are by default those of a connection on which nothing was sent yet. */
-export type SegmentSpec = PortSpec & { readonly flags?: string; readonly sequence?: number; readonly ack?: number };
+export type SegmentSpec = PortSpec & {
+  readonly flags?: string;
+  readonly sequence?: number;
+  readonly ack?: number;
+  readonly window?: number;
+};
 
 /** A TCP segment, by default a SYN. */
 export function tcp(spec: SegmentSpec): Uint8Array {
@@ -40,7 +48,7 @@ export function tcp(spec: SegmentSpec): Uint8Array {
   const sequence = spec.sequence ?? (letters.includes('S') ? 1 : 2);
   const ack = spec.ack ?? (letters.includes('A') ? 2 : 0);
   const numbers = concat(u32(sequence), u32(ack));
-  const segment = concat(u16(spec.sport), u16(spec.dport), numbers, [0x50, flags], u16(512), u32(0));
+  const segment = concat(u16(spec.sport), u16(spec.dport), numbers, [0x50, flags], u16(spec.window ?? 512), u32(0));
   return ip(spec, TCP, withChecksum(spec, TCP, { body: concat(segment, spec.payload ?? EMPTY), at: 16 }));
 }
 

@@ -29,13 +29,14 @@ export const DROP_REASONS = [
   'conntrack-full', // no room for a new connection
   'icmp-unrelated', // ICMP error about no live connection
   'denied-earlier', // the connection's tombstone: cut by a recheck
+  'no-backend', // to a Service that nobody serves, or whose backends the sender's port can't reach beside another flow
 ] as const;
 
 export type DropReason = (typeof DROP_REASONS)[number];
 
-/** What a datapath reports. Addresses and ports are the packet's; for ICMP `destinationPort` is type << 8 | code, `sourcePort` an echo's id. */
+/** What a datapath reports. audit: as drop, of what passed by audit alone; it stands for `new` where a flow begins so. Addresses and ports are the packet's; for ICMP `destinationPort` is type << 8 | code, `sourcePort` an echo's id. */
 export type DatapathEvent = {
-  readonly kind: 'new' | 'close' | 'drop';
+  readonly kind: 'new' | 'close' | 'drop' | 'audit';
   /** Which way the packet crossed the endpoint's interface. */
   readonly hook: 'from-pod' | 'to-pod';
   readonly reason: DropReason;
@@ -69,6 +70,9 @@ export type Lack = {
   /** A rule that one of them is about; null where they are about none, or it is not known. */
   readonly rule: RuleNumber | null;
 };
+
+/** How full a table is, by the datapath's own name for it. */
+export type Fill = { readonly table: string; readonly entries: number; readonly capacity: number };
 
 /** A datapath of one node. Methods throw a typed error with `cause`; after a throw the node stays closed, not open. */
 export type Datapath = {

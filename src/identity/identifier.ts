@@ -56,6 +56,11 @@ export class Identifier {
     this.#atoms.release(atom);
   }
 
+  /** How many there are. */
+  get size(): number {
+    return this.#identities.size;
+  }
+
   identities(): IterableIterator<IdentityEntry> {
     return this.#identities.values();
   }

@@ -108,6 +108,10 @@ export class Population {
     return (this.#declared.get(name) ?? impliedNamespace(name)).labels;
   }
 
+  isAudited(name: string): boolean {
+    return this.#declared.get(name)?.mode === 'audit';
+  }
+
   /** Pods whose ownership of an address may have changed since the last call: other pods claim it too. */
   takeRivals(): readonly PodKey[] {
     const keys = [...this.#rivals];

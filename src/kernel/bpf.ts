@@ -22,6 +22,7 @@ const COMMANDS = {
   BPF_PROG_TEST_RUN: 10,
   BPF_OBJ_GET_INFO_BY_FD: 15,
   BPF_PROG_QUERY: 16,
+  BPF_MAP_LOOKUP_BATCH: 24,
   BPF_MAP_UPDATE_BATCH: 26,
   BPF_LINK_CREATE: 28,
   BPF_LINK_UPDATE: 29,
@@ -122,6 +123,28 @@ export function updateBatch(map: MapHandle, keys: Uint8Array, values: Uint8Array
   bpf('BPF_MAP_UPDATE_BATCH', new Attributes().pointer(16, keys).pointer(24, values).u32(32, count).u32(36, map.fd));
 }
 
+/** A bucket of a hash table has no more elements than that, or the kernel is at fault. */
+const BATCH = 4096;
+
+/**
+ * Counts the elements of a hash table, some thousands with each step: whoever steps may let others go between. One that comes
+ * or goes meanwhile may be counted or not.
+ */
+export function* countElements(map: MapHandle): Generator<number, number> {
+  const [keys, values] = [Buffer.alloc(BATCH * map.keySize), Buffer.alloc(BATCH * map.valueSize)];
+  let place: Uint8Array | null = null;
+  for (let total = 0; ; ) {
+    const next = Buffer.alloc(Math.max(4, map.keySize));
+    const attributes: Attributes = new Attributes().pointer(0, place).pointer(8, next).pointer(16, keys);
+    attributes.pointer(24, values).u32(32, BATCH).u32(36, map.fd);
+    const isLast = bpf('BPF_MAP_LOOKUP_BATCH', attributes, 'ENOENT') === 'ENOENT';
+    total += attributes.bytes.readUInt32LE(32);
+    if (isLast) return total;
+    place = next;
+    yield total;
+  }
+}
+
 /** Gives a map, program or link a name in the bpffs. */
 export function pinObject(fd: number, path: string): void {
   bpf('BPF_OBJ_PIN', new Attributes().pointer(0, cString(path)).u32(8, fd));
@@ -179,12 +202,16 @@ export function detachLink(link: number): void {
 /** The kernel lets so many programs stand at one place. */
 const MAX_PROGRAMS = 64;
 
+/** Every hook is asked for several times a second: room and question are made once. */
+const queryIds: Buffer = Buffer.alloc(MAX_PROGRAMS * 4);
+const query: Attributes = new Attributes().pointer(16, queryIds);
+
 /** Ids of the programs at a place of an interface, first to last. */
 export function queryTcx(interfaceIndex: number, place: TcxPlace): readonly number[] {
-  const ids = Buffer.alloc(MAX_PROGRAMS * 4);
-  const attributes = new Attributes().u32(0, interfaceIndex).u32(4, TCX[place]).pointer(16, ids).u32(24, MAX_PROGRAMS);
-  bpf('BPF_PROG_QUERY', attributes);
-  return decodeIds(ids, attributes.bytes.readUInt32LE(24));
+  // The kernel writes a revision behind what it is asked.
+  query.u32(0, interfaceIndex).u32(4, TCX[place]).u32(24, MAX_PROGRAMS).u64(56, 0n);
+  bpf('BPF_PROG_QUERY', query);
+  return decodeIds(queryIds, query.bytes.readUInt32LE(24));
 }
 
 /** The first `count` ids. Throws RangeError where the kernel counts more than it was given room for. */

@@ -38,6 +38,12 @@ describe('the directory of pins (root)', needsRoot, () => {
     assert.equal(existsSync('/sys/fs/bpf/moat/moattest-bpffs'), false, 'not on the machine’s');
   });
 
+  it('is refused in a container that has the folder of a host without one', () => {
+    const asHost = 'mount --bind /proc/$$ /proc/1';
+    const folder = 'mount -t sysfs none /mnt && mount --bind /mnt/fs/bpf /sys/fs/bpf';
+    assert.match(saidAfter(`${asHost} && ${folder}`), /not a BPF file system: run `mount -t bpf/);
+  });
+
   it('is refused on a bpffs that only this mount namespace sees', () => {
     assert.match(saidAfter('mount -t bpf bpf /sys/fs/bpf'), /is private to this mount namespace/);
   });

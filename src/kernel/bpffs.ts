@@ -101,7 +101,12 @@ export function removeInstancePins(instance: string): boolean {
  * traffic passes.
  */
 export function mountBpffs(): void {
-  if (!isBpffs() && isHostNamespace() && (mount('bpf', BPFFS, 'bpf', 0, 'mode=0700') as number) < 0) {
+  if (
+    !isBpffs() &&
+    !isBareFolder() &&
+    isHostNamespace() &&
+    (mount('bpf', BPFFS, 'bpf', 0, 'mode=0700') as number) < 0
+  ) {
     const cause = new SystemCallError('mount', koffi.errno());
     throw new BpffsError(`the BPF file system can't be mounted on ${BPFFS}`, { cause });
   }
@@ -123,6 +128,11 @@ function isBpffs(): boolean {
   return statfsSync(BPFFS).type === BPF_FS_MAGIC;
 }
 
+/** The host's folder is mounted there, as a container gets it, and no bpffs is on it: one over it would be the container's own. */
+function isBareFolder(): boolean {
+  return mountsOf('self').some(({ path, root }) => path === BPFFS && root === '/fs/bpf');
+}
+
 /** True where process 1 has this path's file system mounted too, at whatever path. */
 function isHostPath(path: string): boolean {
   const mine = mountsOf('self').findLast((mount) => mount.path === path);
@@ -134,17 +144,18 @@ function isHostNamespace(): boolean {
   return mountsOf('self')[0]?.id === mountsOf('1')[0]?.id;
 }
 
-type Mount = { readonly id: string; readonly device: string; readonly path: string };
+/** `root`: what of its file system is mounted. */
+type Mount = { readonly id: string; readonly device: string; readonly root: string; readonly path: string };
 
 /**
- * proc_pid_mountinfo(5): the first field is the mount's number, the third the device, the fifth the mount point. Later
+ * proc_pid_mountinfo(5): the first field is the mount's number, the third the device, the fourth the root, the fifth the mount point. Later
  * mounts cover earlier ones.
  */
 function mountsOf(process: string): readonly Mount[] {
   const lines = readFileSync(`/proc/${process}/mountinfo`, 'utf8').trimEnd().split('\n');
   return lines.map((line) => {
     const fields = line.split(' ');
-    return { id: fields[0] ?? '', device: fields[2] ?? '', path: fields[4] ?? '' };
+    return { id: fields[0] ?? '', device: fields[2] ?? '', root: fields[3] ?? '', path: fields[4] ?? '' };
   });
 }
 

@@ -13,12 +13,14 @@ const call = {
   bind: libc.func('int bind(int fd, void *address, uint32_t length)'),
   connect: libc.func('int connect(int fd, void *address, uint32_t length)'),
   listen: libc.func('int listen(int fd, int backlog)'),
+  getpeername: libc.func('int getpeername(int fd, void *address, void *length)'),
   accept4: libc.func('int accept4(int fd, void *address, void *length, int flags)'),
   sendto: libc.func('long sendto(int fd, void *data, size_t size, int flags, void *address, uint32_t length)'),
   recvfrom: libc.func('long recvfrom(int fd, void *data, size_t size, int flags, void *address, void *length)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
   getsockopt: libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
   close: libc.func('int close(int fd)'),
+  nameToIndex: libc.func('uint32_t if_nametoindex(const char *name)'),
   epollCreate: libc.func('int epoll_create1(int flags)'),
   epollCtl: libc.func('int epoll_ctl(int epoll, int operation, int fd, void *event)'),
   epollWait: libc.func('int epoll_wait(int epoll, void *events, int size, int timeout)'),
@@ -95,6 +97,11 @@ export function inNetns<T>(netns: number, work: () => T): T {
   }
 }
 
+/** The index of an interface of the namespace that the thread is in; 0 where there is none of this name. */
+export function interfaceIndex(name: string): number {
+  return call.nameToIndex(name) as number;
+}
+
 /** A non-blocking socket in the namespace that the thread is in. IPv6 sockets never carry IPv4. */
 export function openSocket(family: 4 | 6, kind: SocketKind): number {
   const type = kind === 'stream' ? SOCK_STREAM : kind === 'datagram' ? SOCK_DGRAM : SOCK_RAW;
@@ -123,6 +130,13 @@ export function listenSocket(fd: number, backlog: number): void {
 export function acceptSocket(fd: number): number | null {
   const accepted = call.accept4(fd, null, null, SOCK_FLAGS) as number;
   return accepted < 0 ? null : accepted;
+}
+
+/** Who is at the other end of a connection. */
+export function peerOf(fd: number): Peer | null {
+  senderLength.writeUInt32LE(senderName.length);
+  check('getpeername', call.getpeername(fd, senderName, senderLength));
+  return decodeSocketAddress(senderName.subarray(0, senderLength.readUInt32LE()));
 }
 
 /** Starts connecting; a refusal that is known at once is `failed`, otherwise `socketError` tells later. */

@@ -1,5 +1,6 @@
 // Filters of an interface's clsact queue: where programs hang on kernels without tcx. libbpf changes them, rtnetlink lists them.
 import koffi from 'koffi';
+import { readInterface } from './interfaces.ts';
 import { decodeFilterDump, encodeFilterDump, type Filter } from './netlink.ts';
 import { SystemCallError } from './sockets.ts';
 
@@ -25,6 +26,7 @@ export type FilterKey = { readonly priority: number; readonly handle: number };
 const POINT = { ingress: 1, egress: 2 } as const;
 const BOTH = 3;
 const REPLACE = 1;
+const EEXIST = 17;
 /** What the kernel says of a filter, a queue or an interface that is not there. */
 const GONE = ['ENOENT', 'EINVAL', 'ENODEV'] as const;
 
@@ -48,9 +50,23 @@ function optionsOf(key: FilterKey, program: number, flags: number): Buffer {
   return options;
 }
 
-/** Gives an interface a clsact queue; false where it has one already. */
+/** Filters of an interface have no place: somebody's `ingress` queue is where clsact would be. */
+export class QueueTaken extends SystemCallError {
+  constructor() {
+    super('bpf_tc_hook_create', EEXIST);
+    this.name = 'QueueTaken';
+    this.message = "somebody's ingress queue is there, where clsact would be: no filter can judge what goes out by it";
+  }
+}
+
+/**
+ * Gives an interface a clsact queue; false where it has one already. Throws QueueTaken: of an `ingress` queue the kernel
+ * says the same as of a clsact one, and takes filters for egress, which then see what comes in.
+ */
 export function createClsact(interfaceIndex: number): boolean {
-  return check('bpf_tc_hook_create', call.hookCreate(hookOf(interfaceIndex, BOTH)), 'EEXIST') === null;
+  const made = check('bpf_tc_hook_create', call.hookCreate(hookOf(interfaceIndex, BOTH)), 'EEXIST') === null;
+  if (!made && readInterface(interfaceIndex)?.queues.includes('ingress')) throw new QueueTaken();
+  return made;
 }
 
 /** Takes the clsact queue and every filter on it away; no error where they, or the interface, are gone. */
@@ -84,6 +100,9 @@ const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 /** TC_H_CLSACT and the minor numbers of its two sides. */
 const PARENT = { ingress: 0xffff_fff2, egress: 0xffff_fff3 } as const;
 
+/** Answers are read here, by one at a time: reading never waits. The kernel makes none longer than 32 KiB. */
+const room: Buffer = Buffer.allocUnsafeSlow(1 << 16);
+
 /** The filters at a place, first to last; none where the queue or the interface is gone. */
 export function listFilters(interfaceIndex: number, place: FilterPlace): readonly Filter[] {
   const fd = Number(call.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0));
@@ -99,11 +118,10 @@ export function listFilters(interfaceIndex: number, place: FilterPlace): readonl
 
 function receiveFilters(fd: number): readonly Filter[] {
   const filters: Filter[] = [];
-  const buffer = Buffer.alloc(1 << 16);
   for (;;) {
-    const size = Number(call.receive(fd, buffer, buffer.length, 0));
+    const size = Number(call.receive(fd, room, room.length, 0));
     if (size < 0) throw new SystemCallError('recv', koffi.errno());
-    const part = decodeFilterDump(buffer.subarray(0, size));
+    const part = decodeFilterDump(room.subarray(0, size));
     if (part.errno !== 0) throw new SystemCallError('RTM_GETTFILTER', part.errno);
     filters.push(...part.filters);
     if (part.last) return filters;

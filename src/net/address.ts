@@ -25,6 +25,22 @@ export function isV4Mapped(address: Address): boolean {
   return address.family === 6 && a === 0 && b === 0 && c === 0xffff;
 }
 
+/**
+ * Addresses that no packet between machines has (RFC 1122 §3.2.1.3; RFC 4291 §2.5): this host and loopback, which some
+ * nodes would deliver to services of their own.
+ */
+export function isNowhere({ family, words }: Address): boolean {
+  const [first = 0, , , last = 0] = words;
+  if (family === 4) return first >>> 24 === 0 || first >>> 24 === 127;
+  return words.slice(0, 3).every((word) => word === 0) && last <= 1;
+}
+
+/** Multicast, reserved and broadcast: 224.0.0.0 and up; ff00::/8. */
+export function isGroup(address: Address): boolean {
+  const first = (address.words[0] ?? 0) >>> 24;
+  return address.family === 6 ? first === 0xff : first >= 224;
+}
+
 function parseV4(text: string): Address | null {
   const word = parseV4Word(text);
   return word === null ? null : { family: 4, words: [word] };

@@ -51,10 +51,23 @@ function judge(scene: Scene, direction: Direction, subject: Pod | null, other: O
   if (direction === 'ingress' && isOwnNode(scene.world, subject, other.address)) {
     return { verdict: 'allow', rule: null, reason: 'own-node' };
   }
-  return judgeByTiers(scene, direction, subject, other);
+  return audit(scene, subject, judgeByTiers(scene, direction, subject, other));
 }
 
-function judgeByTiers(scene: Scene, direction: Direction, subject: Pod, other: OtherEnd): LegVerdict {
+/** A verdict, and who gave it: a rule's policy, or all that isolate the endpoint. */
+type Decided = { readonly leg: LegVerdict; readonly by: readonly Policy[] };
+
+/** The cluster's audit is of every denial; a namespace's is of those that policies of its own have decided alone. */
+function audit({ world, semantics }: Scene, subject: Pod, { leg, by }: Decided): LegVerdict {
+  const { mode = 'annotated' } = semantics;
+  if (leg.verdict === 'allow' || mode === 'enforce') return leg;
+  const isOwn = by.every((policy) => policy.source.namespace === subject.namespace);
+  const isAudited = world.namespaces.get(subject.namespace)?.mode === 'audit' && isOwn;
+  if (mode !== 'audit' && !isAudited) return leg;
+  return { ...leg, verdict: 'allow', audited: leg.verdict };
+}
+
+function judgeByTiers(scene: Scene, direction: Direction, subject: Pod, other: OtherEnd): Decided {
   const standing = standingOf(scene.world, other);
   const policies = [...scene.world.policies.values()]
     .filter((policy) => selects(scene.world, policy.subject, subject))
@@ -67,9 +80,10 @@ function judgeByTiers(scene: Scene, direction: Direction, subject: Pod, other: O
     const first = isolating[0];
     if (first === undefined || first.tier.end === 'none') continue;
     const reason = standing === 'unknown' ? 'peer-unknown' : 'default-deny';
-    return { verdict: 'deny', rule: defaultDenyId(first.tier, direction, isolating), reason };
+    const rule = defaultDenyId(first.tier, direction, isolating);
+    return { leg: { verdict: 'deny', rule, reason }, by: isolating };
   }
-  return { verdict: 'allow', rule: null, reason: 'open' };
+  return { leg: { verdict: 'allow', rule: null, reason: 'open' }, by: [] };
 }
 
 /** Policies that are sorted already, in groups of one tier each. */
@@ -83,20 +97,24 @@ function tiersOf(sorted: readonly Policy[]): Policy[][] {
   return tiers;
 }
 
-function rulesOf(tier: readonly Policy[], direction: Direction): readonly Rule[] {
-  return tier.flatMap((policy) => policy[direction]);
+type RuleOf = { readonly policy: Policy; readonly rule: Rule };
+
+function rulesOf(tier: readonly Policy[], direction: Direction): readonly RuleOf[] {
+  return tier.flatMap((policy) => policy[direction].map((rule) => ({ policy, rule })));
 }
 
 type Judged = OtherEnd & { readonly standing: Standing };
 
 /** First match decides. Null: no rule matches. */
-function judgeByRules(scene: Scene, rules: readonly Rule[], other: Judged): LegVerdict | 'pass' | null {
-  for (const rule of rules) {
+function judgeByRules(scene: Scene, rules: readonly RuleOf[], other: Judged): Decided | 'pass' | null {
+  for (const { policy, rule } of rules) {
+    const by = [policy];
     if (other.standing === 'unknown' && rule.action !== 'allow') {
-      if (couldMatchSomePod(scene, rule, other)) return { verdict: 'deny', rule: rule.id, reason: 'peer-unknown' };
+      if (!couldMatchSomePod(scene, rule, other)) continue;
+      return { leg: { verdict: 'deny', rule: rule.id, reason: 'peer-unknown' }, by };
     } else if (peersMatch(scene, rule, other) && portsMatch(scene, rule)) {
       if (rule.action === 'pass') return 'pass';
-      return { verdict: rule.action, rule: rule.id, reason: 'rule' };
+      return { leg: { verdict: rule.action, rule: rule.id, reason: 'rule' }, by };
     }
   }
   return null;

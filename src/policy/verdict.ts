@@ -13,8 +13,16 @@ export type Verdict = 'deny' | 'allow' | 'reject';
  */
 export type LegReason = 'rule' | 'default-deny' | 'open' | 'not-endpoint' | 'self' | 'own-node' | 'peer-unknown';
 
-/** One end's verdict. `rule` is null where no rule (not even a synthetic one) decided. */
-export type LegVerdict = { readonly verdict: Verdict; readonly rule: RuleId | null; readonly reason: LegReason };
+/**
+ * One end's verdict. `rule` is null where no rule (not even a synthetic one) decided. `audited`: what it would be were it
+ * enforced; then it is allow, by audit alone, and `rule` and `reason` are those of the denial.
+ */
+export type LegVerdict = {
+  readonly verdict: Verdict;
+  readonly rule: RuleId | null;
+  readonly reason: LegReason;
+  readonly audited?: Exclude<Verdict, 'allow'>;
+};
 
 /** A connection as policy sees it: after DNAT, before SNAT. For ICMP, `port` is type << 8 | code. */
 export type Flow = {
@@ -37,4 +45,10 @@ export function combineLegs(egress: LegVerdict, ingress: LegVerdict): FlowVerdic
   if (egress.verdict !== 'allow') return { verdict: egress.verdict, egress, ingress, decidedBy: 'egress' };
   if (ingress.verdict !== 'allow') return { verdict: ingress.verdict, egress, ingress, decidedBy: 'ingress' };
   return { verdict: 'allow', egress, ingress, decidedBy: null };
+}
+
+/** The leg that would deny or reject what passes by audit alone, the first of them; null for any other flow. */
+export function auditedBy({ verdict, egress, ingress }: FlowVerdict): Direction | null {
+  if (verdict !== 'allow') return null;
+  return egress.audited !== undefined ? 'egress' : ingress.audited !== undefined ? 'ingress' : null;
 }

@@ -5,6 +5,7 @@ import type { Cidr } from '#net/cidr.ts';
 import type { Protocol } from '#net/protocol.ts';
 import type { Policy, PolicyKey } from './model.ts';
 import type { Labels } from './selector.ts';
+import type { ServiceEvent } from './service.ts';
 
 /** `namespace/name`. */
 export type PodKey = string & { readonly __brand: 'PodKey' };
@@ -13,7 +14,11 @@ export function podKey(namespace: string, name: string): PodKey {
   return `${namespace}/${name}` as PodKey;
 }
 
-export type Namespace = { readonly name: string; readonly labels: Labels };
+/** enforce: what policy denies is dropped · audit: it passes, and is told and counted as what would have been. */
+export type Mode = 'enforce' | 'audit';
+
+/** `mode`: for what its own policies deny its own pods. Absent: enforce. */
+export type Namespace = { readonly name: string; readonly labels: Labels; readonly mode?: Mode };
 
 /** A container port with a name; several containers may use one name with different numbers. */
 export type NamedPort = { readonly name: string; readonly protocol: Protocol; readonly port: number };
@@ -25,6 +30,8 @@ export type Pod = {
   readonly key: PodKey;
   readonly namespace: string;
   readonly name: string;
+  /** By which a container runtime knows it; absent where the input has none. A pod of the same name made later has another. */
+  readonly uid?: string;
   readonly labels: Labels;
   /** Name of the node; '' where it has none yet. */
   readonly node: string;
@@ -70,10 +77,15 @@ export type WorldEvent =
   | { readonly kind: 'pod'; readonly key: PodKey; readonly value: Pod | null }
   | { readonly kind: 'policy'; readonly key: PolicyKey; readonly value: Policy | null };
 
-/** Choices that change what policies mean (command contract: `--ipblock-pods`). */
+/** What a cluster tells of: the world that policies are judged in, and what says where packets go. */
+export type ClusterEvent = WorldEvent | ServiceEvent;
+
+/** Choices that change what policies mean (command contract: `--ipblock-pods`, `--mode`). */
 export type Semantics = {
   /** Whether a NetworkPolicy's ipBlock matches pod addresses. The standard's suites need true. */
   readonly ipBlockPods: boolean;
+  /** annotated: each namespace's own mode; else one mode for all, whatever namespaces say. Absent: annotated. */
+  readonly mode?: 'annotated' | Mode;
 };
 
 export const STANDARD_SEMANTICS: Semantics = { ipBlockPods: true };

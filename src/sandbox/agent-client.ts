@@ -1,7 +1,15 @@
 // The sandbox's side of an agent's socket: requests with their answers, and the flows it subscribed to.
 import { connect, type Socket } from 'node:net';
 import { readLines, writeLine } from '#agent/json-lines.ts';
-import type { AgentMessage, AgentRequest, AgentStatus, AttachRequest, FlowEvent } from '#agent/protocol.ts';
+import type {
+  AgentMessage,
+  AgentRequest,
+  AgentStatus,
+  AttachRequest,
+  BypassAnswer,
+  BypassRequest,
+  FlowEvent,
+} from '#agent/protocol.ts';
 import { SandboxError } from './error.ts';
 
 /** What an agent tells unasked. */
@@ -40,6 +48,11 @@ export class AgentClient {
 
   async status(): Promise<AgentStatus> {
     return (await this.#ask({ method: 'status' })) as AgentStatus;
+  }
+
+  /** Lets pass what policy denies the node's pods, for so long; 0 ends that. Returns for how long it is now. */
+  async bypass(request: BypassRequest): Promise<BypassAnswer> {
+    return (await this.#ask({ method: 'bypass', ...request })) as BypassAnswer;
   }
 
   /** From now on flows arrive. Returns the revision that is in force already. */

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { AgentProcessOptions } from '#agent/process-options.ts';
+import { type AgentProcessOptions, UNWATCHED } from '#agent/process-options.ts';
 import type { FlowEvent } from '#agent/protocol.ts';
 import type { Semantics } from '#policy/world.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
@@ -138,7 +138,8 @@ export class AgentProcess {
     const { instance, node, paths, semantics } = this.#setup;
     const options: AgentProcessOptions = {
       ...{ instance, node: node.name, netns: netnsPath(node.netns), semantics },
-      ...{ clusterSocket: paths.cluster, agentSocket: paths.agent(node.name) },
+      ...{ source: { kind: 'socket', path: paths.cluster }, agentSocket: paths.agent(node.name) },
+      ...{ cniFolder: null, network: null, watched: UNWATCHED },
     };
     const log = openSync(this.#logPath(), 'a', 0o600);
     // The pipe at its standard input closes with this process, however it ends: the agent then ends too.

@@ -1,11 +1,11 @@
 // The sandbox's network: nodes, pods and the outside world as namespaces, joined by plain routing (no NAT, no bridge).
 import type { Address } from '#net/address.ts';
-import { formatAddress } from '#net/address.ts';
+import { POD_SETTINGS, ROUTER_SETTINGS, setSysctls } from '#network/sysctl.ts';
 import type { PodKey } from '#policy/world.ts';
 import { WORLD_ADDRESSES } from './addresses.ts';
 import { ipBatch, ipJson, ipRemove } from './ip.ts';
 import * as names from './names.ts';
-import { POD_SETTINGS, ROUTER_SETTINGS, setSysctls } from './sysctl.ts';
+import { gatewayLines, hostPrefix, hostSideLines, podSideLines } from './pod-lines.ts';
 
 /** A node's namespace. */
 export type NodeNetns = {
@@ -31,8 +31,7 @@ export type PodNetns = {
 /** What a pod needs of the network. */
 export type PodSpec = { readonly key: PodKey; readonly node: NodeNetns; readonly addresses: readonly Address[] };
 
-/** Next hops that exist on every link and nowhere else: the same for every pod and node, whatever its addresses. */
-const GATEWAY = { 4: '169.254.1.1', 6: 'fe80::1' } as const;
+/** Next hops that exist on the links between the fabric and nodes, and nowhere else. */
 const NODE_HOP = { 4: '169.254.2.2', 6: 'fe80::2' } as const;
 /** Interface indexes are chosen, not asked for; a fresh namespace has given out none of these. */
 const FIRST_POD_INTERFACE = 1000;
@@ -56,20 +55,20 @@ export class SandboxNetwork {
   /** Makes the outside world and the fabric (one namespace). First of all. */
   async createWorld(): Promise<void> {
     await ipBatch(null, [`netns add ${this.#world}`]);
-    setSysctls(this.#world, ROUTER_SETTINGS);
+    setSysctls(names.netnsPath(this.#world), ROUTER_SETTINGS);
     await ipBatch(this.#world, ['link set lo up', ...WORLD_ADDRESSES.map((text) => `addr add ${host(text)} dev lo`)]);
   }
 
   /** Adds an address to the outside world. Pods and nodes reach it by their default routes. */
   async addExternal(addresses: readonly Address[]): Promise<void> {
-    const lines = addresses.map((address) => `addr replace ${prefix(address)} dev lo nodad`);
+    const lines = addresses.map((address) => `addr replace ${hostPrefix(address)} dev lo nodad`);
     await ipBatch(this.#world, lines);
   }
 
   async removeExternal(addresses: readonly Address[]): Promise<void> {
     await ipRemove(
       this.#world,
-      addresses.map((address) => `addr del ${prefix(address)} dev lo`),
+      addresses.map((address) => `addr del ${hostPrefix(address)} dev lo`),
     );
   }
 
@@ -85,7 +84,7 @@ export class SandboxNetwork {
       null,
       nodes.map((node) => `netns add ${node.netns}`),
     );
-    for (const node of nodes) setSysctls(node.netns, ROUTER_SETTINGS);
+    for (const node of nodes) setSysctls(names.netnsPath(node.netns), ROUTER_SETTINGS);
     await ipBatch(
       null,
       nodes.map((node) => uplinkLine(node, this.#world)),
@@ -121,7 +120,7 @@ export class SandboxNetwork {
       pods.map((pod) => `netns add ${pod.netns}`),
     );
     // Before the links: an interface takes its settings from the defaults of the moment it is made.
-    for (const pod of pods) setSysctls(pod.netns, POD_SETTINGS);
+    for (const pod of pods) setSysctls(names.netnsPath(pod.netns), POD_SETTINGS);
     await ipBatch(null, pods.map(podLinkLine));
     await inParallel(pods, 4, (pod) => ipBatch(pod.netns, podLines(pod)));
     return pods;
@@ -150,7 +149,7 @@ export class SandboxNetwork {
   async removePods(pods: readonly PodNetns[]): Promise<void> {
     await ipRemove(
       this.#world,
-      pods.flatMap((pod) => pod.addresses.map((address) => `route del ${prefix(address)}`)),
+      pods.flatMap((pod) => pod.addresses.map((address) => `route del ${hostPrefix(address)}`)),
     );
     for (const [node, here] of byNode(pods)) {
       await ipRemove(
@@ -195,7 +194,7 @@ function nodeLines(node: NodeNetns): readonly string[] {
   return [
     'link set lo up',
     `link set ${device} up`,
-    ...node.addresses.map((address) => `addr add ${prefix(address)} dev ${device} nodad`),
+    ...node.addresses.map((address) => `addr add ${hostPrefix(address)} dev ${device} nodad`),
     // Both families, whatever the node's own: its pods may speak either.
     ...gatewayLines(4, { device, mac, addresses: node.addresses }),
     ...gatewayLines(6, { device, mac, addresses: node.addresses }),
@@ -215,7 +214,7 @@ function fabricLines(node: NodeNetns): readonly string[] {
 
 function fabricRoute(address: Address, node: NodeNetns): string {
   const device = names.fabricInterface(node.index);
-  return `route replace ${prefix(address)} via ${NODE_HOP[address.family]} dev ${device} onlink`;
+  return `route replace ${hostPrefix(address)} via ${NODE_HOP[address.family]} dev ${device} onlink`;
 }
 
 function podLinkLine(pod: PodNetns): string {
@@ -226,49 +225,13 @@ function podLinkLine(pod: PodNetns): string {
 }
 
 function podLines(pod: PodNetns): readonly string[] {
-  const device = names.POD_INTERFACE;
-  return [
-    'link set lo up',
-    `link set ${device} up`,
-    ...pod.addresses.map((address) => `addr add ${prefix(address)} dev ${device} nodad`),
-    ...podGatewayLines(device, names.hardwareAddress('gateway', pod.index), pod.addresses),
-  ];
+  const gatewayMac = names.hardwareAddress('gateway', pod.index);
+  return podSideLines({ device: names.POD_INTERFACE, gatewayMac, addresses: pod.addresses });
 }
 
-/** The ways out of a pod: for the families that it speaks. */
-function podGatewayLines(device: string, mac: string, addresses: readonly Address[]): readonly string[] {
-  const families = ([4, 6] as const).filter((family) => addresses.some((address) => address.family === family));
-  return families.flatMap((family) => gatewayLines(family, { device, mac, addresses }));
-}
-
-type Gateway = { readonly device: string; readonly mac: string; readonly addresses: readonly Address[] };
-
-/** Permanent neighbours: no ARP or NDP is needed, so none can be spoofed or lost. */
-function gatewayLines(family: 4 | 6, { device, mac, addresses }: Gateway): readonly string[] {
-  const own = addresses.find((address) => address.family === family);
-  const source = own === undefined ? '' : ` src ${formatAddress(own)}`;
-  return [
-    `neigh replace ${GATEWAY[family]} lladdr ${mac} dev ${device} nud permanent`,
-    `route replace default via ${GATEWAY[family]} dev ${device} onlink${source}`,
-  ];
-}
-
-/** `src` makes the node speak to its own pods from its own address, as a kubelet does. */
 function podRouteLines(pod: PodNetns): readonly string[] {
   const device = names.hostInterface(pod.index);
-  const routes = pod.addresses.flatMap((address) => {
-    const own = pod.node.addresses.find((candidate) => candidate.family === address.family);
-    const source = own === undefined ? '' : ` src ${formatAddress(own)}`;
-    return [
-      `neigh replace ${formatAddress(address)} lladdr ${pod.mac} dev ${device} nud permanent`,
-      `route replace ${prefix(address)} dev ${device}${source}`,
-    ];
-  });
-  return [`link set ${device} up`, ...routes];
-}
-
-function prefix(address: Address): string {
-  return `${formatAddress(address)}/${address.family === 4 ? 32 : 128}`;
+  return hostSideLines({ device, podMac: pod.mac, addresses: pod.addresses, nodeAddresses: pod.node.addresses });
 }
 
 function host(text: string): string {

@@ -11,6 +11,7 @@ function rule(id: string, action: Action): NamedRule {
 
 const EVENT: FlowEvent = {
   ...{ node: 'one', kind: 'new', hook: 'from-pod', reason: 'none', leg: null, egress: null, ingress: null },
+  ...{ sourcePod: null, destinationPod: null },
   ...{ source: '10.0.0.1', destination: '10.0.0.2', protocol: 6, sourcePort: 20000, destinationPort: 80 },
   ...{ count: 1, timeNs: '1' },
 };
@@ -76,3 +77,18 @@ check(
   { events: [{ ...DENIED, node: 'one', leg: 'egress', egress: rule('out', 'deny') }] },
   'deny out -',
 );
+
+test('an answer to what would have been dropped is an allow by audit, and the first leg that denies is named', () => {
+  const audited = (leg: 'egress' | 'ingress', node: string): FlowEvent => ({
+    ...{ ...EVENT, node, kind: 'audit', reason: 'policy', leg },
+    ...(leg === 'egress' ? { egress: rule('out', 'deny') } : { ingress: rule('in', 'deny') }),
+  });
+  const judge = (...events: FlowEvent[]): unknown => {
+    const judged = judgeEvidence({ ...BASE, ...echoed, events });
+    return judged.kind === 'proved' ? [judged.verdict, judged.audited, judged.decidedBy] : judged.kind;
+  };
+  assert.deepEqual(judge(OPENED, audited('ingress', 'two')), ['allow', 'ingress', null]);
+  assert.deepEqual(judge(audited('ingress', 'two'), audited('egress', 'one')), ['allow', 'egress', null]);
+  assert.deepEqual(judge(...both), ['allow', null, null]);
+  assert.equal(judge(audited('egress', 'one')), 'missing');
+});

@@ -25,6 +25,8 @@ export type Proof = {
   readonly egress: NamedRule | null;
   readonly ingress: NamedRule | null;
   readonly decidedBy: Direction | null;
+  /** The first leg that denies what passed by audit alone. */
+  readonly audited: Direction | null;
   /** The kernel's drop reason where it is not a plain policy verdict. */
   readonly reason: string | null;
 };
@@ -93,8 +95,16 @@ function proof(evidence: Evidence, verdict: Verdict, drop: FlowEvent | null): Pr
       : drop.leg === 'egress'
         ? { egress: drop.egress, ingress: null }
         : { egress, ingress: drop.ingress };
-  const reason = drop === null || drop.reason === 'policy' ? null : drop.reason;
-  return { kind: 'proved', verdict, ...shown, decidedBy: drop?.leg ?? null, reason };
+  const audits = evidence.events.filter(({ kind }) => kind === 'audit').sort(byLeg);
+  const audited = drop === null ? (audits[0] ?? null) : null;
+  const said = drop ?? audited;
+  const reason = said === null || said.reason === 'policy' ? null : said.reason;
+  return { kind: 'proved', verdict, ...shown, decidedBy: drop?.leg ?? null, audited: audited?.leg ?? null, reason };
+}
+
+/** Egress first. */
+function byLeg(a: FlowEvent, b: FlowEvent): number {
+  return Number(a.leg !== 'egress') - Number(b.leg !== 'egress');
 }
 
 function seen(events: readonly FlowEvent[]): string {
@@ -113,5 +123,7 @@ export type ProbeRow = {
   readonly verdict: Verdict;
   readonly rule: { readonly egress: RuleId | null; readonly ingress: RuleId | null };
   readonly decidedBy: Direction | null;
+  /** It passes by audit alone: the first leg that denies it. */
+  readonly audited?: Direction;
   readonly reason?: string;
 };

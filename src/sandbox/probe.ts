@@ -228,8 +228,9 @@ class ProbeRun {
   }
 }
 
-function rowOf(proof: Proof): Pick<ProbeRow, 'verdict' | 'rule' | 'decidedBy' | 'reason'> {
+function rowOf(proof: Proof): Pick<ProbeRow, 'verdict' | 'rule' | 'decidedBy' | 'audited' | 'reason'> {
   const rule = { egress: proof.egress?.id ?? null, ingress: proof.ingress?.id ?? null };
   const reason = proof.reason === null ? {} : { reason: proof.reason };
-  return { verdict: proof.verdict, rule, decidedBy: proof.decidedBy, ...reason };
+  const audited = proof.audited === null ? {} : { audited: proof.audited };
+  return { verdict: proof.verdict, rule, decidedBy: proof.decidedBy, ...audited, ...reason };
 }

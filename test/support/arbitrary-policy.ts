@@ -167,17 +167,25 @@ const networkPolicy = fc.record({
 });
 
 /** What other dialects may lower to: any tier, any action. */
-const tieredPolicy = fc.record({
-  tier: fc.constantFrom(...TIERS),
-  namespaces,
-  pods: subjectPods,
-  isolates: fc.record({ egress: fc.boolean(), ingress: fc.boolean() }),
-  egress: rules(anyAction),
-  ingress: rules(anyAction),
-});
+const tieredPolicy = fc
+  .record({
+    tier: fc.constantFrom(...TIERS),
+    namespaces,
+    pods: subjectPods,
+    isolates: fc.record({ egress: fc.boolean(), ingress: fc.boolean() }),
+    egress: rules(anyAction),
+    ingress: rules(anyAction),
+    isOfCluster: fc.boolean(),
+  })
+  .map(({ isOfCluster, ...body }) => {
+    const { namespaces: own } = body;
+    return { ...body, home: own.kind === 'named' && !isOfCluster ? own.name : '' };
+  });
 
 type Body = Omit<Policy, 'key' | 'order' | 'subject' | 'source' | 'egress' | 'ingress'> & {
   readonly namespaces: NamespaceSelector;
+  /** Its own; '' for one of the cluster. */
+  readonly home: string;
   readonly pods: LabelSelector;
   readonly egress: readonly RuleBody[];
   readonly ingress: readonly RuleBody[];
@@ -185,27 +193,31 @@ type Body = Omit<Policy, 'key' | 'order' | 'subject' | 'source' | 'egress' | 'in
 
 /** Policies by name p0…p5: the same name again is another form of the same policy. */
 export function arbitraryPolicy(kind: 'network' | 'tiered'): fc.Arbitrary<Policy> {
-  const body: fc.Arbitrary<Body> = kind === 'network' ? networkPolicy : tieredPolicy;
+  const body: fc.Arbitrary<Body> = kind === 'network' ? networkPolicy.map(atHome) : tieredPolicy;
   return fc.tuple(fc.nat({ max: 5 }), fc.nat({ max: 2 }), body).map(([name, line, value]) => build(name, line, value));
 }
 
+function atHome<One extends { readonly namespaces: { readonly name: string } }>(body: One): One & { home: string } {
+  return { ...body, home: body.namespaces.name };
+}
+
 function build(number: number, line: number, body: Body): Policy {
-  const { tier, isolates } = body;
+  const { tier, isolates, home } = body;
   const source: Source = {
     dialect: 'test',
     kind: 'Policy',
-    namespace: '',
+    namespace: home,
     name: `p${number}`,
     path: 'spec',
     file: 'test.yaml',
     line,
   };
   const rule = (direction: string) => (one: RuleBody, index: number) => {
-    const id = `policy/p${number}/${direction}/${index}` as RuleId;
+    const id = `policy/${home}/p${number}/${direction}/${index}` as RuleId;
     return { ...one, id, source: { ...source, path: `spec.${direction}[${index}]` } };
   };
   return {
-    key: policyKey('policy', '', `p${number}`),
+    key: policyKey('policy', home, `p${number}`),
     tier,
     order: `o${number % 2}`,
     subject: { namespaces: body.namespaces, pods: body.pods },

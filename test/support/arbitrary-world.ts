@@ -6,6 +6,7 @@ import { TCP, UDP } from '#net/protocol.ts';
 import type { Flow } from '#policy/verdict.ts';
 import {
   impliedNamespace,
+  type Mode,
   type Namespace,
   type Node,
   type Pod,
@@ -49,8 +50,16 @@ function cidr(text: string): Cidr {
 }
 
 const namespace: fc.Arbitrary<Namespace> = fc
-  .tuple(fc.constantFrom(...NAMESPACES), arbitraryLabels)
-  .map(([name, labels]) => ({ name, labels: { ...labels, ...impliedNamespace(name).labels } }));
+  .tuple(
+    fc.constantFrom(...NAMESPACES),
+    arbitraryLabels,
+    fc.constantFrom<Mode | undefined>('audit', 'enforce', undefined),
+  )
+  .map(([name, labels, mode]) => ({
+    name,
+    labels: { ...labels, ...impliedNamespace(name).labels },
+    ...(mode === undefined ? {} : { mode }),
+  }));
 
 const node: fc.Arbitrary<Node> = fc
   .record({

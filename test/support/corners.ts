@@ -5,7 +5,7 @@ import { ICMP, SCTP } from '#net/protocol.ts';
 import type { Peer, Policy, Rule, RuleId } from '#policy/model.ts';
 import type { LabelSelector } from '#policy/selector.ts';
 import type { Flow, FlowVerdict, LegVerdict } from '#policy/verdict.ts';
-import { endpointsByAddress, type Pod, type World } from '#policy/world.ts';
+import { endpointsByAddress, type Mode, type Pod, type World } from '#policy/world.ts';
 
 /** One judged flow, with what it takes to say why. */
 type Case = {
@@ -53,15 +53,25 @@ const CORNERS: Readonly<Record<string, (one: Case) => boolean>> = {
   'an address that two pods claim': ({ world, flow }) => claims(world, flow.to) > 1 || claims(world, flow.from) > 1,
   'a dual-stack pod': ({ endpoints, flow }) =>
     new Set(endpoints.get(formatAddress(flow.to))?.addresses.map((address) => address.family)).size > 1,
+  'passes by its namespace’s audit': ({ world, flow, endpoints, legs }) =>
+    legs[1]?.audited !== undefined && modeAt(world, endpoints, flow.to) === 'audit',
+  'passes by the cluster’s audit alone': ({ world, flow, endpoints, legs }) =>
+    legs[1]?.audited !== undefined && modeAt(world, endpoints, flow.to) !== 'audit',
   'a namespace that nobody declared': ({ world, flow, endpoints }) => {
     const pod = endpoints.get(formatAddress(flow.to));
     return pod !== undefined && !world.namespaces.has(pod.namespace);
   },
 };
 
+function modeAt(world: World, endpoints: Case['endpoints'], address: Address): Mode | undefined {
+  return world.namespaces.get(endpoints.get(formatAddress(address))?.namespace ?? '')?.mode;
+}
+
 /** Corners that only policies with other actions than allow, or of other tiers, reach. */
 const TIERED: Readonly<Record<string, (one: Case) => boolean>> = {
   'deny rule': ({ rules }) => rules.some((rule) => rule.action === 'deny'),
+  'denied by the cluster’s policy in an audited namespace': ({ world, flow, endpoints, legs }) =>
+    legs[1]?.verdict === 'deny' && modeAt(world, endpoints, flow.to) === 'audit',
   'reject rule': ({ legs }) => legs.some((leg) => leg.verdict === 'reject'),
   'a tier with a pass, decided later': ({ policies, legs }) =>
     legs.some((leg) => leg.rule !== null) && policies.some((p) => rulesOf(p).some((rule) => rule.action === 'pass')),

@@ -81,7 +81,7 @@ __attribute__((noinline)) int come_to_gate(__u32 place)
 const GATES: readonly ProgramFault[] = [
   { file: 'maps.h', from: '/* Knobs. Times are nanoseconds. */', to: `${CODE}/* Knobs. Times are nanoseconds. */` },
   {
-    file: 'flow.h',
+    file: 'legs.h',
     from: '\tc->reason[LEG_EGRESS] = egress;',
     to: `\tcome_to_gate(${PLACE.judged});\n\tc->reason[LEG_EGRESS] = egress;`,
   },

@@ -15,6 +15,14 @@ export type Held = {
     readonly addresses: readonly string[];
   }[];
   readonly denyRule: number;
+  /** Each by one pod. */
+  readonly services: readonly {
+    readonly address: string;
+    readonly protocol: number;
+    readonly port: number;
+    readonly backend: string;
+    readonly listens: number;
+  }[];
   /** By default what the kernel has. */
   readonly attach?: AttachMode;
 };
@@ -32,6 +40,11 @@ if (import.meta.main) {
     datapath.attach({ interfaceIndex: pod.interfaceIndex, mac: Uint8Array.from(pod.mac), addresses });
     const sets = index === held.pods.length - 1 ? { ingress: 7 } : {};
     datapath.apply(addresses.map((each) => endpointStep(each, sets, `pod${index}`)));
+  }
+  for (const { backend, listens, ...service } of held.services) {
+    const at = { ...service, address: address(service.address) };
+    const value = { ...at, backends: [{ address: address(backend), port: listens }], places: [0] };
+    datapath.apply([{ kind: 'service', at, value }]);
   }
   datapath.settle();
   process.stdout.write('ready\n');

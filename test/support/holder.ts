@@ -15,7 +15,12 @@ const ROOT = join(import.meta.dirname, '../..');
 export type Ends = { readonly client: number; readonly server: number };
 
 /** Starts a process that has a bed's pods attached, the last one closed; `root`: of the sources that it runs. */
-export async function hold(bed: PodBed, root: string = ROOT, attach?: AttachMode): Promise<ChildProcess> {
+export async function hold(
+  bed: PodBed,
+  root: string = ROOT,
+  attach?: AttachMode,
+  services: Held['services'] = [],
+): Promise<ChildProcess> {
   const held: Held = {
     netns: `/run/netns/${bed.prefix}-router`,
     instance: bed.prefix,
@@ -25,6 +30,7 @@ export async function hold(bed: PodBed, root: string = ROOT, attach?: AttachMode
       addresses: pod.link.addresses.map(formatAddress),
     })),
     denyRule: 70,
+    services,
     ...(attach === undefined ? {} : { attach }),
   };
   const script = join(root, 'test/support/hold-datapath.ts');

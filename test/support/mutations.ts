@@ -81,6 +81,20 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     const key = pick([...plan.endpoints.keys()], which);
     return key !== undefined && plan.endpoints.delete(key);
   },
+  'an endpoint that is audited though nobody asked for it': (plan, which) => {
+    const found = pick(
+      [...plan.endpoints].filter(([, { audit }]) => audit === undefined),
+      which,
+    );
+    return found !== undefined && plan.endpoints.set(found[0], { ...found[1], audit: 'own' }) !== undefined;
+  },
+  "a denial of the cluster's taken for the namespace's own": (plan, which) => {
+    const found = pick(
+      [...plan.rules].filter(([, { own, action }]) => own === undefined && action !== 'allow'),
+      which,
+    );
+    return found !== undefined && plan.rules.set(found[0], { ...found[1], own: true }) !== undefined;
+  },
   "a node's addresses dropped": (plan, which) => {
     const name = pick([...plan.nodes.keys()], which);
     return name !== undefined && plan.nodes.delete(name);

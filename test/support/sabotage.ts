@@ -1,6 +1,6 @@
 // Breaks enforcement in the kernel, beneath everything that could notice: tests that stay green then have no teeth.
 import assert from 'node:assert/strict';
-import { ARENA_RECORD, TABLE_ACTION } from '#datapath/ebpf/encode/abi.gen.ts';
+import { ACTION_FLAG, ARENA_RECORD, TABLE_ACTION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { closeObject, getPinned, handleOf, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import type { Sandbox } from '#sandbox/sandbox.ts';
@@ -46,8 +46,8 @@ function deniesOf(arena: number): readonly DenyRecord[] {
     const record = Buffer.alloc(ARENA_RECORD.size);
     assert.ok(lookupElement(map, key, record));
     const rule = record.readUInt32LE(ARENA_RECORD.rule);
-    if (rule !== 0 && record.readUInt32LE(ARENA_RECORD.action) === TABLE_ACTION.DENY)
-      denies.push({ key, record, rule });
+    const action = record.readUInt32LE(ARENA_RECORD.action) & ~ACTION_FLAG.OWN;
+    if (rule !== 0 && action === TABLE_ACTION.DENY) denies.push({ key, record, rule });
   }
   return denies;
 }

@@ -30,6 +30,7 @@ export function shiftStep(step: Step, by: number): Step {
       return { ...step, value: value && { ...value, egress: value.egress + by, ingress: value.ingress + by } };
     }
     case 'node':
+    case 'service':
       return step;
     case 'epoch':
       return { ...step, sets: step.sets.map((set) => set + by) };

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
 import type { RuleNumber, Step } from '#compile/plan.ts';
-import type { Harness, HarnessOptions, Judged, TestPacket } from '#datapath/conformance/harness.ts';
+import type { Harness, HarnessOptions, Met, TestPacket } from '#datapath/conformance/harness.ts';
 import { SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
@@ -23,7 +23,7 @@ const NODE = 'n1';
 const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536 };
 const USUAL_LIMITS = { assured: 1024, others: 4096 };
 /** Maps of what packets left behind, and the size of their keys (bpf/abi.h). */
-const TRACES = ['ct_map', 'queue_map', 'share_map'] as const;
+const TRACES = ['ct_map', 'queue_map', 'share_map', 'translation_map', 'affinity_map'] as const;
 
 /** The node's own addresses, on its uplink. */
 const NODE_ADDRESSES = ['198.18.0.1', '2001:db8:18::1'];
@@ -118,6 +118,8 @@ function uplinkOf(links: readonly IpLink[]): Uplink | null {
   return { index: link.ifindex, mac: Uint8Array.from(link.address.split(':'), (octet) => Number.parseInt(octet, 16)) };
 }
 
+const NOTHING_SAID = { reason: 'none', leg: null } as const;
+
 /** One node's kernel programs, and what was told to them, so that it can be taken back. */
 class TestNode implements Datapath {
   readonly #datapath: EbpfDatapath;
@@ -176,15 +178,23 @@ class TestNode implements Datapath {
     return this.#datapath.poll();
   }
 
-  inject(packet: TestPacket): Judged | 'refused' {
-    const { frame } = packet;
-    if (frame.length < shortest(frame)) return 'refused';
-    const { verdict, events } = this.#meet(packet);
-    const said = events.find(({ kind }) => kind === (verdict === 'drop' ? 'drop' : 'new'));
-    if (verdict === 'drop' && said === undefined) throw new Error('a drop without an event');
-    const { reason = 'none', leg = null, egressRule = null, ingressRule = null } = said ?? {};
+  inject(packet: TestPacket): Met | 'refused' {
+    if (packet.frame.length < shortest(packet.frame)) return 'refused';
+    const { verdict, events, frame } = this.#meet(packet);
+    const drop = events.find(({ kind }) => kind === 'drop');
+    const said = drop ?? events.find(({ kind }) => kind === 'new' || kind === 'audit');
+    if (verdict === 'drop' && drop === undefined) throw new Error('a drop without an event');
+    const { egressRule = null, ingressRule = null } = said ?? {};
+    const { reason, leg } = said ?? NOTHING_SAID;
     const rules = { egressRule: this.#shiftedBack(egressRule), ingressRule: this.#shiftedBack(ingressRule) };
-    return { verdict: verdict === 'drop' ? 'drop' : 'pass', reason, leg, ...rules };
+    // What goes somewhere though it was dropped is the answer to it.
+    const answer = drop !== undefined && verdict === 'redirect' ? frame : null;
+    if (drop !== undefined) {
+      return { verdict: 'drop', reason, leg, ...rules, frame: packet.frame, entered: false, audited: null, answer };
+    }
+    const met = { ...rules, frame, entered: verdict === 'redirect', answer };
+    if (said?.kind === 'audit') return { verdict: 'pass', ...NOTHING_SAID, ...met, audited: { reason, leg } };
+    return { verdict: 'pass', reason, leg, ...met, audited: null };
   }
 
   /** What comes from elsewhere meets the uplink's hook first, which delivers it or leaves it as it is, and says nothing. */
@@ -269,6 +279,7 @@ function removalOf(plan: MutablePlan): readonly Step[] {
     ...[...plan.identities.keys()].map((identity): Step => ({ kind: 'identity', identity, value: null })),
     ...[...plan.rules.keys()].map((rule): Step => ({ kind: 'rule', rule, value: null })),
     ...[...plan.nodes.keys()].map((node): Step => ({ kind: 'node', node, value: null })),
+    ...[...plan.services.values()].map((at): Step => ({ kind: 'service', at, value: null })),
   ];
 }
 

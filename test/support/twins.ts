@@ -94,8 +94,9 @@ function pick(from: readonly Address[], number: number): Address {
 }
 
 /** What both must agree on: of passes the verdict alone, as the kernel reports rules of new connections only. */
-function said(judged: Judged): object {
-  return judged.verdict === 'pass' ? { verdict: 'pass' } : judged;
+function said({ verdict, reason, leg, egressRule, ingressRule, audited }: Judged): object {
+  if (verdict === 'drop') return { verdict, reason, leg, egressRule, ingressRule };
+  return audited === null ? { verdict } : { verdict, audited, egressRule, ingressRule };
 }
 
 /** A history of changes, and the frames to be sent after each. */
@@ -137,6 +138,7 @@ function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): J
   const { interfaceIndex, hook, sender, frame } = packet;
   const where = `${hook} ${interfaceIndex}, sent by ${sender}`;
   assert.deepEqual(said(ebpf), said(reference), `${where} ${Buffer.from(frame).toString('hex')}`);
-  seen.set(reference.reason, (seen.get(reference.reason) ?? 0) + 1);
+  const outcome = reference.audited === null ? reference.reason : `audited: ${reference.audited.reason}`;
+  seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
   return reference.verdict;
 }

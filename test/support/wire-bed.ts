@@ -1,6 +1,7 @@
 // A node of pods and an outsider on its uplink, whose frames go over real veths; everybody is listened to below IP.
 import { execFileSync } from 'node:child_process';
-import { type EbpfDatapath, type OpenOptions, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
+import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
+import type { OpenOptions } from '#datapath/ebpf/open-options.ts';
 import { concat, type IpSpec } from '#datapath/packets.ts';
 import { closeSocket, openNetns } from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';

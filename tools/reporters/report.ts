@@ -34,10 +34,16 @@ function* finished(event: Finished, runs: Map<string, FileRun>): Generator<strin
 
 function failure(event: Extract<TestEvent, { type: 'test:fail' }>): string {
   const { name, file, line, details } = event.data;
-  const cause: unknown = details.error.cause ?? details.error;
-  const text = (cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)) + processEnd(details.error);
-  const indented = text.split('\n').map((each) => `    ${each}`);
+  const indented = cause(details.error)
+    .split('\n')
+    .map((each) => `    ${each}`);
   return `${styleText('red', '✖')} ${name} (${place(file)}:${line ?? '?'})\n${indented.join('\n')}\n`;
+}
+
+/** What a failure is of: its error with the stack, and how the file's process ended. */
+export function cause(error: Error): string {
+  const inner: unknown = error.cause ?? error;
+  return (inner instanceof Error ? (inner.stack ?? inner.message) : String(inner)) + processEnd(error);
 }
 
 /** How a file's process ended, where that is what failed: one that a signal ended says nothing itself. */
@@ -58,6 +64,7 @@ function fileLine(file: string, run: FileRun | undefined, ms: number): string {
   return `${mark} ${place(file)} · ${run?.tests ?? 0} tests · ${(ms / 1000).toFixed(1)} s\n`;
 }
 
-function place(file: string | undefined): string {
+/** A file's name from the project's root. */
+export function place(file: string | undefined): string {
   return file === undefined ? '?' : relative(process.cwd(), file);
 }

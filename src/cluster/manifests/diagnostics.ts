@@ -27,6 +27,7 @@ export type ManifestCode =
   | 'object-duplicate'
   | 'object-field'
   | 'pod-port'
+  | 'service-in-part'
   | 'kind-not-understood'
   | 'kind-unknown'
   | 'address-shared'
@@ -68,6 +69,10 @@ export const MANIFEST_CODES: Readonly<Record<ManifestCode, CodeInfo>> = {
   'pod-port': {
     severity: 'warning',
     meaning: 'A named container port has no usable number or protocol; no policy can mean it.',
+  },
+  'service-in-part': {
+    severity: 'warning',
+    meaning: 'A Service asks for something that Moat does not do; the rest of it is served.',
   },
   'kind-not-understood': { severity: 'warning', meaning: 'A kind that Moat does not read; its objects are left out.' },
   'kind-unknown': {

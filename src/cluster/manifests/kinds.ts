@@ -17,6 +17,7 @@ const WORLD_KINDS: ReadonlySet<string> = new Set([
   'apps/ReplicaSet',
   'batch/Job',
   'batch/CronJob',
+  'discovery.k8s.io/EndpointSlice',
   'networking.k8s.io/NetworkPolicy',
   // The workloads' old home, which old manifests still name.
   'extensions/Deployment',

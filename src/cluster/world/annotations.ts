@@ -1,9 +1,10 @@
-// Annotations of Moat's own, on policies and namespaces. None is honoured yet, and a policy that its author only wants
-// to watch must not be enforced in silence: each that asks for something else than what is done is named.
+// Annotations of Moat's own, on policies and namespaces. One is honoured, a namespace's mode. A policy that its author only
+// wants to watch must not be enforced in silence: each that asks for something else than what is done is named.
 import { MANIFEST_CODES } from '#cluster/manifests/diagnostics.ts';
 import { type Diagnostic, diagnose } from '#policy/diagnostic.ts';
-import { fieldsOf, show } from '#policy/fields.ts';
+import { type Fields, fieldsOf, show } from '#policy/fields.ts';
 import { childPath, type SourceObject } from '#policy/object.ts';
+import type { Mode } from '#policy/world.ts';
 
 const PREFIX = 'moat.network/';
 
@@ -14,10 +15,19 @@ const DONE: ReadonlyMap<string, { readonly value: string; readonly more: string 
   ['deny', { value: 'drop', more: ', and what is denied is dropped' }],
 ]);
 
+/** The mode that a Namespace object asks for: nothing but plain `audit` takes enforcement away. */
+export function namespaceMode(object: SourceObject): Mode {
+  return annotationsOf(object)[`${PREFIX}mode`] === 'audit' ? 'audit' : 'enforce';
+}
+
+function annotationsOf(object: SourceObject): Fields {
+  return fieldsOf(fieldsOf(fieldsOf(object.content).metadata).annotations);
+}
+
 /** The annotations of an object that ask for what is not built yet, or for what nobody knows. */
 export function unheardAnnotations(object: SourceObject): readonly Diagnostic[] {
   if (object.kind !== 'NetworkPolicy' && object.kind !== 'Namespace') return [];
-  const annotations = fieldsOf(fieldsOf(fieldsOf(object.content).metadata).annotations);
+  const annotations = annotationsOf(object);
   const keys = Object.keys(annotations).filter((key) => key.startsWith(PREFIX));
   return keys.flatMap((key) => unheard(object, key, annotations[key]));
 }
@@ -25,6 +35,7 @@ export function unheardAnnotations(object: SourceObject): readonly Diagnostic[] 
 function unheard(object: SourceObject, key: string, value: unknown): readonly Diagnostic[] {
   const done = DONE.get(key.slice(PREFIX.length));
   if (done !== undefined && done.value === value) return [];
+  if (object.kind === 'Namespace' && key === `${PREFIX}mode` && value === 'audit') return [];
   const enforced = object.kind === 'Namespace' ? "the namespace's policies are enforced" : 'the policy is enforced';
   const finding = diagnose(object, childPath('metadata.annotations', key), {
     code: 'annotation-unheard',

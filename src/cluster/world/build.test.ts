@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatAddress } from '#net/address.ts';
 import { formatCidr } from '#net/cidr.ts';
-import type { Pod, World } from '#policy/world.ts';
+import type { Mode, Pod, World } from '#policy/world.ts';
 import { buildOf, worldOf } from '#test/support/worlds.ts';
 
 const TEMPLATE = 'template: {metadata: {labels: {app: x}}, spec: {containers: [{name: c}]}}';
@@ -230,6 +230,19 @@ test('world: an annotation that asks for what is done anyway, or is not ours, is
   );
 });
 
+test('world: a namespace is audited where its annotation says just that', () => {
+  const modeOf = (annotation: string): Mode | undefined =>
+    buildOf(annotated('Namespace', annotation)).world.namespaces.get('a')?.mode;
+  assert.equal(modeOf('moat.network/mode: audit'), 'audit');
+  assert.deepEqual(buildOf(annotated('Namespace', 'moat.network/mode: audit')).diagnostics, []);
+  const others = ['mode: enforce', 'mode: Audit', 'mode: " audit"', 'mode: [audit]', 'mode: true', 'Mode: audit'];
+  for (const other of others) assert.equal(modeOf(`moat.network/${other}`), undefined, other);
+  assert.equal(
+    buildOf(annotated('NetworkPolicy', 'moat.network/mode: audit')).world.namespaces.get('default')?.mode,
+    undefined,
+  );
+});
+
 /** Name, input, code of the only error or warning, and what its message must say. */
 const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
   [
@@ -319,10 +332,10 @@ const FINDINGS: readonly (readonly [string, string, string, RegExp])[] = [
     /the policy is enforced, on open connections too/,
   ],
   [
-    'a namespace that asks for an audit',
-    annotated('Namespace', 'moat.network/mode: audit'),
+    'a namespace that asks for a mode that there is not',
+    annotated('Namespace', 'moat.network/mode: Audit'),
     'annotation-unheard',
-    /"audit" is not yet honoured: the namespace's policies are enforced/,
+    /"Audit" is not yet honoured: the namespace's policies are enforced/,
   ],
   [
     'a namespace that asks for rejects',

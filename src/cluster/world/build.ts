@@ -4,13 +4,12 @@ import { lowerNetworkPolicy } from '#dialects/kubernetes/lower.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { Policy, PolicyKey } from '#policy/model.ts';
 import type { SourceObject } from '#policy/object.ts';
-import { impliedNamespace, NAMESPACE_NAME_LABEL, type Namespace, podKey, type World } from '#policy/world.ts';
+import { impliedNamespace, type Namespace, podKey, type World } from '#policy/world.ts';
 import { separateAddresses, unnamed } from './addresses.ts';
 import { complainOf, takeInventory, type UnknownKind } from './inventory.ts';
+import { readNamespace } from './namespace.ts';
 import { findNodes } from './nodes.ts';
-import { mappingAt, rootOf } from './notes.ts';
 import { assignAddresses, needsAddress, placePods } from './place.ts';
-import { readLabels } from './pod.ts';
 import { findPods } from './workloads.ts';
 
 export type BuildOptions = {
@@ -51,9 +50,7 @@ function findNamespaces(objects: readonly SourceObject[]): Part<ReadonlyMap<stri
   const diagnostics: Diagnostic[] = [];
   for (const object of objects) {
     if (object.kind === 'Namespace') {
-      const notes = { object, diagnostics };
-      const labels = readLabels(notes, mappingAt(notes, rootOf(notes), 'metadata'));
-      value.set(object.name, { name: object.name, labels: { ...labels, [NAMESPACE_NAME_LABEL]: object.name } });
+      value.set(object.name, readNamespace({ object, diagnostics }));
     } else if (object.namespace !== '' && !value.has(object.namespace)) {
       value.set(object.namespace, impliedNamespace(object.namespace));
     }

@@ -31,7 +31,8 @@ export function findNodes(objects: readonly SourceObject[]): FoundNodes {
   return { nodes, diagnostics };
 }
 
-function readNode(notes: Notes): Node {
+/** A Node object: its labels, its addresses inside the cluster, the blocks that its pods get addresses from. */
+export function readNode(notes: Notes): Node {
   const root = rootOf(notes);
   return {
     name: notes.object.name,

@@ -3,7 +3,7 @@ import type { Diagnostic } from '#policy/diagnostic.ts';
 import { type Fields, fieldsOf, itemsOf } from '#policy/fields.ts';
 import type { SourceObject } from '#policy/object.ts';
 import { type Pod, type PodKey, podKey, type Workload } from '#policy/world.ts';
-import { countAt, flagAt, type LocatedFields, mappingAt, type Notes, rootOf } from './notes.ts';
+import { countAt, flagAt, type LocatedFields, mappingAt, type Notes, rootOf, textAt } from './notes.ts';
 import { type Owners, ownerKey, topWorkload } from './owners.ts';
 import { type PodShape, readPodShape, readPodStatus } from './pod.ts';
 
@@ -38,7 +38,7 @@ export function findPods(objects: readonly SourceObject[], nodeCount: number): F
   const populated = new Set<string>();
   for (const object of objects) {
     if (object.kind !== 'Pod') continue;
-    const pod = realPod({ object, diagnostics }, topWorkload(object, owners));
+    const pod = readPod({ object, diagnostics }, topWorkload(object, owners));
     pods.set(pod.key, pod);
     populated.add(ownerKey(pod.workload));
   }
@@ -51,12 +51,27 @@ export function findPods(objects: readonly SourceObject[], nodeCount: number): F
   return { pods, diagnostics };
 }
 
-function realPod(notes: Notes, workload: Workload): Pod {
+/** A Pod object as it is: one that has no address or node yet has none here. */
+export function readPod(notes: Notes, workload: Workload): Pod {
   const { namespace, name } = notes.object;
   const shape = readPodShape(notes, rootOf(notes));
   const { addresses, finished, sharesHost } = readPodStatus(notes);
   const hostNetwork = shape.hostNetwork || sharesHost;
-  return podOf({ ...shape, hostNetwork }, { namespace, name, workload, addresses, finished });
+  const pod = podOf({ ...shape, hostNetwork }, { namespace, name, workload, addresses, finished });
+  const uid = readUid(notes, mappingAt(notes, rootOf(notes), 'metadata'));
+  return uid === '' ? pod : { ...pod, uid };
+}
+
+/** Says of an object that it stands for a pod of a kubelet's own files, and by which uid kubelet and runtime know that. */
+const MIRROR_ANNOTATION = 'kubernetes.io/config.mirror';
+
+/**
+ * The uid by which a container runtime knows the pod. A static pod's is what its kubelet made of its file; the object that
+ * stands for it in the API has one of its own, and this annotation, which the API lets nobody change.
+ */
+function readUid(notes: Notes, metadata: LocatedFields): string {
+  const mirrored = fieldsOf(metadata.value.annotations)[MIRROR_ANNOTATION];
+  return typeof mirrored === 'string' && mirrored !== '' ? mirrored : textAt(notes, metadata, 'uid');
 }
 
 type Identity = Pick<Pod, 'namespace' | 'name' | 'workload' | 'addresses' | 'finished'>;

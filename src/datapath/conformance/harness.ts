@@ -25,6 +25,18 @@ export type Judged = {
   readonly leg: Direction | null;
   readonly egressRule: RuleNumber | null;
   readonly ingressRule: RuleNumber | null;
+  /** Of a pass by audit alone, where that is told: as `reason` and `leg` of the drop that it would have been. */
+  readonly audited: { readonly reason: DropReason; readonly leg: Direction | null } | null;
+};
+
+/**
+ * What became of it, and the frame as it goes on. `entered`: it is past its receiver's hook already. `answer`: what its sender
+ * gets instead, where it is told that nobody takes it.
+ */
+export type Met = Judged & {
+  readonly frame: Uint8Array;
+  readonly entered: boolean;
+  readonly answer: Uint8Array | null;
 };
 
 export type HarnessOptions = {
@@ -39,7 +51,7 @@ export type Harness = {
   /** A fresh interface for a pod; its index. The rig attaches it. */
   addInterface(): number;
   /** `refused`: this datapath can't be given a frame so short (BPF_PROG_TEST_RUN: under 34 bytes, for IPv6 54). */
-  inject(packet: TestPacket): Judged | 'refused';
+  inject(packet: TestPacket): Met | 'refused';
   /** Moves the clock; null where it can't be moved. */
   readonly advance: ((seconds: number) => void) | null;
   /** Runs `meanwhile` between judging the next packet and writing its entry; null where nothing can come between. */

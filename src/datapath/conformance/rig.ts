@@ -1,12 +1,12 @@
 // The suite's small node: three pods, two nodes, a pod elsewhere, an outside; rules as text; one line a packet.
 import assert from 'node:assert/strict';
-import type { IdentityNumber, LayerNumber, RuleNumber, SetNumber, Step, TableNumber } from '#compile/plan.ts';
+import type { Audit, IdentityNumber, LayerNumber, RuleNumber, SetNumber, Step, TableNumber } from '#compile/plan.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 import { parseCidr } from '#net/cidr.ts';
 import type { Direction } from '#policy/model.ts';
 import { podKey } from '#policy/world.ts';
 import { concat } from '../packets.ts';
-import type { Harness, Judged, Sender } from './harness.ts';
+import type { Harness, Judged, Met, Sender } from './harness.ts';
 import { layerTables, type RuleLine, ruleInfo } from './tables.ts';
 
 /** Addresses of one family, by name. */
@@ -20,6 +20,8 @@ export type Names = {
   /** In a pod block, but no known pod has it. */
   readonly unlearnt: string;
   readonly outside: string;
+  /** In the same blocks, but no pod's. */
+  readonly service: string;
   readonly node: string;
   readonly otherNode: string;
 };
@@ -32,6 +34,7 @@ export const IPV4: Names = {
   remote: '10.2.0.5',
   unlearnt: '10.2.0.77',
   outside: '203.0.113.9',
+  service: '10.96.0.1',
   node: '192.168.0.1',
   otherNode: '192.168.0.2',
 };
@@ -44,6 +47,7 @@ export const IPV6: Names = {
   remote: 'fd00:2::5',
   unlearnt: 'fd00:2::77',
   outside: '2001:db8::9',
+  service: 'fd00:96::1',
   node: 'fd99::1',
   otherNode: 'fd99::2',
 };
@@ -71,6 +75,7 @@ export class Rig {
   readonly #identities: ReadonlyMap<string, IdentityNumber> = new Map(NAMES.map((name, index) => [name, index + 1]));
   readonly #unknown: IdentityNumber = NAMES.length + 1;
   readonly #openSet: SetNumber = NAMES.length + 2;
+  readonly #audits = new Map<PodName, Audit>();
   #last: number = NAMES.length + 2;
 
   constructor(harness: Harness) {
@@ -113,11 +118,23 @@ export class Rig {
   /** Writes the pod's endpoint records; `owner` is who lives at the addresses now. */
   admit(pod: PodName, owner: string = pod): void {
     for (const own of addressesOf(pod)) {
-      const sets = { egress: this.#setOf(pod, 'egress'), ingress: this.#setOf(pod, 'ingress') };
+      const audit = this.#audits.get(pod);
+      const sets = {
+        egress: this.#setOf(pod, 'egress'),
+        ingress: this.#setOf(pod, 'ingress'),
+        ...(audit && { audit }),
+      };
       this.apply([
         { kind: 'endpoint', address: own, value: { address: own, pod: podKey('suite', owner), node: 'n1', ...sets } },
       ]);
     }
+  }
+
+  /** Which of the pod's denials pass from now on, and are told. */
+  audit(pod: PodName, audit: Audit | 'none'): void {
+    if (audit === 'none') this.#audits.delete(pod);
+    else this.#audits.set(pod, audit);
+    this.admit(pod);
   }
 
   /** Takes the pod's endpoint records away. */
@@ -180,7 +197,7 @@ export class Rig {
   }
 
   /** The frame must pass. */
-  pass(place: Place, frame: Uint8Array): Judged {
+  pass(place: Place, frame: Uint8Array): Met {
     const judged = this.inject(place, frame);
     assert.equal(this.describe(judged), 'pass', `${place}: ${hex(frame)}`);
     return judged;
@@ -192,6 +209,13 @@ export class Rig {
     assert.equal(words.slice(0, expected.split(' ').length).join(' '), expected, `${place}: ${hex(frame)}`);
   }
 
+  /** The frame must be dropped for want of a backend; returns what its sender is told, or null. */
+  refuse(place: Place, frame: Uint8Array): Uint8Array | null {
+    const met = this.inject(place, frame);
+    assert.equal(this.describe(met), 'no-backend', `${place}: ${hex(frame)}`);
+    return met.answer;
+  }
+
   /** As `drop`, keeping the frame's own source MAC. */
   dropAsIs(place: Place, frame: Uint8Array, expected: string): void {
     const judged = this.injectAsIs(place, frame);
@@ -199,7 +223,7 @@ export class Rig {
     if (judged !== 'refused') assert.equal(judged.reason, expected, `${place}: ${hex(frame)}`);
   }
 
-  inject(place: Place, frame: Uint8Array): Judged {
+  inject(place: Place, frame: Uint8Array): Met {
     const sent = place.startsWith('from')
       ? concat(frame.subarray(0, 6), macOfPod(podOf(place)), frame.subarray(12))
       : frame;
@@ -208,7 +232,7 @@ export class Rig {
     return judged;
   }
 
-  injectAsIs(place: Place, frame: Uint8Array): Judged | 'refused' {
+  injectAsIs(place: Place, frame: Uint8Array): Met | 'refused' {
     return this.harness.inject({
       interfaceIndex: this.#interfaceOf(podOf(place)),
       hook: place.startsWith('from') ? 'from-pod' : 'to-pod',
@@ -229,8 +253,15 @@ export class Rig {
     return pod === undefined ? 'elsewhere' : this.#interfaceOf(pod);
   }
 
-  /** `pass`, or reason, leg and the line of the rule that denied. */
+  /** The frame must pass by audit alone, and be told so: as `drop`. */
+  audited(place: Place, frame: Uint8Array, expected: string): void {
+    assert.equal(this.describe(this.inject(place, frame)), `audited ${expected}`, `${place}: ${hex(frame)}`);
+  }
+
+  /** `pass`, or reason, leg and the line of the rule that denied; `audited` before them where that passed. */
   describe(judged: Judged): string {
+    const { audited } = judged;
+    if (audited !== null) return `audited ${this.describe({ ...judged, ...audited, verdict: 'drop', audited: null })}`;
     if (judged.verdict === 'pass') return 'pass';
     const rule = judged.leg === 'egress' ? judged.egressRule : judged.ingressRule;
     const line = judged.leg === null || rule === null ? [] : [this.lineOf(rule)];

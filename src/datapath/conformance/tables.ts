@@ -5,11 +5,16 @@ import { type AxisRange, axisRange, WHOLE_AXIS } from '#net/axis.ts';
 import { ICMP, ICMPV6, SCTP, TCP, UDP } from '#net/protocol.ts';
 import type { Action, Direction, RuleId } from '#policy/model.ts';
 
-/** One rule of a layer: `action peer ports…`; the peer is `any` or a name; no ports = all of every protocol. */
+/**
+ * One rule of a layer: `action peer ports…`; the peer is `any` or a name; no ports = all of every protocol. After that,
+ * `of cluster` makes it one that is of no namespace.
+ */
 export type RuleLine = string;
 
 /** The line of a default deny, the last of a layer. */
 export const DEFAULT: RuleLine = 'default';
+
+const OF_CLUSTER = ' of cluster';
 
 type Line = {
   readonly action: Action;
@@ -67,12 +72,13 @@ export function ruleInfo(line: RuleLine, direction: Direction): RuleInfo {
     source: isDefault ? null : source,
     policies: isDefault ? [source] : [],
     places: 1,
+    ...(line.endsWith(OF_CLUSTER) ? {} : { own: true }),
   };
 }
 
 function parseLine(line: RuleLine): Omit<Line, 'rule' | 'order'> {
   if (line === DEFAULT) return { action: 'deny', peer: 'any', ranges: [WHOLE_AXIS] };
-  const [action, peer = 'any', ...ports] = line.split(' ');
+  const [action, peer = 'any', ...ports] = line.replace(OF_CLUSTER, '').split(' ');
   if (action !== 'allow' && action !== 'deny' && action !== 'pass') throw new Error(`no action: ${line}`);
   return { action, peer, ranges: ports.length === 0 ? [WHOLE_AXIS] : ports.map(parseRange) };
 }

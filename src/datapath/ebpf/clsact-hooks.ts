@@ -1,5 +1,5 @@
 // Hooks on kernels before tcx: filters of clsact at the lowest priority. A filter holds its program, so it outlives the process.
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { closeObject, getPinned, pinObject, programId } from '#kernel/bpf.ts';
 import type { Filter } from '#kernel/netlink.ts';
 import { attachFilter, createClsact, destroyClsact, detachFilter, type FilterPlace, listFilters } from '#kernel/tc.ts';
@@ -44,14 +44,15 @@ export class ClsactHooks implements Hooks {
 
   attach(interfaceIndex: number): void {
     if (this.#attached.has(interfaceIndex)) return;
-    if (createClsact(interfaceIndex)) this.#queues.add(interfaceIndex);
-    for (const [side, place] of this.#places) this.#put(interfaceIndex, side, place);
+    const isFresh = createClsact(interfaceIndex);
+    if (isFresh) this.#queues.add(interfaceIndex);
+    for (const [side, place] of this.#places) this.#put(interfaceIndex, side, place, isFresh);
     this.#attached.add(interfaceIndex);
   }
 
   stands(interfaceIndex: number): boolean {
     return this.#places.every(([side, place]) =>
-      isMarked(markPath(this.#directory, interfaceIndex, side), interfaceIndex, place),
+      markPaths(this.#directory, interfaceIndex, side).some((path) => isMarked(path, interfaceIndex, place)),
     );
   }
 
@@ -59,10 +60,9 @@ export class ClsactHooks implements Hooks {
     this.#attached.delete(interfaceIndex);
     for (const [side, place] of this.#places) {
       detachFilter(interfaceIndex, place, HOOK);
-      rmSync(markPath(this.#directory, interfaceIndex, side), { force: true });
+      for (const path of markPaths(this.#directory, interfaceIndex, side)) rmSync(path, { force: true });
     }
-    const empty = BOTH.every((place) => listFilters(interfaceIndex, place).length === 0);
-    if (this.#queues.delete(interfaceIndex) && empty) destroyClsact(interfaceIndex);
+    if (this.#queues.delete(interfaceIndex) && isEmpty(interfaceIndex)) destroyClsact(interfaceIndex);
   }
 
   forgetGone(): void {
@@ -76,7 +76,7 @@ export class ClsactHooks implements Hooks {
     }
   }
 
-  look(interfaceIndex: number): HookView {
+  look(interfaceIndex: number, isPinned: (path: string) => boolean = existsSync): HookView {
     const found = this.#places.map(([side, place]) => {
       const filters = listFilters(interfaceIndex, place);
       // tcx runs before any filter.
@@ -87,7 +87,7 @@ export class ClsactHooks implements Hooks {
     return {
       health: worst(found.map((each) => each.health)),
       alone: found.every((each) => each.count === 1),
-      pinned: this.#places.every(([side]) => existsSync(markPath(this.#directory, interfaceIndex, side))),
+      pinned: this.#places.every(([side]) => isPinned(markPath(this.#directory, interfaceIndex, side))),
     };
   }
 
@@ -97,7 +97,7 @@ export class ClsactHooks implements Hooks {
       const health = this.#health(side, listFilters(interfaceIndex, place));
       if (health === 'behind') this.#moveFirst(interfaceIndex, side, place);
       else if (health === 'absent') this.#put(interfaceIndex, side, place);
-      else this.#mark(interfaceIndex, side);
+      else this.#marked(interfaceIndex, side, () => undefined);
     }
   }
 
@@ -112,11 +112,10 @@ export class ClsactHooks implements Hooks {
     return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
-  #put(interfaceIndex: number, side: Side, place: FilterPlace): void {
-    attachFilter(interfaceIndex, place, HOOK, this.#programs[side]);
-    // What a process left that ended while it moved its hook.
-    detachFilter(interfaceIndex, place, SHUT);
-    this.#mark(interfaceIndex, side);
+  #put(interfaceIndex: number, side: Side, place: FilterPlace, isFresh = false): void {
+    this.#marked(interfaceIndex, side, () => attachFilter(interfaceIndex, place, HOOK, this.#programs[side]));
+    // What a process left that ended while it moved its hook; on a fresh queue there is none.
+    if (!isFresh) detachFilter(interfaceIndex, place, SHUT);
   }
 
   /** Of one priority, what was added last comes first; a filter that drops everything holds the place meanwhile. */
@@ -126,11 +125,21 @@ export class ClsactHooks implements Hooks {
     this.#put(interfaceIndex, side, place);
   }
 
-  /** A pinned program tells the next process where its filter hangs. */
-  #mark(interfaceIndex: number, side: Side): void {
-    const path = markPath(this.#directory, interfaceIndex, side);
-    rmSync(path, { force: true });
-    pinObject(this.#programs[side], path);
+  /**
+   * A pinned program tells the next process where its filter hangs. It is there before the filter, beside the mark of the one that
+   * is swapped: whenever this process is killed, one of them names what hangs there.
+   */
+  #marked(interfaceIndex: number, side: Side, hang: () => void): void {
+    const [path, next] = markPaths(this.#directory, interfaceIndex, side);
+    rmSync(next, { force: true });
+    pinObject(this.#programs[side], next);
+    try {
+      hang();
+    } catch (error) {
+      rmSync(next, { force: true });
+      throw error;
+    }
+    renameSync(next, path);
   }
 }
 
@@ -147,11 +156,19 @@ export function dropFilters(
   { places, directory }: Pick<HookSetup, 'places' | 'directory'>,
   interfaceIndex: number,
 ): void {
+  let wasMarked = false;
   for (const [side, place] of places) {
-    const path = markPath(directory, interfaceIndex, side);
-    if (isMarked(path, interfaceIndex, place)) detachFilter(interfaceIndex, place, HOOK);
-    rmSync(path, { force: true });
+    for (const path of markPaths(directory, interfaceIndex, side)) {
+      if (isMarked(path, interfaceIndex, place)) wasMarked = detachFilter(interfaceIndex, place, HOOK) || wasMarked;
+      rmSync(path, { force: true });
+    }
   }
+  // A queue without filters is nobody's.
+  if (wasMarked && isEmpty(interfaceIndex)) destroyClsact(interfaceIndex);
+}
+
+function isEmpty(interfaceIndex: number): boolean {
+  return BOTH.every((place) => listFilters(interfaceIndex, place).length === 0);
 }
 
 /** True where the filter there has the very program of the mark: another interface may have the number by now. */
@@ -167,12 +184,17 @@ function isHook(filter: Filter): boolean {
   return filter.handle === HOOK.handle && filter.priority === HOOK.priority;
 }
 
+/** The mark of a filter that hangs, and that of one that is being hung. */
+function markPaths(directory: string, interfaceIndex: number, side: Side): readonly [string, string] {
+  return [markPath(directory, interfaceIndex, side), `${directory}/next_${interfaceIndex}_${side}`];
+}
+
 function markPath(directory: string, interfaceIndex: number, side: Side): string {
   return `${directory}/filter_${interfaceIndex}_${side}`;
 }
 
 function readMark(name: string): { readonly interfaceIndex: number; readonly side: Side } | null {
   const side = ALL_PLACES.find((place) => name.endsWith(`_${place[0]}`))?.[0];
-  const found = /^filter_(\d+)_/.exec(name);
+  const found = /^(?:filter|next)_(\d+)_/.exec(name);
   return found === null || side === undefined ? null : { interfaceIndex: Number(found[1]), side };
 }

@@ -8,6 +8,8 @@ import { possibleCpus } from '#kernel/cpus.ts';
 /** Packets and events since the maps were made. */
 export type Counters = {
   readonly drops: ReadonlyMap<DropReason, bigint>;
+  /** What would have been drops: they passed by audit alone. */
+  readonly audited: ReadonlyMap<DropReason, bigint>;
   readonly fromPod: bigint;
   readonly toPod: bigint;
   /** Past the host's stack: straight into the neighbour's interface, */
@@ -26,6 +28,7 @@ export function readCounters(map: MapHandle): Counters {
   const sum = reader(map);
   return {
     drops: new Map(DROP_REASONS.map((reason, index) => [reason, sum(COUNTERS.drops + 8 * index)])),
+    audited: new Map(DROP_REASONS.map((reason, index) => [reason, sum(COUNTERS.audited + 8 * index)])),
     fromPod: sum(COUNTERS.passed),
     toPod: sum(COUNTERS.passed + 8),
     redirected: sum(COUNTERS.redirected),

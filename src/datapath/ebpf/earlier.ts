@@ -10,8 +10,13 @@ import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import type { Knobs } from './load.ts';
 import type { Maps } from './takeover.ts';
 
-/** Numbers of a node that only grow. */
-export type Numbers = { readonly epoch: bigint; readonly generation: bigint; readonly high: bigint };
+/** Numbers of a node that only grow, and until when policy is bypassed there: 0n where that version could not be. */
+export type Numbers = {
+  readonly epoch: bigint;
+  readonly generation: bigint;
+  readonly high: bigint;
+  readonly bypass: bigint;
+};
 
 export type EarlierTables = {
   readonly numbers: Numbers;
@@ -116,7 +121,8 @@ function readNumbers(maps: readonly PinnedMap[]): Numbers {
   lookupElement(state, Buffer.alloc(state.keySize), value);
   const room = value.length;
   const read = (name: string): bigint => value.readBigUInt64LE(placeOf(state.layouts.value, name, { size: 8, room }));
-  return { epoch: read('epoch'), generation: read('generation'), high: read('high') };
+  const bypass = state.layouts.value.fields.has('bypass') ? read('bypass') : 0n;
+  return { epoch: read('epoch'), generation: read('generation'), high: read('high'), bypass };
 }
 
 function readEndpoints(maps: readonly PinnedMap[]): readonly Inherited[] {

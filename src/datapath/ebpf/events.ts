@@ -6,6 +6,11 @@ import type { DatapathEvent } from '#datapath/port.ts';
 import { DROP_REASONS } from '#datapath/port.ts';
 import { DatapathError } from './error.ts';
 
+const KINDS: ReadonlyMap<number, DatapathEvent['kind']> = new Map([
+  [EVENT_KIND.NEW, 'new'],
+  [EVENT_KIND.CLOSE, 'close'],
+  [EVENT_KIND.AUDIT, 'audit'],
+]);
 const NOWHERE = { family: 4, words: [0] } as const;
 
 /** Decodes one struct event. `ruleOf` turns the kernel's rule number into the Plan's. Throws DatapathError on another size. */
@@ -18,7 +23,7 @@ export function decodeEvent(record: Uint8Array, ruleOf: (kernelRule: number) => 
   const u32 = (field: number): number => from.getUint32(field, true);
   const kind = u8(EVENT.kind);
   return {
-    kind: kind === EVENT_KIND.NEW ? 'new' : kind === EVENT_KIND.CLOSE ? 'close' : 'drop',
+    kind: KINDS.get(kind) ?? 'drop',
     hook: u8(EVENT.hook) === HOOK.FROM_POD ? 'from-pod' : 'to-pod',
     reason: DROP_REASONS[u8(EVENT.reason)] ?? 'table-error',
     leg: decodeLeg(u8(EVENT.leg)),

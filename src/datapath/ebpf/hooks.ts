@@ -45,12 +45,21 @@ export type Hooks = {
   /** Whether an earlier process's hooks stand on both sides of this very interface. */
   stands(interfaceIndex: number): boolean;
   detach(interfaceIndex: number): void;
-  look(interfaceIndex: number): HookView;
+  /** `isPinned` says of a path of a pin whether there is one: who looks at many interfaces lists them once. */
+  look(interfaceIndex: number, isPinned?: (path: string) => boolean): HookView;
   /** Puts back what is missing, first, and pinned. Throws SystemCallError; the interface lets nothing through that it did not before. */
   repair(interfaceIndex: number): void;
   /** After a takeover: interfaces that are gone are forgotten, those not named get this process's programs, which deny there. */
   forgetGone(): void;
   close(): void;
+};
+
+/** Hooks that can be put on a new interface without waiting for the kernel. */
+export type StagedHooks = Hooks & {
+  /** As `attach`, at once: what is there judges the same, and is to become what `attach` makes when there is time. */
+  attachNew(interfaceIndex: number): void;
+  /** Interfaces for which `attach` is still to come. */
+  readonly early: ReadonlySet<number>;
 };
 
 const TC_ACT_SHOT = 2;

@@ -1,6 +1,10 @@
-// What the machine says of interfaces (iproute2's JSON), and whether packets may skip the host's side of them.
+// What the machine says of interfaces, and whether packets may skip the host's side of them.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { type Interface, readInterface, readInterfaces } from '#kernel/interfaces.ts';
+import type { Address } from '#net/address.ts';
+
+const PLAIN_QUEUES: readonly string[] = ['noop', 'noqueue', 'clsact'];
 
 /** An interface as the datapath needs it. */
 export type InterfaceFacts = {
@@ -8,22 +12,17 @@ export type InterfaceFacts = {
   readonly name: string;
   readonly mac: Uint8Array;
   readonly mtu: number;
+  /** Index of the bridge that it is a port of; 0 for none. */
+  readonly master: number;
   /** A veth with no bridge above it and the default queue: filters apart, nothing on it that a redirect would skip. */
   readonly plain: boolean;
   /** It has a clsact queue, on which filters may hang. */
   readonly clsact: boolean;
   /** Frames with an Ethernet header arrive there, and go to the host's stack next: no loopback, tunnel, bridge port or the like. */
   readonly frames: boolean;
-  /** As text. */
-  readonly addresses: readonly string[];
 };
 
-/** Reads facts of interfaces of the namespace that this thread is in. */
-export type InterfaceReader = {
-  /** Throws InterfaceError where there is none of this index. */
-  one(index: number): InterfaceFacts;
-  all(): readonly InterfaceFacts[];
-};
+export type AddressedInterface = InterfaceFacts & { readonly addresses: readonly Address[] };
 
 /** The interface can't be found or read in this network namespace. */
 export class InterfaceError extends Error {
@@ -38,42 +37,17 @@ export class InterfaceError extends Error {
   }
 }
 
-type IpLink = {
-  readonly ifindex: number;
-  readonly ifname: string;
-  readonly address?: string;
-  readonly mtu: number;
-  readonly master?: string;
-  readonly qdisc?: string;
-  readonly link_type?: string;
-  readonly linkinfo?: { readonly info_kind?: string };
-  readonly addr_info?: readonly { readonly local?: string }[];
-};
+/** Facts of an interface of the namespace that this thread is in. Throws InterfaceError where there is none of this index. */
+export function interfaceFacts(index: number): InterfaceFacts {
+  const found = readInterface(index);
+  if (found === null) throw new InterfaceError(index);
+  return factsOf(found);
+}
 
-type IpQdisc = { readonly dev: string; readonly kind: string };
-
-/**
- * All interfaces are read at once and kept for `keepMs`: a node that starts attaches its pods one after the other, and
- * each look is two processes.
- */
-export function interfaceReader(keepMs: number): InterfaceReader {
-  let known: ReadonlyMap<number, InterfaceFacts> = new Map();
-  let readAtMs = Number.NEGATIVE_INFINITY;
-  const read = (index?: number): typeof known => {
-    if (performance.now() - readAtMs > keepMs || (index !== undefined && !known.has(index))) {
-      known = readInterfaces();
-      readAtMs = performance.now();
-    }
-    return known;
-  };
-  return {
-    one: (index) => {
-      const facts = read(index).get(index);
-      if (facts === undefined) throw new InterfaceError(index);
-      return facts;
-    },
-    all: () => [...read().values()],
-  };
+/** Facts of all of them, by index. */
+export function allInterfaceFacts(): ReadonlyMap<number, AddressedInterface> {
+  const all = readInterfaces();
+  return new Map(all.map((each) => [each.index, { ...factsOf(each), addresses: each.addresses }]));
 }
 
 /** Families whose packets the node forwards where they come in by this interface. */
@@ -98,34 +72,14 @@ export function hasTransformPolicies(): boolean {
   return counts.some((count) => count !== '0');
 }
 
-function readInterfaces(): ReadonlyMap<number, InterfaceFacts> {
-  const links = json<IpLink>('ip', ['-j', '-d', 'address', 'show']);
-  const qdiscs = Map.groupBy(json<IpQdisc>('tc', ['-j', 'qdisc', 'show']), (qdisc) => qdisc.dev);
-  return new Map(links.map((link) => [link.ifindex, factsOf(link, qdiscs.get(link.ifname) ?? [])]));
-}
-
-function factsOf(link: IpLink, qdiscs: readonly IpQdisc[]): InterfaceFacts {
-  const veth = link.linkinfo?.info_kind === 'veth' && link.master === undefined;
+function factsOf({ index, name, mac, mtu, kind, master, ethernet, queues }: Interface): InterfaceFacts {
   return {
-    index: link.ifindex,
-    name: link.ifname,
-    mac: Uint8Array.from((link.address ?? '').split(':'), (octet) => Number.parseInt(octet, 16)),
-    mtu: link.mtu,
-    // A queue may be somebody's bandwidth limit.
-    plain: veth && qdiscs.every(({ kind }) => kind === 'noqueue' || kind === 'clsact'),
-    clsact: qdiscs.some(({ kind }) => kind === 'clsact'),
-    frames: link.link_type === 'ether' && link.master === undefined && qdiscs.every(({ kind }) => kind !== 'ingress'),
-    addresses: (link.addr_info ?? []).flatMap(({ local }) => local ?? []),
+    ...{ index, name, mac, mtu, master },
+    // A queue may be somebody's bandwidth limit. An interface that was never up has `noop`.
+    plain: kind === 'veth' && master === 0 && queues.every((each) => each === '' || PLAIN_QUEUES.includes(each)),
+    clsact: queues.includes('clsact'),
+    frames: ethernet && master === 0 && !queues.includes('ingress'),
   };
-}
-
-function json<T>(program: string, args: readonly string[]): readonly T[] {
-  const text = output(program, args);
-  try {
-    return text.trim() === '' ? [] : (JSON.parse(text) as readonly T[]);
-  } catch (cause) {
-    throw new InterfaceError(null, cause);
-  }
 }
 
 function output(program: string, args: readonly string[]): string {

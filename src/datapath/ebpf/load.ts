@@ -3,7 +3,7 @@ import { KNOBS, QUEUE } from '#datapath/ebpf/encode/abi.gen.ts';
 import type { MapShape } from '#kernel/bpf.ts';
 import { type LoadedObject, loadObject, readShapes } from '#kernel/object.ts';
 
-const PROGRAMS = ['from_pod', 'to_pod', 'from_node', 'sweep', 'carry'] as const;
+const PROGRAMS = ['from_pod', 'to_pod', 'from_node', 'sweep', 'carry_services', 'carry'] as const;
 
 export type Program = (typeof PROGRAMS)[number];
 

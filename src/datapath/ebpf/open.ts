@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Step } from '#compile/plan.ts';
 import { ABI_VERSION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
-import type { Datapath, DatapathEvent, EndpointLink, Lack } from '#datapath/port.ts';
+import type { Datapath, DatapathEvent, EndpointLink, Fill, Lack } from '#datapath/port.ts';
 import { runSyscall } from '#kernel/bpf.ts';
 import { lockPins, pinDirectory, pinPath, removePins } from '#kernel/bpffs.ts';
 import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
@@ -20,39 +20,26 @@ import {
   type AttachMode,
   type HookHealth,
   type HookPrograms,
-  type Hooks,
   type Places,
   POD_PLACES,
+  type StagedHooks,
   UPLINK_PLACES,
 } from './hooks.ts';
 import { checkKernel } from './kernel-check.ts';
-import { type InterfaceReader, interfaceReader } from './links.ts';
-import { isShared, type Knobs, loadPrograms, type Program, sharedShapes } from './load.ts';
+import { type AddressedInterface, allInterfaceFacts } from './links.ts';
+import { isShared, loadPrograms, type Program, sharedShapes } from './load.ts';
+import type { OpenOptions } from './open-options.ts';
 import { keepPins, listPins, type PinPlaces } from './pins.ts';
 import { PodLinks } from './pod-links.ts';
 import type { Repair } from './repair.ts';
 import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
 import { Upgrade } from './upgrade.ts';
 import { Uplinks } from './uplinks.ts';
+import { type KnownUsage, readUsage } from './usage.ts';
 import { KernelTables } from './writer.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/moat.bpf.o');
-/** How old what is known of interfaces may be when one is attached. */
-const INTERFACES_KEPT_MS = 500;
 const SWEEP_INTERVAL_MS = 1000;
-
-export type OpenOptions = {
-  /** Tells sandboxes and test runs on one machine apart. */
-  readonly instance: string;
-  readonly node: string;
-  /** Entries per map, by the map's name; what is not named has bpf/maps.h's size. */
-  readonly sizes?: Readonly<Record<string, number>>;
-  readonly knobs?: Knobs;
-  /** Another object than the project's build. */
-  readonly object?: string;
-  /** How hooks are attached; by default what the kernel has. */
-  readonly attach?: AttachMode;
-};
 
 /**
  * Takes this node's hooks, programs and maps away; what its pods send and get then passes unjudged. Filters of clsact
@@ -105,7 +92,6 @@ export class EbpfDatapath implements Datapath {
   readonly #object: LoadedObject;
   readonly #places: PinPlaces;
   readonly #upgrade: Upgrade | null;
-  readonly #interfaces: InterfaceReader = interfaceReader(INTERFACES_KEPT_MS);
   readonly #tables: KernelTables;
   readonly #encoder: Encoder;
   readonly #pods: PodLinks;
@@ -136,8 +122,11 @@ export class EbpfDatapath implements Datapath {
       placed: (table, key) => this.#encoder.placed(table, key),
     });
     this.#tables.changing(() => clearForStart(object.maps, leftovers));
+    const isNew = this.#tables.readState('abiVersion') === 0n;
     this.#tables.state('abiVersion', BigInt(ABI_VERSION.CURRENT));
     for (const [name, value] of numbers) {
+      // A bypass that was ended here is not begun again by what another version was told.
+      if (name === 'bypass' && !isNew) continue;
       if (value > this.#tables.readState(name)) this.#tables.state(name, value);
     }
     this.#base = Number(this.#tables.readState('high'));
@@ -159,7 +148,6 @@ export class EbpfDatapath implements Datapath {
     this.#pods = new PodLinks({
       hooks: this.#makeHooks(POD_PLACES, pins),
       areFilters,
-      interfaces: this.#interfaces,
       encoder: this.#encoder,
       change: (work) => this.#change(work),
       isUpgrading: () => this.#upgrade?.pending === true,
@@ -175,8 +163,8 @@ export class EbpfDatapath implements Datapath {
   }
 
   /** Where an earlier version's hooks stand, these wait. */
-  #makeHooks(places: Places, { mode, directory, upgrade }: Pins): Hooks {
-    const make = (programs: HookPrograms): Hooks => makeHooks(mode, { places, programs, directory });
+  #makeHooks(places: Places, { mode, directory, upgrade }: Pins): StagedHooks {
+    const make = (programs: HookPrograms): StagedHooks => makeHooks(mode, { places, programs, directory });
     const hooks = make({
       from_pod: this.program('from_pod'),
       to_pod: this.program('to_pod'),
@@ -194,6 +182,16 @@ export class EbpfDatapath implements Datapath {
     this.#pods.attach(link, adoptForMs);
   }
 
+  /** As `attach`, for an interface that was just made: waits for nothing, and leaves the rest to `finishNew`. */
+  attachNew(link: EndpointLink, adoptForMs = 0): void {
+    this.#pods.attachNew(link, adoptForMs);
+  }
+
+  /** Does for one interface what `attachNew` left: some tens of milliseconds, in which no other interface can be changed. */
+  finishNew(): void {
+    this.#pods.finishNew();
+  }
+
   detach(interfaceIndex: number): void {
     this.#pods.detach(interfaceIndex);
   }
@@ -204,14 +202,12 @@ export class EbpfDatapath implements Datapath {
    * Every few seconds.
    */
   refresh(): ReadonlyMap<number, HookHealth> {
-    this.#refreshUplinks();
-    return this.#pods.refresh();
+    const interfaces = allInterfaceFacts();
+    this.#refreshUplinks(interfaces);
+    return this.#pods.refresh(interfaces);
   }
 
-  /**
-   * Whether an interface's hooks still stand, and ahead of every other program there. Where another program came or
-   * went, packets stop or start skipping that interface.
-   */
+  /** Whether an interface's hooks stand, and first there. Where another program came or went, packets stop or start skipping it. */
   health(interfaceIndex: number): HookHealth {
     return this.#pods.health(interfaceIndex);
   }
@@ -223,8 +219,18 @@ export class EbpfDatapath implements Datapath {
   repair(): readonly Repair[] {
     const kept = keepPins(this.#places, this.#lock, this.#sharedMaps());
     this.#lock = kept.lock;
-    const repairs = [...this.#pods.repair(), ...this.#uplinks.repair()];
+    const repairs = [...this.#pods.repair(kept.isPinned), ...this.#uplinks.repair()];
     return repairs.map((repair) => ({ ...repair, failure: kept.failure ?? repair.failure }));
+  }
+
+  /** Until then (monotonic clock, nanoseconds; 0n: not at all) what judging denies passes. Throws DatapathError in an upgrade. */
+  get bypass(): bigint {
+    return this.#tables.readState('bypass');
+  }
+
+  set bypass(untilNs: bigint) {
+    this.#upgrade?.refuseBypass();
+    this.#tables.state('bypass', untilNs);
   }
 
   /** Why everything is denied, until another process or another `openDatapath` takes over; null while it serves. */
@@ -233,9 +239,9 @@ export class EbpfDatapath implements Datapath {
   }
 
   /** An interface that went away between two looks shows at the next. */
-  #refreshUplinks(): void {
+  #refreshUplinks(interfaces: ReadonlyMap<number, AddressedInterface>): void {
     const { own } = this.#encoder.nodes;
-    if (own.length > 0 || this.#uplinks.interfaces.length > 0) this.#uplinks.refresh(this.#interfaces.all(), own);
+    if (own.length > 0 || this.#uplinks.interfaces.length > 0) this.#uplinks.refresh([...interfaces.values()], own);
   }
 
   /**
@@ -251,7 +257,7 @@ export class EbpfDatapath implements Datapath {
    * earlier process left is in force; afterwards, what this one did not name denies. Harmless on fresh tables.
    */
   settle(): void {
-    this.#refreshUplinks();
+    this.#refreshUplinks(allInterfaceFacts());
     this.#change(() => {
       this.#encoder.settle();
       this.#tables.flush();
@@ -261,7 +267,8 @@ export class EbpfDatapath implements Datapath {
       gracePeriodNow();
       const kept = {
         ...{ bank: this.#bank, base: this.#base, interfaces: this.#encoder.interfaces },
-        ...{ nodes: this.#encoder.nodes.all, uplinks: this.#uplinks.interfaces },
+        ...{ nodes: this.#encoder.nodes.all, uplinks: [...this.#uplinks.interfaces, ...this.#pods.bridges.interfaces] },
+        services: this.#encoder.services,
       };
       this.#tables.changing(() => clearLeftovers(this.#object.maps, kept));
       this.#encoder.retry();
@@ -289,6 +296,16 @@ export class EbpfDatapath implements Datapath {
   /** What found no room in the kernel: whom it is about is denied until it does. */
   get lacks(): readonly Lack[] {
     return this.#encoder.lacks;
+  }
+
+  /** What to say of bridges that pods are on. */
+  get bridgeComplaints(): readonly string[] {
+    return this.#pods.bridges.complaints;
+  }
+
+  /** How full the tables are: of some, whoever has given the steps knows it. */
+  usage(known: Pick<KnownUsage, 'address_map' | 'prefix_map'>): Promise<readonly Fill[]> {
+    return readUsage(this.#object.maps, { ...known, ...this.#encoder.usage }, () => this.#closed);
   }
 
   /** What the kernel programs counted since they were first loaded. */

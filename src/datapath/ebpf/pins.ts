@@ -13,7 +13,12 @@ export function listPins(directory: string): readonly string[] {
 }
 
 /** The descriptor that makes this process the only writer, and why pins can't be kept; null where they are. */
-export type Kept = { readonly lock: number; readonly failure: string | null };
+export type Kept = {
+  readonly lock: number;
+  readonly failure: string | null;
+  /** Whether there was a pin at a path of a hook when they were listed, just now. */
+  readonly isPinned: (path: string) => boolean;
+};
 
 /** Pins again what is missing. Without pins all goes on, as long as this process holds it. */
 export function keepPins(places: PinPlaces, lock: number, maps: ReadonlyMap<string, number>): Kept {
@@ -21,14 +26,23 @@ export function keepPins(places: PinPlaces, lock: number, maps: ReadonlyMap<stri
   try {
     held = keepDirectory(places.directory, lock);
     mkdirSync(places.tables, { recursive: true, mode: 0o700 });
-    for (const [name, fd] of maps) {
-      const path = `${places.tables}/${name}`;
-      if (!existsSync(path)) pinObject(fd, path);
-    }
-    return { lock: held, failure: null };
+    const tables = new Set(namesIn(places.tables));
+    for (const [name, fd] of maps) if (!tables.has(name)) pinObject(fd, `${places.tables}/${name}`);
+    const hooks = new Set(namesIn(places.directory).map((name) => `${places.directory}/${name}`));
+    return { lock: held, failure: null, isPinned: (path) => hooks.has(path) };
   } catch (error) {
     if (!(error instanceof BpffsError || error instanceof SystemCallError)) throw error;
-    return { lock: held, failure: error.message };
+    return { lock: held, failure: error.message, isPinned: existsSync };
+  }
+}
+
+/** None where the folder has just gone: the next look makes it again. */
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    throw error;
   }
 }
 

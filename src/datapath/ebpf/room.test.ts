@@ -3,12 +3,16 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import type { Step } from '#compile/plan.ts';
+import { udp } from '#datapath/packets.ts';
 import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
+import type { Address } from '#net/address.ts';
+import { UDP } from '#net/protocol.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
-import { PodBed, udpArrives } from '#test/support/pod-bed.ts';
+import { address, PodBed, udpArrives } from '#test/support/pod-bed.ts';
 import { findLack } from './kernel-check.ts';
 import { openDatapath, unpinDatapath } from './open.ts';
+import { inject } from './test-run.ts';
 
 const SIZES = { ct_map: 1280 };
 
@@ -79,6 +83,39 @@ describe('room for tables (root)', needsRoot, () => {
     }
     assert.equal(datapath.failure, null);
     assert.ok(udpArrives(bed, a, b, { family: 4, port: 81 }));
+    datapath.detachAll();
+    datapath.close();
+  });
+
+  it('a Service that found no room has the datagrams of flows to its address once it finds some', () => {
+    unpinDatapath(bed.prefix, 'node-a');
+    const sizes = { ...SIZES, service_map: 1 };
+    const datapath = openDatapath({ instance: bed.prefix, node: 'node-a', sizes });
+    const [a, b] = [bed.pod(0), bed.pod(1)];
+    const [first, second] = ['10.96.0.1', '10.96.0.2'].map(address);
+    assert.ok(first && second);
+    const service = (of: Address, state: 'there' | 'gone'): Step => {
+      const at = { address: of, protocol: UDP, port: 80 };
+      const value = { ...at, backends: [{ address: b.v4, port: 8080 }], places: [0] };
+      return { kind: 'service', at, value: state === 'there' ? value : null };
+    };
+    const { interfaceIndex, mac } = a.link;
+    const frame = udp({ from: a.v4, to: second, sport: 4000, dport: 80, sourceMac: mac });
+    const isSentOn = (): boolean => {
+      const met = inject(datapath, { hook: 'from-pod', interfaceIndex, frame });
+      assert.notEqual(met.verdict, 'drop');
+      return !Buffer.from(met.frame.subarray(30, 34)).equals(Buffer.from(frame.subarray(30, 34)));
+    };
+    datapath.attach(a.link);
+    datapath.apply([...ground(), endpointStep(a.v4, {}, a.name), service(first, 'there')]);
+    datapath.settle();
+    assert.equal(isSentOn(), false, 'no Service yet');
+    datapath.apply([service(second, 'there')]);
+    assert.deepEqual(datapath.lacks, [{ table: 'service_map', count: 1, rule: null }]);
+    assert.equal(isSentOn(), false, 'no room');
+    datapath.apply([service(first, 'gone')]);
+    assert.deepEqual(datapath.lacks, []);
+    assert.ok(isSentOn());
     datapath.detachAll();
     datapath.close();
   });

@@ -1,9 +1,11 @@
 // What an earlier process left pinned: read before this one starts, cleared away once this one's tables are in force.
 
+import type { ServiceAddress } from '#compile/plan.ts';
 import { CLASS_KEY, ENDPOINT, ENDPOINT_FLAG, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
-import { addressBytes, readAddress, u32Bytes } from '#datapath/ebpf/encode/bytes.ts';
+import { addressBytes, readAddress, serviceKeyBytes, taggedBytes, u32Bytes } from '#datapath/ebpf/encode/bytes.ts';
 import type { Inherited } from '#datapath/ebpf/encode/endpoints.ts';
-import { allKeys, deleteElement, deleteWhere, lookupElement } from '#kernel/bpf.ts';
+import { bankExtent } from '#datapath/ebpf/encode/space.ts';
+import { allKeys, deleteElement, deleteWhere, lookupElement, updateBatch } from '#kernel/bpf.ts';
 import type { LoadedMap } from '#kernel/object.ts';
 import type { Address } from '#net/address.ts';
 
@@ -34,6 +36,24 @@ export function clearForStart(maps: Maps, { bank, inherited }: Leftovers): void 
   const words = mapOf(maps, 'endpoint_map');
   for (const { address, closed } of inherited) if (closed) deleteElement(words, addressBytes(address));
   clearBank(maps, bank);
+  closeServices(maps, bank);
+}
+
+/**
+ * Services that a process which never finished its own takeover left in this bank: their records are about to say
+ * something else. They lead to no record at all, which is closed, until this process says who serves.
+ */
+function closeServices(maps: Maps, bank: 0 | 1): void {
+  const words = mapOf(maps, 'service_map');
+  const slots = mapOf(maps, 'service_slots').maxEntries;
+  const { first, end } = bankExtent(slots, bank);
+  const word = Buffer.alloc(TAGGED.size);
+  for (const key of allKeys(words)) {
+    if (!lookupElement(words, key, word)) continue;
+    const slot = word.readUInt32LE(TAGGED.value);
+    if (slot < first || slot >= end) continue;
+    updateBatch(words, key, taggedBytes(slots, word.readUInt32LE(TAGGED.tag)), 1);
+  }
 }
 
 /** What a process has put in force itself. */
@@ -43,9 +63,10 @@ export type Kept = {
   readonly nodes: readonly Address[];
   readonly interfaces: readonly number[];
   readonly uplinks: readonly number[];
+  readonly services: readonly ServiceAddress[];
 };
 
-/** Takes away the tables of the other bank, classes under numbers below `base`, and nodes and interfaces not kept. */
+/** Takes away the tables of the other bank, classes under numbers below `base`, and nodes, interfaces and Services not kept. */
 export function clearLeftovers(maps: Maps, kept: Kept): void {
   clearBank(maps, kept.bank === 0 ? 1 : 0);
   deleteWhere(mapOf(maps, 'class_map'), (key) => viewOf(key).getUint32(CLASS_KEY.layer, true) < kept.base);
@@ -53,6 +74,7 @@ export function clearLeftovers(maps: Maps, kept: Kept): void {
   // An interface may be gone while its address is somewhere else by now.
   keepOnly(mapOf(maps, 'iface_map'), kept.interfaces.map(u32Bytes));
   keepOnly(mapOf(maps, 'uplink_map'), kept.uplinks.map(u32Bytes));
+  keepOnly(mapOf(maps, 'service_map'), kept.services.map(serviceKeyBytes));
 }
 
 function keepOnly(map: LoadedMap, kept: readonly Uint8Array[]): void {

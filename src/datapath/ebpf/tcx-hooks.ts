@@ -74,12 +74,12 @@ export class TcxHooks implements Hooks {
     }
   }
 
-  look(interfaceIndex: number): HookView {
+  look(interfaceIndex: number, isPinned: (path: string) => boolean = existsSync): HookView {
     const found = this.#places.map(([side, place]) => ({ side, ids: programsAt(interfaceIndex, place) }));
     return {
       health: worst(found.map(({ side, ids }) => this.#health(side, ids))),
       alone: found.every(({ ids }) => ids.length === 1),
-      pinned: this.#places.every(([side]) => existsSync(linkPath(this.#directory, interfaceIndex, side))),
+      pinned: this.#places.every(([side]) => isPinned(linkPath(this.#directory, interfaceIndex, side))),
     };
   }
 

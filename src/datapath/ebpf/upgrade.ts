@@ -7,13 +7,17 @@ import type { LoadedObject } from '#kernel/object.ts';
 import { type EarlierConnections, type EarlierTables, openConnections, readEarlier } from './earlier.ts';
 import { DatapathError } from './error.ts';
 import { removeGeneration } from './generations.ts';
-import type { HookPrograms, Hooks } from './hooks.ts';
+import type { HookPrograms, Hooks, StagedHooks } from './hooks.ts';
 import { type LoadAsk, loadPrograms } from './load.ts';
 import type { Maps } from './takeover.ts';
 
 const REFUSED =
   "the tables in force are another version's, and this one can't take them over; they stay in force: start the version " +
   'that made them, or a newer one';
+
+const NOT_IN_HAND =
+  'hooks still run the version before, and keep to its own bypass until every pod of then is attached and its policy known (moat status ' +
+  'says what is missing): nothing was changed; ask again then, or start that version and ask it';
 
 /** An interface with programs of before: nothing to repair, but no packet may skip them, which need to see it. */
 const KEPT = { health: 'first', alone: false, pinned: true } as const;
@@ -46,7 +50,7 @@ export class Upgrade {
   }
 
   /** Hooks that wait for `finish` wherever an earlier version's stand. `make` gives hooks of the programs it is given. */
-  wrap(final: Hooks, make: (programs: HookPrograms) => Hooks): Hooks {
+  wrap(final: StagedHooks, make: (programs: HookPrograms) => Hooks): StagedHooks {
     const between = make({
       from_pod: programOf(this.#between, 'from_pod'),
       to_pod: programOf(this.#between, 'to_pod'),
@@ -57,12 +61,14 @@ export class Upgrade {
     const waits = (interfaceIndex: number): boolean => interfaces.has(interfaceIndex);
     return {
       attach: (index) => void (this.pending && final.stands(index) ? interfaces.add(index) : final.attach(index)),
+      attachNew: (index) => final.attachNew(index),
+      early: final.early,
       stands: (index) => final.stands(index),
       detach: (index) => {
         interfaces.delete(index);
         final.detach(index);
       },
-      look: (index) => (waits(index) ? KEPT : final.look(index)),
+      look: (index, isPinned) => (waits(index) ? KEPT : final.look(index, isPinned)),
       repair: (index) => {
         if (!waits(index)) final.repair(index);
       },
@@ -80,14 +86,23 @@ export class Upgrade {
   finish(): void {
     if (this.#done) return;
     for (const generation of this.#generations.slice(0, -1)) this.#carryFrom(generation);
+    // Ahead of the first hook: packets to Services are sent on by these tables from then on.
+    runSyscall(programOf(this.#between, 'carry_services'));
     this.#each(({ between }, interfaceIndex) => between.attach(interfaceIndex));
     gracePeriodNow();
+    // Connections may have begun since.
+    runSyscall(programOf(this.#between, 'carry_services'));
     runSyscall(programOf(this.#between, 'carry'));
     this.#each(({ final }, interfaceIndex) => final.attach(interfaceIndex));
     this.#done = true;
     for (const { interfaces } of this.#waiting) interfaces.clear();
     this.close();
     this.#generations.forEach(removeGeneration);
+  }
+
+  /** What a bypass is now was found in the earlier tables, and only their programs read it there. */
+  refuseBypass(): void {
+    if (this.pending) throw new DatapathError(NOT_IN_HAND, undefined);
   }
 
   /** Lets go of what only the change needs; the earlier tables stay where it was not finished. */
@@ -104,6 +119,7 @@ export class Upgrade {
   #carryFrom(generation: string): void {
     const object = this.#load(generation);
     try {
+      runSyscall(programOf(object, 'carry_services'));
       runSyscall(programOf(object, 'carry'));
     } finally {
       object.close();

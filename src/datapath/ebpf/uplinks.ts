@@ -1,9 +1,9 @@
 // The node's uplinks: which interfaces they are, their hook, and whether packets may go past the host's stack there.
 import { UPLINK_FLAG } from '#datapath/ebpf/encode/abi.gen.ts';
 import { listFilters } from '#kernel/tc.ts';
-import { type Address, formatAddress, parseAddress } from '#net/address.ts';
+import { type Address, formatAddress } from '#net/address.ts';
 import type { Hooks, HookView } from './hooks.ts';
-import { forwardedFamilies, hasTransformPolicies, type InterfaceFacts } from './links.ts';
+import { type AddressedInterface, forwardedFamilies, hasTransformPolicies } from './links.ts';
 import { type Repair, repairHooks } from './repair.ts';
 
 export type UplinkSetup = {
@@ -30,10 +30,10 @@ export class Uplinks {
   }
 
   /** Brings the hook to interfaces that have one of the node's addresses, and takes it off others. Every few seconds. */
-  refresh(interfaces: readonly InterfaceFacts[], node: readonly Address[]): void {
+  refresh(interfaces: readonly AddressedInterface[], node: readonly Address[]): void {
     const own = new Set<string>(node.map(formatAddress));
     const uplinks = interfaces.filter(
-      ({ frames, addresses }) => frames && addresses.some((each) => own.has(plain(each))),
+      ({ frames, addresses }) => frames && addresses.some((each) => own.has(formatAddress(each))),
     );
     const kept = new Set(uplinks.map(({ index }) => index));
     for (const index of this.#known.keys()) if (!kept.has(index)) this.#detach(index);
@@ -89,10 +89,4 @@ export class Uplinks {
 
 function flagsOf(families: ReadonlySet<4 | 6>): number {
   return (families.has(4) ? UPLINK_FLAG.IPV4 : 0) | (families.has(6) ? UPLINK_FLAG.IPV6 : 0);
-}
-
-/** An address as the project writes it. */
-function plain(text: string): string {
-  const address = parseAddress(text);
-  return address === null ? text : formatAddress(address);
 }

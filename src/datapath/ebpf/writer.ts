@@ -1,6 +1,6 @@
 // Writes encoded entries to the kernel: hash tables by batches of system calls, arrays through shared memory.
 
-import { ENDPOINT, STATE } from '#datapath/ebpf/encode/abi.gen.ts';
+import { BACKEND, ENDPOINT, STATE } from '#datapath/ebpf/encode/abi.gen.ts';
 import type { HashName, RecordName, RoomListener, Sink, Sizes, WordName } from '#datapath/ebpf/encode/sink.ts';
 import { Waiting } from '#datapath/ebpf/encode/waiting.ts';
 import { deleteElement, lookupElement, updateBatch } from '#kernel/bpf.ts';
@@ -9,7 +9,22 @@ import type { LoadedMap } from '#kernel/object.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
 import { Batch } from './batch.ts';
 
-const MAPPED = ['arena', 'set_slots', 'endpoint_slots', 'set_map', 'set_epoch', 'peer_epoch', 'state_map'] as const;
+const MAPPED = [
+  'arena',
+  'set_slots',
+  'endpoint_slots',
+  'set_map',
+  'set_epoch',
+  'peer_epoch',
+  'state_map',
+  'service_slots',
+  'service_places',
+  'service_marks',
+  'backend_slots',
+] as const;
+type LiveName = 'endpoint_slots' | 'backend_slots';
+
+const LIVE: Readonly<Record<LiveName, number>> = { endpoint_slots: ENDPOINT.live, backend_slots: BACKEND.live };
 
 type MappedName = (typeof MAPPED)[number];
 type Array8 = { readonly memory: SharedMemory; readonly bytes: Uint8Array; readonly words: BigUint64Array };
@@ -49,6 +64,10 @@ export class KernelTables implements Sink {
       setSlots: this.#map('set_slots').maxEntries,
       endpointSlots: this.#map('endpoint_slots').maxEntries,
       peerEpochs: this.#map('peer_epoch').maxEntries,
+      services: this.#map('service_slots').maxEntries,
+      servicePlaces: this.#map('service_places').maxEntries,
+      backends: this.#map('backend_slots').maxEntries,
+      serviceMarks: this.#map('service_marks').maxEntries * 64,
     };
   }
 
@@ -96,11 +115,15 @@ export class KernelTables implements Sink {
     Atomics.store(this.#array(table).words, index, value);
   }
 
-  live(slot: number, value: bigint): void {
+  live(table: LiveName, slot: number, value: bigint): void {
     this.flush();
-    const { valueSize, maxEntries } = this.#map('endpoint_slots');
-    if (slot >= maxEntries) throw new RangeError(`endpoint_slots[${slot}]`);
-    Atomics.store(this.#array('endpoint_slots').words, (slot * valueSize + ENDPOINT.live) / 8, value);
+    const { valueSize, maxEntries } = this.#map(table);
+    if (slot >= maxEntries) throw new RangeError(`${table}[${slot}]`);
+    Atomics.store(this.#array(table).words, (slot * valueSize + LIVE[table]) / 8, value);
+  }
+
+  mark(bit: number): void {
+    Atomics.or(this.#array('service_marks').words, Math.floor(bit / 64), 1n << BigInt(bit % 64));
   }
 
   state(field: StateField, value: bigint): void {

@@ -1,7 +1,7 @@
 // What may cross a pod's interface at all, before any policy: nobody speaks in another's name.
 
 import type { DropReason, EndpointLink } from '#datapath/port.ts';
-import { type Address, formatAddress } from '#net/address.ts';
+import { type Address, formatAddress, isGroup, isNowhere } from '#net/address.ts';
 import { readUint, sameBytes } from './bytes.ts';
 import type { ParsedFrame, Transport } from './packet.ts';
 
@@ -133,16 +133,6 @@ function includes(addresses: readonly Address[], address: Address): boolean {
   return addresses.some((own) => formatAddress(own) === key);
 }
 
-/**
- * Addresses that no packet between machines has (RFC 1122 §3.2.1.3; RFC 4291 §2.5): this host and loopback, which some
- * nodes would deliver to services of their own.
- */
-function isNowhere({ family, words }: Address): boolean {
-  const [first = 0, , , last = 0] = words;
-  if (family === 4) return first >>> 24 === 0 || first >>> 24 === 127;
-  return words.slice(0, 3).every((word) => word === 0) && last <= 1;
-}
-
 function isZero(address: Address): boolean {
   return address.words.every((word) => word === 0);
 }
@@ -150,12 +140,6 @@ function isZero(address: Address): boolean {
 /** fe80::/10. */
 function isLinkLocal(address: Address): boolean {
   return address.family === 6 && (address.words[0] ?? 0) >>> 22 === 0x3fa;
-}
-
-/** Multicast, reserved and broadcast: 224.0.0.0 and up; ff00::/8. */
-function isGroup(address: Address): boolean {
-  const first = (address.words[0] ?? 0) >>> 24;
-  return address.family === 6 ? first === 0xff : first >= 224;
 }
 
 function drop(reason: DropReason): Admission {

@@ -1,6 +1,6 @@
 // Connections: one entry for both directions, a verdict per leg, tombstones for what a recheck cut (datapath.md §2).
 
-import type { RuleNumber } from '#compile/plan.ts';
+import type { Backend, RuleNumber } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
 import { formatAddress } from '#net/address.ts';
 import { UDP } from '#net/protocol.ts';
@@ -8,7 +8,7 @@ import type { TcpSegment, Tuple } from './packet.ts';
 
 /** One end's verdict on a connection. Zero is `none`: no end of ours. */
 export type Leg = {
-  readonly verdict: 'none' | 'allow' | 'deny';
+  readonly verdict: 'none' | 'allow' | 'deny' | 'audit';
   /** The local endpoint it was judged for; an address's next owner has another. */
   readonly generation: number;
   /** The epoch read before the tables were. */
@@ -37,6 +37,8 @@ export type Entry = {
   readonly ingress: Leg;
   /** Opened by the endpoint's own node: its ingress was not judged. */
   readonly host: boolean;
+  /** The Service that its initiator meant. */
+  readonly meant: Backend | null;
   /** Cut by a recheck: it denies until it expires. */
   readonly tombstone: boolean;
   readonly state: TcpState;
@@ -81,13 +83,18 @@ const ASSURED_AFTER_NS = 2n * SECOND;
 export function newEntry(
   first: Tuple,
   legs: { egress: Leg; ingress: Leg },
-  at: { readonly nowNs: bigint; readonly ownNode: boolean; readonly segment: TcpSegment | null },
+  at: {
+    readonly nowNs: bigint;
+    readonly ownNode: boolean;
+    readonly segment: TcpSegment | null;
+    readonly meant: Backend | null;
+  },
 ): Entry {
-  const { nowNs, ownNode: host, segment } = at;
+  const { nowNs, ownNode: host, segment, meant } = at;
   const state = segment === null ? 'none' : 'half-open';
   const numbers = segment === null ? null : numbersOf(segment);
   const since = { sinceNs: nowNs, lastSeenNs: nowNs };
-  return { initiator: first, ...legs, host, tombstone: false, state, numbers, finished: new Set(), ...since };
+  return { initiator: first, ...legs, host, meant, tombstone: false, state, numbers, finished: new Set(), ...since };
 }
 
 /** Which way a packet of this entry goes: with or against the one that opened it. */

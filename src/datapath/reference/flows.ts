@@ -1,7 +1,7 @@
 // Conntrack, then policy: what becomes of a packet that may cross its interface at all (datapath.md §2).
-import type { Plan } from '#compile/plan.ts';
+import type { Backend, Plan } from '#compile/plan.ts';
 import { formatAddress } from '#net/address.ts';
-import { TCP } from '#net/protocol.ts';
+import { TCP, UDP } from '#net/protocol.ts';
 import {
   Conntrack,
   type ConntrackLimits,
@@ -13,8 +13,9 @@ import {
   travelOf,
 } from './conntrack.ts';
 import { type Epochs, type Judgement, judgePort, judgeProtocol, type LegPlace, ownedLegs } from './legs.ts';
-import type { TcpSegment, Tuple } from './packet.ts';
-import { dropped, type Outcome, PASS, type Passage, withLeg } from './passage.ts';
+import type { Tuple } from './packet.ts';
+import { dropped, isOpening, type Outcome, PASS, type Passage, withLeg } from './passage.ts';
+import { type Standing, sameBackend } from './services.ts';
 import { advance } from './tcp.ts';
 
 export type FlowOptions = {
@@ -24,7 +25,12 @@ export type FlowOptions = {
 };
 
 /** What a packet did to the table of connections. */
-export type FlowOutcome = { readonly outcome: Outcome; readonly change: 'new' | 'close' | null };
+export type FlowOutcome = {
+  readonly outcome: Outcome;
+  readonly change: 'new' | 'close' | null;
+  /** The Service that the packet answers for. */
+  readonly answers: Backend | null;
+};
 
 type Legs = { readonly egress: Leg; readonly ingress: Leg };
 type Judged = { readonly outcome: Outcome; readonly legs: Legs };
@@ -46,6 +52,10 @@ export class Flows {
   judge(passage: Passage): FlowOutcome {
     const entry = this.#conntrack.find(passage.tuple, passage.nowNs);
     if (entry === null || this.#isDead(passage, entry)) return this.#judgeNew(passage, 'store');
+    const { meant } = passage;
+    // A backend spoke first.
+    if (meant !== null && (entry.meant === null || !sameBackend(entry.meant, meant)))
+      return this.#judgeNew(passage, 'store');
     if (!isOpening(passage.segment)) return this.#judgeKnown(passage, entry);
     // On a closing or cut connection a SYN is a new one; from the side that was asked it is never this one.
     if (entry.state === 'closing' || entry.tombstone) return this.#judgeNew(passage, 'store');
@@ -62,7 +72,22 @@ export class Flows {
   isLive(tuple: Tuple, nowNs: bigint): boolean {
     const entry = this.#conntrack.find(tuple, nowNs);
     if (entry === null || entry.tombstone || this.#isInherited(entry)) return false;
-    return entry.host || this.#isCurrent(entry);
+    if (entry.host) return true;
+    // What audit let through stands as long as the audit does.
+    return ownedLegs(this.#plan, entry.initiator).every((place) => {
+      const leg = entry[place.direction];
+      return leg.verdict === 'audit' ? place.own.audit !== undefined : this.#epochs.isCurrent(leg, place);
+    });
+  }
+
+  /** What stands under a tuple, seen by who wants to send it to this Service. */
+  standing(tuple: Tuple, service: Backend, nowNs: bigint): Standing {
+    const entry = this.#conntrack.find(tuple, nowNs);
+    if (entry?.meant != null && sameBackend(entry.meant, service)) return 'this';
+    if (entry === null || entry.tombstone || entry.state === 'closing') return 'none';
+    if (entry.meant !== null) return 'another';
+    const isAnswerable = tuple.protocol === UDP && !entry.host && travelOf(entry, tuple) === 'reply';
+    return isAnswerable ? 'spare' : 'another';
   }
 
   /** `keep`: an open connection of these ports stands already. */
@@ -71,7 +96,7 @@ export class Flows {
     if (passage.kind === 'belongs') return unchanged(dropped('mid-flow'));
     const { outcome, legs } = ownNode ? this.#hostLegs(tuple) : this.#judgeLegs(tuple, judgePort);
     if (outcome.verdict === 'drop' || entry === 'keep') return unchanged(outcome);
-    return this.#store(passage, newEntry(tuple, legs, passage), { outcome, change: 'new' });
+    return this.#store(passage, newEntry(tuple, legs, passage), { outcome, change: 'new', answers: null });
   }
 
   #judgeKnown(passage: Passage, entry: Entry): FlowOutcome {
@@ -79,17 +104,22 @@ export class Flows {
     const isCutForGood = entry.tombstone && (entry.initiator.protocol === TCP || this.#isCurrent(entry));
     if (isCutForGood) return unchanged(deniedEarlier(entry));
     const { outcome, legs } = this.#judgeLegs(entry.initiator, judgePort);
-    if (outcome.verdict === 'pass') return this.#proceed(passage, { ...entry, ...legs, tombstone: false });
+    if (outcome.verdict === 'pass') {
+      const anew: Entry = { ...entry, ...legs, tombstone: false };
+      return this.#proceed(passage, anew, travelOf(entry, passage.tuple) === 'request' ? outcome.audited : null);
+    }
     const buried: Entry = { ...entry, ...legs, tombstone: true, lastSeenNs: passage.nowNs };
-    return this.#store(passage, buried, { outcome, change: null });
+    return this.#store(passage, buried, { outcome, change: null, answers: null });
   }
 
-  #proceed(passage: Passage, entry: Entry): FlowOutcome {
+  /** `audited`: what there is to tell of it; answers say nothing new. */
+  #proceed(passage: Passage, entry: Entry, audited: Outcome['audited'] = null): FlowOutcome {
     const { nowNs } = passage;
     const moved = this.#advance(passage, entry);
     const change = moved.state === 'closing' && entry.state !== 'closing' ? 'close' : null;
-    const outcome: Outcome = { ...PASS, egressRule: entry.egress.rule, ingressRule: entry.ingress.rule };
-    return this.#store(passage, { ...moved, lastSeenNs: nowNs }, { outcome, change });
+    const outcome: Outcome = { ...PASS, egressRule: entry.egress.rule, ingressRule: entry.ingress.rule, audited };
+    const answers = travelOf(entry, passage.tuple) === 'reply' ? entry.meant : null;
+    return this.#store(passage, { ...moved, lastSeenNs: nowNs }, { outcome, change, answers });
   }
 
   #advance({ segment, tuple, ownNode }: Passage, entry: Entry): Entry {
@@ -122,7 +152,8 @@ export class Flows {
     for (const place of ownedLegs(this.#plan, initiator)) {
       const judgement = judge(this.#plan, place, initiator);
       outcome = withLeg(outcome, place, judgement);
-      const verdict = judgement.reason === 'none' ? 'allow' : 'deny';
+      const passes = judgement.audited === undefined ? 'allow' : 'audit';
+      const verdict = judgement.reason === 'none' ? passes : 'deny';
       const generation = this.#epochs.generationOf(place.own.address);
       legs = { ...legs, [place.direction]: { verdict, generation, epoch, rule: judgement.rule } };
     }
@@ -160,13 +191,9 @@ export class Flows {
 function deniedEarlier(entry: Entry): Outcome {
   const leg = entry.egress.verdict === 'deny' ? 'egress' : 'ingress';
   const rules = { egressRule: entry.egress.rule, ingressRule: entry.ingress.rule };
-  return { verdict: 'drop', reason: 'denied-earlier', leg, ...rules };
-}
-
-function isOpening(segment: TcpSegment | null): boolean {
-  return segment?.syn === true && !segment.ack;
+  return { ...dropped('denied-earlier'), leg, ...rules };
 }
 
 function unchanged(outcome: Outcome): FlowOutcome {
-  return { outcome, change: null };
+  return { outcome, change: null, answers: null };
 }

@@ -19,7 +19,10 @@ export function referenceHarness(options: HarnessOptions): Harness {
   return {
     datapath,
     addInterface: () => ++interfaces,
-    inject: (packet) => datapath.inject({ ...packet, nowNs }),
+    inject: (packet) => {
+      const { frame, ...judged } = datapath.inject({ ...packet, nowNs });
+      return { ...judged, frame: frame ?? packet.frame, entered: false };
+    },
     advance: (seconds) => {
       nowNs += BigInt(seconds * SECOND_NS);
     },

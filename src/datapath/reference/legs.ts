@@ -7,9 +7,14 @@ import { axisPosition } from '#net/axis.ts';
 import type { Direction } from '#policy/model.ts';
 import type { Leg } from './conntrack.ts';
 import type { Tuple } from './packet.ts';
+import { isAudited } from './verdict.ts';
 
-/** A leg's verdict now. `reason` is none where it allows. */
-export type Judgement = { readonly reason: DropReason; readonly rule: RuleNumber | null };
+/** A leg's verdict now. `reason` is none where it lets pass; `audited`: why it would not, by audit alone. */
+export type Judgement = {
+  readonly reason: DropReason;
+  readonly rule: RuleNumber | null;
+  readonly audited?: DropReason;
+};
 
 /** Which endpoint a leg belongs to, and who its peer is, in the initiator's direction. */
 export type LegPlace = { readonly direction: Direction; readonly own: PlanEndpoint; readonly peer: Address };
@@ -36,20 +41,25 @@ export function judgeProtocol(plan: Plan, place: LegPlace, initiator: Tuple): Ju
   return judgeWith(plan, place, (peer) => decideProtocol(plan, { set: place.own[place.direction], peer, protocol }));
 }
 
-function judgeWith(
-  plan: Plan,
-  place: LegPlace,
-  look: (peer: number) => Decision | { readonly kind: 'mixed' },
-): Judgement {
+type Look = (peer: number) => Decision | { readonly kind: 'mixed' };
+
+function judgeWith(plan: Plan, place: LegPlace, look: Look): Judgement {
   const peer = identityOf(plan, place.peer);
   const identity = peer === null ? undefined : plan.identities.get(peer);
-  if (peer === null || identity === undefined) return { reason: 'no-identity', rule: null };
-  const decision = look(peer);
+  const decision: ReturnType<Look> = peer === null || identity === undefined ? { kind: 'broken' } : look(peer);
+  const judged = identity === undefined ? NO_IDENTITY : judgementOf(decision, identity.unknown);
+  if (judged.reason === 'none' || !isAudited(plan, place.own, decision)) return judged;
+  return { reason: 'none', rule: judged.rule, audited: judged.reason };
+}
+
+const NO_IDENTITY: Judgement = { reason: 'no-identity', rule: null };
+
+function judgementOf(decision: ReturnType<Look>, isUnknown: boolean): Judgement {
   if (decision.kind === 'open') return { reason: 'none', rule: null };
   if (decision.kind === 'mixed') return { reason: 'fragment-unknown', rule: null };
   if (decision.kind === 'broken') return { reason: 'table-error', rule: null };
   if (decision.action === 'allow') return { reason: 'none', rule: decision.rule };
-  return { reason: identity.unknown ? 'peer-unknown' : 'policy', rule: decision.rule };
+  return { reason: isUnknown ? 'peer-unknown' : 'policy', rule: decision.rule };
 }
 
 /** Generations of local addresses and the epochs below which a judgement is stale. One monotonic counter for all. */
@@ -89,6 +99,8 @@ export class Epochs {
 
   /** True where nothing that the leg's judgement depends on changed since. */
   isCurrent(leg: Leg, place: LegPlace): boolean {
+    // What audit let through holds for one packet.
+    if (leg.verdict === 'audit') return false;
     const needed = [
       this.#sets.get(place.own[place.direction]),
       this.#peers.get(formatAddress(place.peer)),

@@ -1,5 +1,5 @@
 // A packet on its way through conntrack and policy, and what becomes of it.
-import type { RuleNumber } from '#compile/plan.ts';
+import type { Backend, RuleNumber } from '#compile/plan.ts';
 import type { Sender } from '#datapath/conformance/harness.ts';
 import type { DropReason } from '#datapath/port.ts';
 import { ICMP, ICMPV6, TCP } from '#net/protocol.ts';
@@ -24,9 +24,24 @@ export type Outcome = {
   readonly leg: Direction | null;
   readonly egressRule: RuleNumber | null;
   readonly ingressRule: RuleNumber | null;
+  /** As it goes on; null = as it came. */
+  readonly frame: Uint8Array | null;
+  /** Of what passes by audit alone: what would have been, and the first leg that says so. */
+  readonly audited: { readonly reason: DropReason; readonly leg: Direction } | null;
+  /** What its sender is told of a drop; null = nothing. */
+  readonly answer: Uint8Array | null;
 };
 
-export const PASS: Outcome = { verdict: 'pass', reason: 'none', leg: null, egressRule: null, ingressRule: null };
+export const PASS: Outcome = {
+  verdict: 'pass',
+  reason: 'none',
+  leg: null,
+  egressRule: null,
+  ingressRule: null,
+  frame: null,
+  audited: null,
+  answer: null,
+};
 
 /** A packet after admission. */
 export type Passage = {
@@ -35,6 +50,8 @@ export type Passage = {
   readonly segment: TcpSegment | null;
   /** opens: it may be the first of a connection · belongs: it passes with a connection or not at all. */
   readonly kind: 'opens' | 'belongs';
+  /** The Service that it was sent to, where `tuple` is of the backend that it goes to. */
+  readonly meant: Backend | null;
   readonly hook: Injection['hook'];
   readonly ownNode: boolean;
   readonly nowNs: bigint;
@@ -46,16 +63,17 @@ export type From = Pick<Passage, 'hook' | 'ownNode' | 'nowNs'>;
 /** The passage of a packet that is whole, or the first fragment of one. */
 export function passageOf(transport: Transport, from: From): Passage {
   const { tuple } = transport;
-  if (transport.kind === 'echo') return { ...from, tuple, segment: null, kind: transport.reply ? 'belongs' : 'opens' };
-  if (transport.kind !== 'tcp') return { ...from, tuple, segment: null, kind: 'opens' };
+  if (transport.kind === 'echo')
+    return { ...from, meant: null, tuple, segment: null, kind: transport.reply ? 'belongs' : 'opens' };
+  if (transport.kind !== 'tcp') return { ...from, meant: null, tuple, segment: null, kind: 'opens' };
   const { segment } = transport;
-  return { ...from, tuple, segment, kind: segment.syn && !segment.ack ? 'opens' : 'belongs' };
+  return { ...from, meant: null, tuple, segment, kind: isOpening(segment) ? 'opens' : 'belongs' };
 }
 
 /** A later fragment of a datagram whose first one had this tuple. */
 export function laterPassage(tuple: Tuple, from: From): Passage {
   const isReply = isIcmp(tuple) && tuple.sourcePort === ICMP_RESPONDER;
-  return { ...from, tuple, segment: null, kind: tuple.protocol === TCP || isReply ? 'belongs' : 'opens' };
+  return { ...from, meant: null, tuple, segment: null, kind: tuple.protocol === TCP || isReply ? 'belongs' : 'opens' };
 }
 
 /** True for ICMP in IPv4 and ICMPv6 in IPv6. */
@@ -66,6 +84,9 @@ export function isIcmp(tuple: Tuple): boolean {
 /** The outcome with one more leg judged. */
 export function withLeg(outcome: Outcome, place: LegPlace, judgement: Judgement): Outcome {
   const rule = place.direction === 'egress' ? { egressRule: judgement.rule } : { ingressRule: judgement.rule };
+  const reason = judgement.audited;
+  if (reason !== undefined)
+    return { ...outcome, ...rule, audited: outcome.audited ?? { reason, leg: place.direction } };
   if (judgement.reason === 'none' || outcome.verdict === 'drop') return { ...outcome, ...rule };
   return { ...outcome, ...rule, verdict: 'drop', reason: judgement.reason, leg: place.direction };
 }
@@ -73,4 +94,9 @@ export function withLeg(outcome: Outcome, place: LegPlace, judgement: Judgement)
 /** A drop that no leg decided. */
 export function dropped(reason: DropReason): Outcome {
   return { ...PASS, verdict: 'drop', reason };
+}
+
+/** The first segment of a connection. */
+export function isOpening(segment: TcpSegment | null): boolean {
+  return segment?.syn === true && !segment.ack;
 }

@@ -21,6 +21,9 @@ import {
   type Passage,
   passageOf,
 } from './passage.ts';
+import { refusalOf } from './refusal.ts';
+import { withEnd } from './rewrite.ts';
+import { Services, toBackend } from './services.ts';
 import { isOwnNode } from './verdict.ts';
 
 const DEFAULTS: FlowOptions = { limits: { assured: 131_072, unassured: 131_072 }, beforeStore: () => {} };
@@ -42,10 +45,12 @@ export class ReferenceDatapath implements Datapath {
   readonly #links = new Links();
   readonly #fragments = new FragmentMap();
   readonly #flows: Flows;
+  readonly #services: Services;
   #events: DatapathEvent[] = [];
 
   constructor(options: Partial<FlowOptions> = {}) {
     this.#flows = new Flows(this.#plan, this.#epochs, { ...DEFAULTS, ...options });
+    this.#services = new Services(this.#plan, this.#flows);
   }
 
   /** The Plan as the steps so far have made it. */
@@ -85,8 +90,16 @@ export class ReferenceDatapath implements Datapath {
     const frame = parseFrame(injection.frame);
     const tuple = (frame.kind === 'ip' ? frame.transport.tuple : frame.kind === 'drop' ? frame.tuple : null) ?? NOWHERE;
     const outcome = this.#judgeFrame(injection, frame);
-    if (outcome.verdict === 'drop') this.#report('drop', injection, { tuple, outcome });
-    return outcome;
+    const { verdict, audited } = outcome;
+    const isTold = verdict === 'pass' && audited !== null && this.#countsHere(injection, tuple);
+    if (verdict === 'drop') this.#report('drop', injection, { tuple, outcome });
+    else if (isTold) this.#report('audit', injection, { tuple, outcome: { ...outcome, ...audited } });
+    return isTold ? outcome : { ...outcome, audited: null };
+  }
+
+  /** A packet between two pods of this node meets both hooks: it is told at its sender's. */
+  #countsHere({ hook }: Injection, { source }: Tuple): boolean {
+    return hook === 'from-pod' || !this.#plan.endpoints.has(formatAddress(source));
   }
 
   #judgeFrame(injection: Injection, frame: ParsedFrame): Outcome {
@@ -131,9 +144,35 @@ export class ReferenceDatapath implements Datapath {
   }
 
   #judgePassage(injection: Injection, passage: Passage): Outcome {
-    const { outcome, change } = this.#flows.judge(passage);
-    if (change !== null) this.#report(change, injection, { tuple: passage.tuple, outcome });
-    return outcome;
+    const { tuple } = passage;
+    const sent = this.#mayTranslate(passage) ? this.#services.translate(passage) : null;
+    if (sent?.kind === 'drop') {
+      const answer = sent.reason === 'no-backend' ? refusalOf(injection.frame, passage) : null;
+      return { ...dropped(sent.reason), answer };
+    }
+    if (sent?.kind !== 'to') return this.#judgeOnwards(injection, passage);
+    const meant = { address: tuple.destination, port: tuple.destinationPort };
+    const onwards = { ...passage, tuple: toBackend(tuple, sent.backend), meant };
+    if (this.#isClosed(onwards.tuple.destination)) return dropped('no-endpoint');
+    const outcome = this.#judgeOnwards(injection, onwards);
+    if (outcome.verdict === 'drop') return outcome;
+    this.#services.note(tuple, sent.backend);
+    return { ...outcome, frame: withEnd(injection.frame, 'destination', sent.backend) };
+  }
+
+  /** What an answer of a backend enters its client's pod as. */
+  #judgeOnwards(injection: Injection, passage: Passage): Outcome {
+    const { outcome, change, answers } = this.#flows.judge(passage);
+    // The audit says that it began.
+    const isTold = change === 'new' && outcome.audited !== null;
+    if (change !== null && !isTold) this.#report(change, injection, { tuple: passage.tuple, outcome });
+    const enters = outcome.verdict === 'pass' && answers !== null && passage.hook === 'to-pod';
+    return enters ? { ...outcome, frame: withEnd(injection.frame, 'source', answers) } : outcome;
+  }
+
+  /** At the pod that sends, and never an address that is a pod's of this node. */
+  #mayTranslate({ hook, tuple }: Passage): boolean {
+    return hook === 'from-pod' && !this.#plan.endpoints.has(formatAddress(tuple.destination));
   }
 
   /**

@@ -10,6 +10,7 @@ const NOT_ENDPOINT: LegVerdict = { verdict: 'allow', rule: null, reason: 'not-en
 const SELF: LegVerdict = { verdict: 'allow', rule: null, reason: 'self' };
 const OWN_NODE: LegVerdict = { verdict: 'allow', rule: null, reason: 'own-node' };
 /** A reference that the Plan does not hold: closed. A compiler's Plan has none. */
+const BROKEN_DECISION: Decision = { kind: 'broken' };
 const BROKEN: LegVerdict = { verdict: 'deny', rule: null, reason: 'default-deny' };
 
 /** What a Plan says of one flow: egress where the source is an endpoint, ingress where the destination is one. */
@@ -17,10 +18,11 @@ export function judge(plan: Plan, flow: Flow): FlowVerdict {
   const source = plan.endpoints.get(formatAddress(flow.from)) ?? null;
   const destination = plan.endpoints.get(formatAddress(flow.to)) ?? null;
   if (source !== null && source.pod === destination?.pod) return combineLegs(SELF, SELF);
-  const egress = source === null ? NOT_ENDPOINT : judgeLeg(plan, flow, { set: source.egress, peer: flow.to });
+  const egress =
+    source === null ? NOT_ENDPOINT : judgeLeg(plan, flow, { own: source, set: source.egress, peer: flow.to });
   if (destination === null) return combineLegs(egress, NOT_ENDPOINT);
   if (isOwnNode(plan, destination, flow.from)) return combineLegs(egress, OWN_NODE);
-  return combineLegs(egress, judgeLeg(plan, flow, { set: destination.ingress, peer: flow.from }));
+  return combineLegs(egress, judgeLeg(plan, flow, { own: destination, set: destination.ingress, peer: flow.from }));
 }
 
 /** True where the address belongs to the endpoint's node. */
@@ -29,12 +31,27 @@ export function isOwnNode(plan: Plan, endpoint: PlanEndpoint, address: Address):
   return plan.nodes.get(endpoint.node)?.some((own) => formatAddress(own) === key) ?? false;
 }
 
-function judgeLeg(plan: Plan, flow: Flow, leg: { readonly set: SetNumber; readonly peer: Address }): LegVerdict {
+type Leg = { readonly own: PlanEndpoint; readonly set: SetNumber; readonly peer: Address };
+
+function judgeLeg(plan: Plan, flow: Flow, leg: Leg): LegVerdict {
   const peer = identityOf(plan, leg.peer);
   const identity = peer === null ? undefined : plan.identities.get(peer);
-  if (peer === null || identity === undefined) return BROKEN;
-  const decision = decide(plan, { set: leg.set, peer, position: axisPosition(flow.protocol, flow.port) });
-  return legVerdict(plan, decision, identity.unknown);
+  const position = axisPosition(flow.protocol, flow.port);
+  const isKnown = peer !== null && identity !== undefined;
+  const decision = isKnown ? decide(plan, { set: leg.set, peer, position }) : BROKEN_DECISION;
+  const verdict = legVerdict(plan, decision, identity?.unknown === true);
+  if (verdict.verdict === 'allow' || !isAudited(plan, leg.own, decision)) return verdict;
+  return { ...verdict, verdict: 'allow', audited: verdict.verdict };
+}
+
+/** True where the endpoint's audit lets pass what was decided, were it a denial. */
+export function isAudited(
+  plan: Plan,
+  { audit }: PlanEndpoint,
+  decision: Decision | { readonly kind: 'mixed' },
+): boolean {
+  if (decision.kind !== 'decided') return audit === 'all';
+  return audit === 'all' || (audit === 'own' && plan.rules.get(decision.rule)?.own === true);
 }
 
 function legVerdict(plan: Plan, decision: Decision, peerUnknown: boolean): LegVerdict {

@@ -12,7 +12,7 @@ export const CHANGES: readonly Hole[] = [
     file: CONFORMANCE,
     test: 'an endpoint that moves to another policy set takes its open flows along',
     faults: [
-      inPrograms('conntrack.h', 'if (judged < owner->epoch)', 'if (0)'),
+      inPrograms('conntrack.h', 'if (judged < owner->epoch || ', 'if ('),
       inPrograms('hit.h', ' || epoch < end.record->epoch)', ')'),
     ],
   },
@@ -44,7 +44,7 @@ export const CHANGES: readonly Hole[] = [
     test: 'let through no more than the one packet that was judged before',
     faults: [
       inPrograms(
-        'flow.h',
+        'legs.h',
         '\tc->entry.leg[leg].epoch = c->epoch;',
         '\tstruct state *state = node_state();\n\n\tc->entry.leg[leg].epoch = state ? *(volatile __u64 *)&state->epoch : 0;',
       ),

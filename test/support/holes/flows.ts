@@ -165,7 +165,7 @@ export const POLICY: readonly Hole[] = [
     test: 'a packet between two local pods is judged for both ends where it leaves',
     faults: [
       inPrograms(
-        'flow.h',
+        'legs.h',
         'ingress = judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);',
         'ingress = c->hook == HOOK_FROM_POD ? 0 : judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);',
       ),
@@ -177,7 +177,7 @@ export const POLICY: readonly Hole[] = [
     test: 'a packet that reaches a pod is always judged there, whoever sent it',
     faults: [
       inPrograms(
-        'flow.h',
+        'legs.h',
         'ingress = judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);',
         'ingress = c->hook == HOOK_TO_POD ? 0 : judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);',
       ),
@@ -194,7 +194,7 @@ export const POLICY: readonly Hole[] = [
         'if (0)',
       ),
       inPrograms(
-        'flow.h',
+        'legs.h',
         'if (!(owner->flags & ENDPOINT_READY))\n\t\treturn REASON_NO_ENDPOINT;',
         'if (!(owner->flags & ENDPOINT_READY))\n\t\treturn REASON_NONE;',
       ),

@@ -79,13 +79,7 @@ export const SOURCES: readonly Hole[] = [
     rule: 'Nobody has the rights of a pod of this node by its address alone',
     file: CONFORMANCE,
     test: 'who has stolen the address of a pod of this node',
-    faults: [
-      inPrograms(
-        'moat.bpf.c',
-        'if (c->source.ifindex && c->source.ifindex != skb->ingress_ifindex && !proxied)',
-        'if (0)',
-      ),
-    ],
+    faults: [inPrograms('moat.bpf.c', 'if (c->source.ifindex && !came_from(skb, &c->source) && !proxied)', 'if (0)')],
   },
   {
     rule: 'The own node is who made the packet here, not whose address it has',

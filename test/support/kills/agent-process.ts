@@ -20,6 +20,9 @@ export type Surroundings = {
   readonly env?: Readonly<Record<string, string>>;
 };
 
+/** Of a pod that the node tore down without asking. */
+const TORN_DOWN = /can't be put back: \w+: no such device$/;
+
 export class AgentLife {
   readonly #options: KilledAgent;
   readonly #child: ChildProcess;
@@ -68,7 +71,8 @@ export class AgentLife {
 
   /** What it wrote to its log, told unasked, and dropped of what must pass: nothing, where nothing goes wrong. */
   get complaints(): readonly string[] {
-    return [...this.#problems, ...(this.#said === '' ? [] : [this.#said])];
+    const said = this.#said.split('\n').filter((line) => line !== '' && !TORN_DOWN.test(line));
+    return [...this.#problems, ...said];
   }
 
   /** Resolves once it serves. Throws where it ends first. */
@@ -83,8 +87,7 @@ export class AgentLife {
         this.#applied = revision;
       },
       problem: (message: string) => {
-        // A pod that the node tore down without asking.
-        if (!/can't be put back: \w+: no such device$/.test(message)) this.#problems.push(message);
+        if (!TORN_DOWN.test(message)) this.#problems.push(message);
       },
       gone: () => undefined,
     };
@@ -92,7 +95,9 @@ export class AgentLife {
       if (this.#child.exitCode !== null || this.#child.signalCode !== null) break;
       this.#client = await connectAgent(socketsOf(this.#options).agentSocket, listener);
       if (this.#client === null) continue;
-      this.#applied = Math.max(this.#applied, await this.#client.subscribe());
+      const revision = await this.#client.subscribe();
+      // News that came right behind the answer has been heard by now.
+      this.#applied = Math.max(this.#applied, revision);
       return;
     }
     throw new Error(`the agent does not serve: ${this.#said}`);

@@ -3,12 +3,14 @@ import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { startAgent } from '#agent/agent.ts';
 import type { NodeState } from '#agent/node-state.ts';
+import { ClusterSource } from '#agent/source.ts';
 import { Compiler } from '#compile/compiler.ts';
 import type { AttachMode } from '#datapath/ebpf/hooks.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { STANDARD_SEMANTICS } from '#policy/world.ts';
 import { held } from '../held.ts';
+import { quietObserver } from '../observer.ts';
 import { HaltingState } from './halting-state.ts';
 
 /** What the process is told. `sizes`: entries per map; they tell a test's maps from everybody else's. */
@@ -47,7 +49,16 @@ if (import.meta.main) {
       openDatapath({ instance, node, sizes, ...(attach === undefined ? {} : { attach }) }),
     );
   };
-  await startAgent({ node, clusterSocket, agentSocket, makeState });
+  await startAgent({
+    node,
+    agentSocket,
+    cniFolder: null,
+    cniConfig: null,
+    makeNetwork: null,
+    observer: quietObserver(),
+    makeState,
+    makeSource: (follower) => new ClusterSource(clusterSocket, follower),
+  });
   // For the agents after this one.
   flushCompileCache();
   process.on('message', () => process.send?.(held()));

@@ -20,7 +20,7 @@ import { tryMatrix } from './matrix.ts';
 import type { Round } from './rounds.ts';
 import { Tally } from './tally.ts';
 import type { Pair, TrafficReport, TrafficRequest, TrafficSetup } from './traffic.ts';
-import { CORE, edited, FIXED, firstWorld, localSlots, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
+import { CORE, edited, FIXED, firstWorld, keyOf, localSlots, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 /** A change is in force within this time, most often: kills during changes fall into it. */
@@ -207,7 +207,7 @@ export class KillRig {
   /** Brings the agent to the world of now, and pods to where they are in it. */
   async #follow(life: AgentLife): Promise<void> {
     await life.reached(this.#cluster.revision);
-    await life.client.attach([...this.#pods.values()].map(attachRequest));
+    await life.client.attach([...this.#pods].map(attachRequest));
     for (const pod of this.#down) this.#bed.raise(pod);
     this.#down.clear();
   }
@@ -329,11 +329,11 @@ const EMPTY_REPORT: TrafficReport = {
   },
 };
 
-function attachRequest(pod: BedPod, index: number): AttachRequest {
+function attachRequest([slot, pod]: readonly [number, BedPod]): AttachRequest {
   const mac = [...pod.link.mac].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
   const { interfaceIndex, addresses } = pod.link;
   return {
-    pod: `test/pod${index}` as AttachRequest['pod'],
+    pod: keyOf(slot),
     interfaceIndex,
     mac,
     addresses: addresses.map(formatAddress),

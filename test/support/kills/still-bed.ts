@@ -15,7 +15,7 @@ import { connect, type Ends, speaks } from '../holder.ts';
 import { type BedPod, PodBed, udpArrives } from '../pod-bed.ts';
 import { type KilledAgent, socketsOf } from './agent.ts';
 import { AgentLife, type Surroundings } from './agent-process.ts';
-import { CORE, firstWorld, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
+import { CORE, firstWorld, keyOf, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const SIZES = { ct_map: 2048 };
@@ -144,5 +144,7 @@ export function buildFaults(folder: string): string {
 function attachRequest({ name, link }: BedPod): AttachRequest {
   const mac = [...link.mac].map((octet) => octet.toString(16).padStart(2, '0')).join(':');
   const addresses = link.addresses.map(formatAddress);
-  return { pod: `test/${name}` as AttachRequest['pod'], interfaceIndex: link.interfaceIndex, mac, addresses };
+  // A bed counts its pods from one.
+  const pod = keyOf(Number(name.slice('pod'.length)) - 1);
+  return { pod, interfaceIndex: link.interfaceIndex, mac, addresses };
 }

@@ -7,7 +7,15 @@ import { evaluate } from '#policy/evaluate.ts';
 import { DEFAULT_TIER, type Policy, policyKey, type Rule, type RuleId } from '#policy/model.ts';
 import type { Labels } from '#policy/selector.ts';
 import type { Flow } from '#policy/verdict.ts';
-import { EMPTY_WORLD, impliedNamespace, type Pod, podKey, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import {
+  EMPTY_WORLD,
+  impliedNamespace,
+  type Pod,
+  type PodKey,
+  podKey,
+  STANDARD_SEMANTICS,
+  type World,
+} from '#policy/world.ts';
 import { arbitraryLabels, arbitraryPolicy, NAMESPACES } from '../arbitrary-policy.ts';
 
 export const NODE = 'node-a';
@@ -154,6 +162,11 @@ function applied(world: World, edit: Edit): World {
       return { ...world, namespaces: new Map(world.namespaces).set(edit.name, { name: edit.name, labels }) };
     }
   }
+}
+
+/** What the world calls the pod of a slot. */
+export function keyOf(slot: number): PodKey {
+  return podOf(slot, {}).key;
 }
 
 function podOf(slot: number, labels: Labels): Pod {

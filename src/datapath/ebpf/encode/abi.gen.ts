@@ -77,7 +77,7 @@ export const SET_SLOT = {
 
 /** struct state */
 export const STATE = {
-  size: 56,
+  size: 72,
   epoch: 0,
   closed: 8,
   high: 16,
@@ -85,6 +85,8 @@ export const STATE = {
   abiVersion: 32,
   changes: 40,
   skew: 48,
+  marked: 56,
+  bypass: 64,
 } as const;
 
 /** struct ct_key */
@@ -138,9 +140,40 @@ export const CT_VALUE = {
   tail: 152,
 } as const;
 
+/** struct service_key */
+export const SERVICE_KEY = {
+  size: 24,
+  address: 0,
+  port: 20,
+  protocol: 22,
+} as const;
+
+/** struct service */
+export const SERVICE = {
+  size: 16,
+  places: 0,
+  count: 4,
+  affinity: 8,
+} as const;
+
+/** struct service_places */
+export const SERVICE_PLACES = {
+  size: 16,
+  backend: 0,
+} as const;
+
+/** struct backend */
+export const BACKEND = {
+  size: 32,
+  live: 0,
+  address: 8,
+  port: 24,
+  generation: 28,
+} as const;
+
 /** struct share */
 export const SHARE = {
-  size: 56,
+  size: 72,
   assured: 0,
   head: 8,
   tail: 16,
@@ -168,19 +201,20 @@ export const EVENT = {
 
 /** struct counters */
 export const COUNTERS = {
-  size: 208,
+  size: 376,
   drops: 0,
-  passed: 152,
-  redirected: 168,
-  routed: 176,
-  delivered: 184,
-  lost: 192,
-  evicted: 200,
+  audited: 160,
+  passed: 320,
+  redirected: 336,
+  routed: 344,
+  delivered: 352,
+  lost: 360,
+  evicted: 368,
 } as const;
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 7,
+  CURRENT: 10,
 } as const;
 
 /** enum drop_reason */
@@ -204,7 +238,8 @@ export const DROP_REASON = {
   CONNTRACK_FULL: 16,
   ICMP_UNRELATED: 17,
   DENIED_EARLIER: 18,
-  COUNT: 19,
+  NO_BACKEND: 19,
+  COUNT: 20,
 } as const;
 
 /** enum table_action */
@@ -216,11 +251,17 @@ export const TABLE_ACTION = {
   UNDECIDED: 4,
 } as const;
 
+/** enum action_flag */
+export const ACTION_FLAG = {
+  OWN: 8,
+} as const;
+
 /** enum leg_verdict */
 export const LEG_VERDICT = {
   NONE: 0,
   DENY: 1,
   ALLOW: 2,
+  AUDIT: 3,
 } as const;
 
 /** enum leg_index */
@@ -243,6 +284,7 @@ export const EVENT_KIND = {
   NEW: 0,
   CLOSE: 1,
   DROP: 2,
+  AUDIT: 3,
 } as const;
 
 /** enum tcp_stage */
@@ -258,7 +300,7 @@ export const TCP_STAGE = {
 export const ENTRY_FLAG = {
   HOST: 1,
   TOMBSTONE: 2,
-  PROXIED: 4,
+  SERVICE: 4,
   FIN_INITIATOR: 8,
   FIN_RESPONDER: 16,
   ASSURED: 32,
@@ -272,12 +314,15 @@ export const ENDPOINT_FLAG = {
   REDIRECT: 2,
   ADOPT: 4,
   BANK: 8,
+  AUDIT_OWN: 16,
+  AUDIT_ALL: 32,
 } as const;
 
 /** enum uplink_flag */
 export const UPLINK_FLAG = {
   IPV4: 1,
   IPV6: 2,
+  BRIDGE: 4,
 } as const;
 
 /** enum node_owner */
@@ -305,13 +350,14 @@ export const KNOBS = {
   dropWindow: { offset: 72, size: 8 },
   dropRate: { offset: 80, size: 8 },
   flowRate: { offset: 88, size: 8 },
-  proxyMark: { offset: 96, size: 4 },
-  proxyMarkMask: { offset: 100, size: 4 },
-  assuredRoom: { offset: 104, size: 4 },
-  strictKeys: { offset: 108, size: 4 },
-  earlier: { offset: 112, size: 4 },
-  earlierHead: { offset: 116, size: 4 },
-  earlierKey: { offset: 120, size: 96 },
-  earlierKeyBack: { offset: 216, size: 96 },
-  earlierValue: { offset: 312, size: 96 },
+  refusalRate: { offset: 96, size: 8 },
+  proxyMark: { offset: 104, size: 4 },
+  proxyMarkMask: { offset: 108, size: 4 },
+  assuredRoom: { offset: 112, size: 4 },
+  strictKeys: { offset: 116, size: 4 },
+  earlier: { offset: 120, size: 4 },
+  earlierHead: { offset: 124, size: 4 },
+  earlierKey: { offset: 128, size: 96 },
+  earlierKeyBack: { offset: 224, size: 96 },
+  earlierValue: { offset: 320, size: 96 },
 } as const;

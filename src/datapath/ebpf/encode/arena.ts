@@ -1,8 +1,8 @@
 // Where port tables stand in the kernel's arena. One that finds no room denies, for its own peers alone: whoever fills
 // the arena must not close the whole node.
-import type { PortTable, RuleNumber, TableNumber } from '#compile/plan.ts';
+import type { PortTable, RuleInfo, RuleNumber, TableNumber } from '#compile/plan.ts';
 import type { Lack } from '#datapath/port.ts';
-import { TABLE_ACTION } from './abi.gen.ts';
+import { ACTION_FLAG, TABLE_ACTION } from './abi.gen.ts';
 import { type ArenaRecord, arenaBytes } from './bytes.ts';
 import { type Sink, StepOrderError } from './sink.ts';
 import type { Limbo, Space } from './space.ts';
@@ -39,6 +39,8 @@ export class Arena {
   readonly #ground: ArenaGround;
   readonly #placed = new Map<TableNumber, Placed>();
   readonly #refused = new Map<TableNumber, readonly ArenaRecord[]>();
+  /** Rules of policies of a namespace, but for those that allow. */
+  readonly #ownDenials = new Set<RuleNumber>();
   /** Where everything is denied. */
   readonly denying: number;
   #freed = false;
@@ -67,6 +69,11 @@ export class Arena {
     return this.#placed.get(table)?.allows === true;
   }
 
+  rule(rule: RuleNumber, value: RuleInfo | null): void {
+    if (value?.own === true && value.action !== 'allow') this.#ownDenials.add(rule);
+    else this.#ownDenials.delete(rule);
+  }
+
   /** Where a table stands now. */
   offsetOf(table: TableNumber): number {
     const found = this.#placed.get(table);
@@ -77,7 +84,7 @@ export class Arena {
   /** Writes a table to a fresh place. True where it had one before: what points to that must turn to the new one. */
   place(table: TableNumber, value: PortTable): boolean {
     const before = this.#placed.get(table);
-    const records = tableRecords(value, this.#ground.base);
+    const records = tableRecords(value, this.#ground.base, this.#ownDenials);
     const said = { allows: value.every(({ action }) => action === 'allow'), rule: value[0]?.rule ?? null };
     // Where others were refused already, waiting for room once more would hold up every change.
     const { space } = this.#ground;
@@ -129,13 +136,19 @@ export class Arena {
 }
 
 /** The records of a table: each interval's start, and a start of "undecided" where a gap follows. */
-export function tableRecords(table: PortTable, base: number): readonly ArenaRecord[] {
+export function tableRecords(
+  table: PortTable,
+  base: number,
+  ownDenials: ReadonlySet<RuleNumber>,
+): readonly ArenaRecord[] {
   const records: ArenaRecord[] = [];
   let end = -1;
   for (const each of table) {
     if (each.first <= end || each.last < each.first) throw new StepOrderError('a table has overlapping intervals');
     if (end >= 0 && each.first > end + 1) records.push(undecidedFrom(end + 1));
-    records.push({ start: each.first, action: ACTIONS[each.action], rule: each.rule + base + 1, order: each.order });
+    const isOwnDenial = (each.action === 'deny' || each.action === 'reject') && ownDenials.has(each.rule);
+    const action = ACTIONS[each.action] | (isOwnDenial ? ACTION_FLAG.OWN : 0);
+    records.push({ start: each.first, action, rule: each.rule + base + 1, order: each.order });
     end = each.last;
   }
   if (end >= 0 && end < 0xff_ffff) records.push(undecidedFrom(end + 1));

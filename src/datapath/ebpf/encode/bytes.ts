@@ -1,13 +1,18 @@
 // Keys and values as bytes, in the layouts that the compiler chose (abi.gen.ts).
+import type { Backend, ServiceAddress } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import {
   ADDR,
   ARENA_RECORD,
+  BACKEND,
   CLASS_KEY,
   ENDPOINT,
   PREFIX4_KEY,
   PREFIX6_KEY,
+  SERVICE,
+  SERVICE_KEY,
+  SERVICE_PLACES,
   SET_LAYER,
   SET_SLOT,
   TAGGED,
@@ -185,5 +190,60 @@ export function endpointBytes(record: EndpointRecord): Uint8Array {
   into.setUint32(ENDPOINT.mtu, record.mtu, true);
   bytes.set(record.podMac.subarray(0, 6), ENDPOINT.podMac);
   bytes.set(record.hostMac.subarray(0, 6), ENDPOINT.hostMac);
+  return bytes;
+}
+
+/** How many places one struct service_places has. */
+export const PLACES_RECORD: number = SERVICE_PLACES.size / 4;
+
+/** struct service_key. */
+export function serviceKeyBytes({ address, protocol, port }: ServiceAddress): Uint8Array {
+  const bytes = new Uint8Array(SERVICE_KEY.size);
+  bytes.set(addressBytes(address), SERVICE_KEY.address);
+  view(bytes).setUint16(SERVICE_KEY.port, port, true);
+  bytes[SERVICE_KEY.protocol] = protocol;
+  return bytes;
+}
+
+/** The address in a struct service_key. */
+export function readServiceAddress(key: Uint8Array): Address | null {
+  return readAddress(view(key), SERVICE_KEY.address);
+}
+
+/** struct service. */
+export function serviceBytes(record: {
+  readonly places: number;
+  readonly count: number;
+  /** Seconds; 0 = none. */
+  readonly affinity: number;
+}): Uint8Array {
+  const { places, count, affinity } = record;
+  const bytes = new Uint8Array(SERVICE.size);
+  putWord(bytes, SERVICE.places, places);
+  putWord(bytes, SERVICE.count, count);
+  putWord(bytes, SERVICE.affinity, affinity);
+  return bytes;
+}
+
+/** Structs service_places one after the other, from slots of backends. */
+export function placesBytes(slots: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(Math.ceil(slots.length / PLACES_RECORD) * SERVICE_PLACES.size);
+  for (const [place, slot] of slots.entries()) putWord(bytes, SERVICE_PLACES.backend + 4 * place, slot);
+  return bytes;
+}
+
+/** struct backend, live. */
+export function backendBytes(record: {
+  readonly backend: Backend;
+  readonly slot: number;
+  readonly generation: number;
+}): Uint8Array {
+  const { backend, slot, generation } = record;
+  const bytes = new Uint8Array(BACKEND.size);
+  const { words } = backend.address;
+  for (let index = 0; index < words.length; index++) putWire(bytes, BACKEND.address + 4 * index, words[index] ?? 0);
+  view(bytes).setBigUint64(BACKEND.live, liveWord(slot, generation), true);
+  putWord(bytes, BACKEND.port, backend.port);
+  putWord(bytes, BACKEND.generation, generation);
   return bytes;
 }

@@ -20,7 +20,8 @@ import {
 } from './sink.ts';
 import { bankExtent, Limbo, Space, TableFullError } from './space.ts';
 
-const SIZES = { arena: 4096, sets: 64, setSlots: 64, endpointSlots: 64, peerEpochs: 256 };
+const NO_SERVICES = { services: 1, servicePlaces: 1, backends: 1, serviceMarks: 1 };
+const SIZES = { arena: 4096, sets: 64, setSlots: 64, endpointSlots: 64, peerEpochs: 256, ...NO_SERVICES };
 
 describe('port tables', () => {
   const cuts = fc.uniqueArray(fc.integer({ min: 0, max: 0xff_ffff }), { maxLength: 12 });
@@ -45,7 +46,10 @@ describe('port tables', () => {
   });
 
   it('are refused where intervals overlap', () => {
-    assert.throws(() => tableRecords([interval(5, 9, 'allow', 1), interval(9, 12, 'deny', 2)], 0), StepOrderError);
+    assert.throws(
+      () => tableRecords([interval(5, 9, 'allow', 1), interval(9, 12, 'deny', 2)], 0, new Set()),
+      StepOrderError,
+    );
   });
 });
 
@@ -72,7 +76,7 @@ function expected(table: PortTable, position: number): readonly number[] | null 
 
 /** As arena_search in bpf/policy.h: the last record that starts at or before the position. */
 function lookUp(table: PortTable, position: number): readonly number[] | null {
-  const [header, ...records] = tableRecords(table, 0);
+  const [header, ...records] = tableRecords(table, 0, new Set());
   assert.equal(header?.start, records.length);
   const found = records.findLast((record) => record.start <= position);
   return found === undefined || found.action === TABLE_ACTION.UNDECIDED
@@ -282,6 +286,7 @@ class StrictSink implements Sink {
       node_map: new Map(),
       uplink_map: new Map(),
       class_map: new Map(),
+      service_map: new Map(),
     },
     ...{ address: new Map(), prefix4: new Map(), prefix6: new Map() },
   };
@@ -334,7 +339,12 @@ class StrictSink implements Sink {
     this.#sets.set(index, value);
   }
 
-  live(slot: number, value: bigint): void {
+  mark(): void {
+    this.log.push('service_marks');
+  }
+
+  live(table: string, slot: number, value: bigint): void {
+    if (table !== 'endpoint_slots') return;
     if (value !== 0n) this.#mustHold('endpoint_slots', slot);
     this.lives.set(slot, value);
   }

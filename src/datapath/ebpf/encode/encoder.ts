@@ -1,11 +1,13 @@
 // Steps of a Plan → writes to the kernel's tables, in an order that is safe for packets under way. Pure.
 import type { IdentityNumber, LayerNumber, Step } from '#compile/plan.ts';
-import type { Lack } from '#datapath/port.ts';
+import type { Fill, Lack } from '#datapath/port.ts';
 import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
-import { addressBytes, prefixBytes, taggedBytes, u32Bytes } from './bytes.ts';
+import { UPLINK_FLAG } from './abi.gen.ts';
+import { addressBytes, prefixBytes, readServiceAddress, taggedBytes, u32Bytes } from './bytes.ts';
 import { Endpoints, type Inherited, type Link } from './endpoints.ts';
 import { Nodes } from './nodes.ts';
+import { Services } from './services.ts';
 import { Shields } from './shields.ts';
 import { type HashName, NumbersUsedUpError, type Sink, type Sizes, StepOrderError } from './sink.ts';
 import { Limbo } from './space.ts';
@@ -41,8 +43,11 @@ export class Encoder {
   readonly #tables: PolicyTables;
   readonly #endpoints: Endpoints;
   readonly #nodes: Nodes;
+  readonly #services: Services;
   readonly #shields: Shields;
   readonly #unknown = new Map<IdentityNumber, boolean>();
+  /** What uplink_map says of interfaces: UPLINK_FLAG. */
+  readonly #ways = new Map<number, number>();
   #epoch: bigint;
   #bump = false;
   #generation: number;
@@ -61,6 +66,7 @@ export class Encoder {
     this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base, bank: start.bank };
     this.#tables = new PolicyTables(this.#ground);
     this.#nodes = new Nodes(sink, start.node);
+    this.#services = new Services(this.#ground, () => this.#nextGeneration());
     this.#shields = new Shields(sink);
     const clock = {
       nextEpoch: () => this.#nextEpoch(),
@@ -81,6 +87,7 @@ export class Encoder {
   retry(): void {
     this.#sink.retry();
     this.#endpoints.retry(this.#tables.retry());
+    this.#services.retry();
     this.#settleEpoch();
   }
 
@@ -94,6 +101,9 @@ export class Encoder {
   placed(table: HashName, key: Uint8Array): void {
     if (table === 'class_map') this.#tables.placed(key);
     if (table === 'address') this.#shields.lower(key);
+    // Until now it was an address like others: flows to it take the long way once, where the Service is seen.
+    const service = table === 'service_map' ? readServiceAddress(key) : null;
+    if (service !== null) this.#judgePeerAgain(service, this.#nextEpoch());
   }
 
   attach(link: Link): void {
@@ -112,9 +122,10 @@ export class Encoder {
     this.#settleEpoch();
   }
 
-  /** Takes away the endpoints that an earlier process left and this one does not know. */
+  /** Takes away the endpoints that an earlier process left and this one does not know, and ends that one's backends. */
   settle(): void {
     this.#endpoints.settle();
+    this.#services.settle();
     this.#settleEpoch();
   }
 
@@ -130,8 +141,14 @@ export class Encoder {
     return [
       ...this.#tables.lacks,
       ...this.#endpoints.lacks,
+      ...this.#services.lacks,
       ...others.map(([table, count]) => ({ table, count, rule: null })),
     ];
+  }
+
+  /** How full the arrays are, and how many classes there are. */
+  get usage(): { readonly fills: readonly Fill[]; readonly class_map: number } {
+    return { fills: this.#tables.fills, class_map: this.#tables.classes };
   }
 
   /** Addresses of nodes that the steps named. */
@@ -139,11 +156,36 @@ export class Encoder {
     return this.#nodes;
   }
 
+  /** Services that the steps named. */
+  get services(): Services['all'] {
+    return this.#services.all;
+  }
+
   /** What may go past the stack at an uplink: UPLINK_FLAG, 0 = nothing. */
   uplink(interfaceIndex: number, flags: number): void {
+    this.#way(interfaceIndex, UPLINK_FLAG.IPV4 | UPLINK_FLAG.IPV6, flags);
+  }
+
+  /** Whether every port of a bridge has hooks: then what comes out of it is believed to be its source's. */
+  bridge(interfaceIndex: number, isHeld: boolean): void {
+    this.#way(interfaceIndex, UPLINK_FLAG.BRIDGE, isHeld ? UPLINK_FLAG.BRIDGE : 0);
+  }
+
+  /** Addresses that this node speaks to its pods from, beside its Node's. */
+  gateways(addresses: readonly Address[]): void {
+    this.#nodes.setGateways(addresses);
+  }
+
+  #way(interfaceIndex: number, mask: number, flags: number): void {
+    const all = ((this.#ways.get(interfaceIndex) ?? 0) & ~mask) | flags;
     const key = u32Bytes(interfaceIndex);
-    if (flags === 0) this.#sink.remove('uplink_map', key);
-    else this.#sink.put('uplink_map', key, taggedBytes(flags, interfaceIndex));
+    if (all === 0) {
+      this.#ways.delete(interfaceIndex);
+      this.#sink.remove('uplink_map', key);
+      return;
+    }
+    this.#ways.set(interfaceIndex, all);
+    this.#sink.put('uplink_map', key, taggedBytes(all, interfaceIndex));
   }
 
   /** Interfaces that let something through. */
@@ -161,6 +203,7 @@ export class Encoder {
     switch (step.kind) {
       case 'rule':
         this.#reserve(step.rule);
+        this.#tables.rule(step.rule, step.value);
         break;
       case 'table':
         this.#tables.table(step.table, step.value);
@@ -197,6 +240,10 @@ export class Encoder {
         break;
       case 'node':
         this.#nodes.set(step.node, step.value ?? []);
+        break;
+      case 'service':
+        // Flows to an address that becomes a Service's take the long way once, where that is seen.
+        if (this.#services.set(step.at, step.value) === 'new') this.#judgePeerAgain(step.at.address, this.#nextEpoch());
         break;
       case 'epoch':
         this.#judgeAgain(step);

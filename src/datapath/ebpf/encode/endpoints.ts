@@ -1,5 +1,5 @@
 // Local endpoints: an address is one only once its interface (attach) and its policy (an endpoint step) are both known.
-import type { PlanEndpoint, SetNumber } from '#compile/plan.ts';
+import type { Audit, PlanEndpoint, SetNumber } from '#compile/plan.ts';
 import type { Lack } from '#datapath/port.ts';
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { ENDPOINT_FLAG } from './abi.gen.ts';
@@ -48,6 +48,11 @@ export type Clock = {
   readonly judgeAgain: (peer: Address) => void;
 };
 
+const AUDIT_FLAGS: Readonly<Record<Audit, number>> = {
+  own: ENDPOINT_FLAG.AUDIT_OWN,
+  all: ENDPOINT_FLAG.AUDIT_ALL,
+};
+
 export class Endpoints {
   readonly #ground: Ground;
   readonly #tables: PolicyTables;
@@ -73,7 +78,7 @@ export class Endpoints {
     const extent = bankExtent(ground.sizes.endpointSlots, ground.bank);
     this.#slots = new Space('endpoint_slots', extent, ground.limbo);
     // What a process left here that died while it took over.
-    for (let slot = extent.first; slot < extent.end; slot++) ground.sink.live(slot, 0n);
+    for (let slot = extent.first; slot < extent.end; slot++) ground.sink.live('endpoint_slots', slot, 0n);
     this.#bank = ground.bank === 1 ? ENDPOINT_FLAG.BANK : 0;
     this.#waiting = inherited.length === 0 ? null : new Set();
     this.#inherited = new Map(
@@ -124,7 +129,7 @@ export class Endpoints {
     if (known.plan !== null && plan !== null && known.plan.pod !== plan.pod) {
       known.generation = this.#clock.nextGeneration();
     }
-    const moved = known.plan?.egress !== plan?.egress || known.plan?.ingress !== plan?.ingress;
+    const moved = (['egress', 'ingress', 'audit'] as const).some((part) => known.plan?.[part] !== plan?.[part]);
     known.plan = plan;
     if (moved) known.epoch = this.#clock.nextEpoch();
     if (known.link !== null) {
@@ -175,7 +180,7 @@ export class Endpoints {
 
   /** Ends the records that were replaced: from here on, no packet passes by one of them. To be called last, and before any wait. */
   retire(): void {
-    for (const slot of this.#replaced) this.#ground.sink.live(slot, 0n);
+    for (const slot of this.#replaced) this.#ground.sink.live('endpoint_slots', slot, 0n);
     this.#replaced.clear();
   }
 
@@ -232,7 +237,7 @@ export class Endpoints {
     }
     this.#roomless.delete(known);
     sink.record('endpoint_slots', known.slot, this.#record(known));
-    sink.live(known.slot, liveWord(known.slot, known.generation));
+    sink.live('endpoint_slots', known.slot, liveWord(known.slot, known.generation));
     return true;
   }
 
@@ -277,6 +282,7 @@ export class Endpoints {
     const ready = plan === null ? 0 : ENDPOINT_FLAG.READY;
     const redirect = link.redirect ? ENDPOINT_FLAG.REDIRECT : 0;
     const adopt = link.adoptUntil > 0n ? ENDPOINT_FLAG.ADOPT : 0;
+    const audit = plan?.audit === undefined ? 0 : AUDIT_FLAGS[plan.audit];
     return endpointBytes({
       self: known.address,
       interfaceIndex: link.interfaceIndex,
@@ -285,7 +291,7 @@ export class Endpoints {
       adoptUntil: link.adoptUntil,
       egressSet: plan === null ? 0 : this.#tables.setIndex(plan.egress),
       ingressSet: plan === null ? 0 : this.#tables.setIndex(plan.ingress),
-      flags: ready | redirect | adopt | this.#bank,
+      flags: ready | redirect | adopt | audit | this.#bank,
       mtu: link.mtu,
       podMac: link.mac,
       hostMac: link.hostMac,

@@ -8,6 +8,9 @@ import { addressTag } from './tag.ts';
 /** Nodes that claim an address: usually one. */
 type Claim = { readonly address: Address; readonly nodes: Set<string>; published: number };
 
+/** Stands for this node, where it is not its Node that names the address. No Node has this name. */
+const HERE = '';
+
 export class Nodes {
   readonly #sink: Sink;
   readonly #own: string;
@@ -30,7 +33,12 @@ export class Nodes {
     for (const address of [...addresses, ...before]) this.#publish(address);
   }
 
-  /** This node's own. */
+  /** Addresses that this node speaks to its pods from, beside those of its Node: gateways on its bridges, for example. */
+  setGateways(addresses: readonly Address[]): void {
+    this.set(HERE, addresses);
+  }
+
+  /** This node's own, as its Node names them. */
   get own(): readonly Address[] {
     return this.#addresses.get(this.#own) ?? [];
   }
@@ -48,7 +56,8 @@ export class Nodes {
 
   #publish(address: Address): void {
     const claim = this.#claim(address);
-    const owner = claim.nodes.has(this.#own) ? NODE_OWNER.OWN : claim.nodes.size > 0 ? NODE_OWNER.OTHER : 0;
+    const isOwn = claim.nodes.has(this.#own) || claim.nodes.has(HERE);
+    const owner = isOwn ? NODE_OWNER.OWN : claim.nodes.size > 0 ? NODE_OWNER.OTHER : 0;
     if (owner === 0) {
       this.#claims.delete(formatAddress(address));
       this.#sink.remove('node_map', addressBytes(address));

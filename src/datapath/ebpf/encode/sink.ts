@@ -7,12 +7,19 @@ export type HashName =
   | 'node_map'
   | 'uplink_map'
   | 'class_map'
+  | 'service_map'
   | 'address'
   | 'prefix4'
   | 'prefix6';
 
 /** Arrays of immutable records. */
-export type RecordName = 'arena' | 'set_slots' | 'endpoint_slots';
+export type RecordName =
+  | 'arena'
+  | 'set_slots'
+  | 'endpoint_slots'
+  | 'service_slots'
+  | 'service_places'
+  | 'backend_slots';
 
 /** Arrays of words that are swapped in one store. */
 export type WordName = 'set_map' | 'set_epoch' | 'peer_epoch';
@@ -34,10 +41,12 @@ export type Sink = {
   /** Records from `index` on; nothing points there yet. */
   record(table: RecordName, index: number, bytes: Uint8Array): void;
   word(table: WordName, index: number, value: bigint): void;
-  /** Whether an endpoint record's address leads to it: `live` of struct endpoint. */
-  live(slot: number, value: bigint): void;
+  /** Whether an endpoint record's address leads to it, or a backend serves: `live` of its struct. */
+  live(table: 'endpoint_slots' | 'backend_slots', slot: number, value: bigint): void;
+  /** Sets a bit of `service_marks`. */
+  mark(bit: number): void;
   /** The node's own numbers. */
-  state(field: 'epoch' | 'high' | 'generation', value: bigint): void;
+  state(field: 'epoch' | 'high' | 'generation' | 'marked', value: bigint): void;
 };
 
 /** A step that speaks of a number never published: the steps were not in order, or two of them contradict. */
@@ -55,6 +64,11 @@ export type Sizes = {
   readonly setSlots: number;
   readonly endpointSlots: number;
   readonly peerEpochs: number;
+  readonly services: number;
+  readonly servicePlaces: number;
+  readonly backends: number;
+  /** Bits. */
+  readonly serviceMarks: number;
 };
 
 /** Who is told of elements that find no room, and of those that do after all or are not wanted any more. */

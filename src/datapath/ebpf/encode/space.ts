@@ -1,4 +1,5 @@
 // Room in the kernel's arrays: what is freed waits in limbo until no program can still be reading it.
+import type { Fill } from '#datapath/port.ts';
 
 /** Things to do once no packet of now is still being judged, in batches. */
 export class Limbo {
@@ -72,12 +73,19 @@ export class Space {
   readonly #limbo: Limbo;
   readonly #free = new Map<number, number[]>();
   #next: number;
+  #released = 0;
 
   constructor(name: string, extent: Extent, limbo: Limbo) {
     this.#name = name;
     this.#extent = extent;
     this.#limbo = limbo;
     this.#next = extent.first;
+  }
+
+  /** Elements that are given out, of those that there are. What is on its way out counts until it is gone. */
+  get fill(): Fill {
+    const { first, end } = this.#extent;
+    return { table: this.#name, entries: this.#next - first - this.#released, capacity: end - first };
   }
 
   /** The first element of a run of at least `length`. Throws TableFullError. */
@@ -102,7 +110,10 @@ export class Space {
 
   #find(rounded: number): number | null {
     const reused = this.#free.get(rounded)?.pop();
-    if (reused !== undefined) return reused;
+    if (reused !== undefined) {
+      this.#released -= rounded;
+      return reused;
+    }
     if (this.#next + rounded > this.#extent.end) return this.#split(rounded);
     this.#next += rounded;
     return this.#next - rounded;
@@ -111,6 +122,7 @@ export class Space {
   /** Gives back what `allocate(length)` gave; no program may read it any more. */
   release(offset: number, length: number): void {
     const rounded = sizeClass(length);
+    this.#released += rounded;
     const runs = this.#free.get(rounded);
     if (runs === undefined) this.#free.set(rounded, [offset]);
     else runs.push(offset);
@@ -121,6 +133,7 @@ export class Space {
     for (const [size, runs] of [...this.#free].sort(([a], [b]) => a - b)) {
       const offset = size > rounded ? runs.pop() : undefined;
       if (offset === undefined) continue;
+      this.#released -= size;
       let rest = offset + rounded;
       for (let left = size - rounded; left > 0; ) {
         const part = largestClass(left);

@@ -5,11 +5,12 @@ import type {
   LayerNumber,
   PolicySet,
   PortTable,
+  RuleInfo,
   RuleNumber,
   SetNumber,
   TableNumber,
 } from '#compile/plan.ts';
-import type { Lack } from '#datapath/port.ts';
+import type { Fill, Lack } from '#datapath/port.ts';
 import { CLASS_KEY, TAGGED } from './abi.gen.ts';
 import { Arena } from './arena.ts';
 import { classBytes, MAX_LAYERS, setBytes, taggedBytes, taggedWord } from './bytes.ts';
@@ -38,6 +39,7 @@ export type Ground = {
 export class PolicyTables {
   readonly #ground: Ground;
   readonly #arena: Arena;
+  readonly #arenaSpace: Space;
   readonly #slots: Space;
   readonly #indexes: Space;
   readonly #layers = new Map<LayerNumber, KnownLayer>();
@@ -53,6 +55,7 @@ export class PolicyTables {
   constructor(ground: Ground) {
     this.#ground = ground;
     const space = new Space('arena', bankExtent(ground.sizes.arena, ground.bank), ground.limbo);
+    this.#arenaSpace = space;
     this.#arena = new Arena({ sink: ground.sink, limbo: ground.limbo, base: ground.base, space });
     this.#slots = new Space('set_slots', bankExtent(ground.sizes.setSlots, ground.bank), ground.limbo);
     this.#indexes = new Space('set_map', bankExtent(ground.sizes.sets, ground.bank), ground.limbo);
@@ -67,9 +70,25 @@ export class PolicyTables {
     return this.#known(this.#sets, set, 'set').index;
   }
 
+  rule(number: RuleNumber, value: RuleInfo | null): void {
+    this.#arena.rule(number, value);
+  }
+
   table(number: TableNumber, value: PortTable | null): void {
     if (value === null) this.#arena.remove(number);
     else if (this.#arena.place(number, value)) this.#repoint(number);
+  }
+
+  /** How full the arrays are: each of two agents has a half of every one. */
+  get fills(): readonly Fill[] {
+    return [this.#arenaSpace.fill, this.#slots.fill, this.#indexes.fill];
+  }
+
+  /** How many classes are in the kernel. */
+  get classes(): number {
+    let count = 0;
+    for (const { classes } of this.#layers.values()) count += classes.size;
+    return count - (this.#ground.sink.waiting.get('class_map') ?? 0);
   }
 
   /** What found no room: it denies until it does. */

@@ -1,7 +1,9 @@
 // Kernel settings of a namespace, written from inside it: the defaults differ from machine to machine.
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { closeSocket, inNetns, openNetns } from '#kernel/sockets.ts';
-import { netnsPath } from './names.ts';
+
+/** A container's own /proc/sys is read-only: the chart puts the node's there where it can be written. */
+const FOR_CONTAINERS = '/host/proc/sys/net';
 
 export type Setting = readonly [path: string, value: string];
 
@@ -32,15 +34,25 @@ export const ROUTER_SETTINGS: readonly Setting[] = [
 /** A pod routes nothing. */
 export const POD_SETTINGS: readonly Setting[] = [...COMMON, ['ipv4/ip_forward', '0']];
 
-/** Writes settings inside a namespace. */
+/** Writes settings inside a namespace, which a file stands for. */
 export function setSysctls(netns: string, settings: readonly Setting[]): void {
-  const handle = openNetns(netnsPath(netns));
+  const handle = openNetns(netns);
   try {
-    inNetns(handle, () => {
-      // /proc/sys/net shows the namespace of the thread that opens the file.
-      for (const [path, value] of settings) writeFileSync(`/proc/sys/net/${path}`, value);
-    });
+    inNetns(handle, () => writeSettings(settings));
   } finally {
     closeSocket(handle);
   }
+}
+
+/** Writes settings of the namespace that the thread is in: /proc/sys/net shows that of the thread that opens the file. */
+export function writeSettings(settings: readonly Setting[]): void {
+  const folder = existsSync(FOR_CONTAINERS) ? FOR_CONTAINERS : '/proc/sys/net';
+  for (const [path, value] of settings) writeFileSync(`${folder}/${path}`, value);
+}
+
+/** What a node must have switched on to route for pods of these families, and has not: by the names that sysctl(8) knows. */
+export function missingForwarding(families: readonly (4 | 6)[]): readonly string[] {
+  const paths = families.map((family) => (family === 4 ? 'ipv4/ip_forward' : 'ipv6/conf/all/forwarding'));
+  const off = paths.filter((path) => readFileSync(`/proc/sys/net/${path}`, 'utf8').trim() === '0');
+  return off.map((path) => `net.${path.replaceAll('/', '.')}`);
 }

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Services: what a pod sends to one goes to a backend, before anything else looks at it; what the backend
+ * answers is the Service's where it enters that pod, and nowhere before. */
+#ifndef MOAT_SERVICE_H
+#define MOAT_SERVICE_H
+
+#include "affinity.h"
+#include "conntrack.h"
+
+#define PLACES_TRIED 16
+
+/* There is, or was, a Service. */
+static __always_inline int has_marks(void)
+{
+	struct state *state = node_state();
+
+	return state && *(volatile __u64 *)&state->marked;
+}
+
+/* An address whose tag this is may be, or have been, a Service's. */
+static __always_inline int is_marked(__u32 tag)
+{
+	__u32 mark = tag & (SERVICE_MARKS - 1), word = mark / 64;
+	__u64 *marks = bpf_map_lookup_elem(&service_marks, &word);
+
+	return marks && (*(volatile __u64 *)marks >> (mark & 63) & 1);
+}
+
+/* What a pod sends to an address that is, or was, a Service's, or shares its mark. One of a local endpoint
+ * never is. */
+static __always_inline int may_be_service(const struct context *c)
+{
+	return c->hook == HOOK_FROM_POD && !c->destination.ifindex && has_marks() &&
+	       is_marked(addr_tag(&c->packet.destination));
+}
+
+/* As flowHash() in src/net/hash.ts. */
+static __always_inline __u32 flow_hash(const struct packet *p)
+{
+	__u32 hash = 0x9e3779b1u;
+
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, p->source.w[i]);
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, p->destination.w[i]);
+	hash = mix(hash, (__u32)p->source_port << 16 | p->destination_port);
+	hash = mix(hash, p->protocol);
+	return mix(hash, hash >> 16);
+}
+
+/* The record of the Service that the packet is for; 0 where it is for none. */
+static __always_inline struct service *find_service(struct context *c, int *torn)
+{
+	struct service_key key = {.address = c->packet.destination,
+				  .port = c->packet.destination_port,
+				  .protocol = c->packet.protocol};
+	int missed = 0;
+
+	*torn = 0;
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		struct tagged *word = bpf_map_lookup_elem(&service_map, &key), found;
+
+		if (!word) {
+			if (missed++ || is_quiet(c->changes))
+				return 0;
+			continue;
+		}
+		found = read_tagged(word);
+		if (found.tag == service_tag(&key)) {
+			struct service *service = bpf_map_lookup_elem(&service_slots, &found.value);
+
+			*torn = !service;
+			return service;
+		}
+	}
+	*torn = 1;
+	return 0;
+}
+
+static __always_inline int is_serving(__u32 slot, __u32 generation)
+{
+	struct backend *backend = bpf_map_lookup_elem(&backend_slots, &slot);
+
+	return backend && *(volatile __u64 *)&backend->live == ((__u64)slot << 32 | generation);
+}
+
+/* Copies a backend to c->translation. Returns 0 where there is none. */
+static __always_inline int take_backend(struct context *c, __u32 slot)
+{
+	struct backend *backend = bpf_map_lookup_elem(&backend_slots, &slot);
+
+	if (!backend || !backend->generation)
+		return 0;
+	__builtin_memcpy(c->translation.address, backend->address, sizeof(backend->address));
+	c->translation.port = backend->port;
+	c->translation.slot = slot;
+	c->translation.generation = backend->generation;
+	return 1;
+}
+
+/* That of a place. */
+static __always_inline int take_place_of(struct context *c, const struct service *service, __u32 place)
+{
+	__u32 record = service->places + place / PLACES_RECORD;
+	struct service_places *places = bpf_map_lookup_elem(&service_places, &record);
+
+	return places && take_backend(c, places->backend[place & (PLACES_RECORD - 1)]);
+}
+
+/* Whether the ports are in use between the pod and this backend, by a flow that was meant for somebody else:
+ * replies could not be told apart. SPARE: by datagrams that the backend sent of its own accord. */
+enum taken { FREE, SPARE, TAKEN };
+
+__attribute__((noinline)) int is_taken(struct context *c)
+{
+	struct ct_value *flow;
+	__u32 initiator;
+
+	c = own_context(c);
+	if (!c)
+		return TAKEN;
+	/* It would get its own packet back. */
+	if (equal_words(c->translation.address, c->source.self.w))
+		return TAKEN;
+	c->translation.side = c->meant_side;
+	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
+	flow = bpf_map_lookup_elem(&ct_map, &c->key);
+	if (!flow || is_stale(flow, &c->key, c->now) || flow->tcp == TCP_CLOSING ||
+	    (flow->flags & ENTRY_TOMBSTONE) || is_meant(flow, &c->meant, c->meant_side))
+		return FREE;
+	if (c->meant.protocol == IPPROTO_UDP && flow->initiator != initiator &&
+	    !(flow->flags & (ENTRY_SERVICE | ENTRY_HOST)))
+		return SPARE;
+	return TAKEN;
+}
+
+/* A backend for a flow that begins, in c->translation: that of the client's flow before, where the Service
+ * keeps its clients; else of the place that a hash says, or one behind it. Where all are taken, it is one
+ * whose backend spoke first: what it says from then on is an answer. Returns a reason, or -1 where it is to
+ * no Service. */
+__attribute__((noinline)) int choose_backend(struct context *c)
+{
+	__u32 hash, place, size, spare = ~0u;
+	struct service *service;
+	int torn, taken;
+
+	c = own_context(c);
+	if (!c)
+		return REASON_TABLE_ERROR;
+	service = find_service(c, &torn);
+	if (!service)
+		return torn ? REASON_TABLE_ERROR : -1;
+	size = service->count;
+	if (!size)
+		return REASON_NO_BACKEND;
+	hash = flow_hash(&c->packet);
+	if (service->affinity && recall_backend(c, service->affinity)) {
+		hash = c->affinity.hash;
+		if (is_serving(c->affinity.slot, c->affinity.generation) &&
+		    take_backend(c, c->affinity.slot) && is_taken(c) == FREE)
+			return keep_backend(c, hash);
+	}
+	place = ((__u64)hash * size) >> 32;
+	for (int i = 0; i < PLACES_TRIED; i++) {
+		if (!take_place_of(c, service, place))
+			return REASON_TABLE_ERROR;
+		taken = is_taken(c);
+		if (taken == FREE)
+			return service->affinity ? keep_backend(c, hash) : REASON_NONE;
+		if (taken == SPARE && spare == ~0u)
+			spare = place;
+		place = place + 1 == size ? 0 : place + 1;
+	}
+	return spare != ~0u && take_place_of(c, service, spare) ? REASON_NONE : REASON_NO_BACKEND;
+}
+
+/* Where the transport header's sum stands; 0 = in no header, or over no addresses. */
+static __always_inline __u32 sum_offset(const struct packet *p)
+{
+	if (p->flags & PACKET_FRAGMENT_LATER)
+		return 0;
+	return p->protocol == IPPROTO_TCP   ? p->transport + 16
+	       : p->protocol == IPPROTO_UDP ? p->transport + 6
+					    : 0;
+}
+
+/* The sum of an IPv6 packet as its hardware made it stays as it is, since its parts make good for one
+ * another; the helper takes it for an IPv4 packet's, and moves it. */
+static __always_inline long change_sum_v6(struct __sk_buff *skb, __u32 sum, __u32 *from, __u32 *to,
+					  __u64 flags)
+{
+	__s64 difference = bpf_csum_diff(from, 16, to, 16, 0);
+
+	if (bpf_l4_csum_replace(skb, sum, 0, difference, flags | BPF_F_PSEUDO_HDR))
+		return -1;
+	bpf_csum_update(skb, difference);
+	return 0;
+}
+
+/* One end of a packet. `place`: of its address in the IP header, and of its port in the transport's. */
+struct end_change {
+	__u32 *from;
+	__u32 *to;
+	__u16 from_port;
+	__u16 to_port;
+	__u32 address_at;
+	__u32 port_at;
+};
+
+/* Rewrites an end, and the sums. Returns 0 where all of it was done. */
+static __always_inline long change_end(struct __sk_buff *skb, const struct packet *p,
+				       const struct end_change *end)
+{
+	__u32 sum = sum_offset(p), v4 = p->source.family == 4;
+	/* A datagram without a sum stays without. */
+	__u64 flags = p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u16 from_port = bpf_htons(end->from_port), to_port = bpf_htons(end->to_port);
+
+	if (sum && v4 &&
+	    bpf_l4_csum_replace(skb, sum, end->from[0], end->to[0], flags | BPF_F_PSEUDO_HDR | 4))
+		return -1;
+	if (sum && !v4 && change_sum_v6(skb, sum, end->from, end->to, flags))
+		return -1;
+	if (sum && bpf_l4_csum_replace(skb, sum, from_port, to_port, flags | 2))
+		return -1;
+	if (v4 && (bpf_l3_csum_replace(skb, p->network + 10, end->from[0], end->to[0], 4) ||
+		   bpf_skb_store_bytes(skb, end->address_at, end->to, 4, 0)))
+		return -1;
+	if (!v4 && bpf_skb_store_bytes(skb, end->address_at, end->to, 16, 0))
+		return -1;
+	if (p->flags & PACKET_FRAGMENT_LATER)
+		return 0;
+	return bpf_skb_store_bytes(skb, end->port_at, &to_port, 2, 0);
+}
+
+/* In the packet itself: from the Service that was meant to the backend in c->translation. Returns 0 where all
+ * of it was done. */
+static __always_inline long rewrite_destination(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *p = &c->packet;
+	struct end_change end = {
+	    .from = c->meant_address.w,
+	    .to = c->translation.address,
+	    .from_port = p->destination_port,
+	    .to_port = c->translation.port,
+	    .address_at = p->network + (p->source.family == 4 ? 16 : 24),
+	    .port_at = p->transport + 2,
+	};
+
+	return change_end(skb, p, &end);
+}
+
+/* To the backend in c->translation. Returns a reason. */
+static __always_inline int change_destination(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *p = &c->packet;
+
+	/* Its sum is over the ports, and not one that can be changed. */
+	if (p->protocol == IPPROTO_SCTP && p->destination_port != c->translation.port)
+		return REASON_NO_BACKEND;
+	if (rewrite_destination(skb, c))
+		return REASON_MALFORMED;
+	__builtin_memcpy(p->destination.w, c->translation.address, sizeof(p->destination.w));
+	p->destination_port = c->translation.port;
+	make_key(c, p);
+	return find_endpoint(c, &p->destination, &c->destination);
+}
+
+/*
+ * A packet to a Service becomes one to a backend, in every respect. The translation of its flow is followed;
+ * what may open a flow is sent to somebody else where that backend serves no more. Returns a reason.
+ */
+__attribute__((noinline)) int translate(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *p;
+	int found, opens, reason;
+
+	c = own_context(c);
+	if (!c)
+		return REASON_TABLE_ERROR;
+	p = &c->packet;
+	if ((p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP && p->protocol != IPPROTO_SCTP) ||
+	    (p->flags & PACKET_PORTS_UNKNOWN))
+		return REASON_NONE;
+	if (!c->has_key)
+		make_key(c, p);
+	c->meant = c->key;
+	c->meant_tag = c->key_tag;
+	c->meant_side = c->side;
+	c->meant_address = p->destination;
+	c->meant_port = p->destination_port;
+	opens = p->protocol != IPPROTO_TCP || is_syn(p);
+	found = find_translation(c);
+	if (found < 0)
+		return REASON_TABLE_ERROR;
+	if (!found && !opens)
+		return REASON_NONE;
+	if (!found || (opens && !is_serving(c->translation.slot, c->translation.generation))) {
+		reason = choose_backend(c);
+		if (reason) {
+			/* As it was sent. */
+			c->key = c->meant;
+			return reason < 0 ? REASON_NONE : reason;
+		}
+		c->chosen = 1;
+	}
+	c->service = 1;
+	return change_destination(skb, c);
+}
+
+/* What a backend answers becomes the Service's. Returns 0 where all of it did. */
+__attribute__((noinline)) int translate_back(struct __sk_buff *skb, struct context *c)
+{
+	struct end_change end = {};
+	struct packet *p;
+
+	c = own_context(c);
+	if (!c)
+		return -1;
+	p = &c->packet;
+	end.from = p->source.w;
+	end.to = c->meant_address.w;
+	end.from_port = p->source_port;
+	end.to_port = c->meant_port;
+	end.address_at = p->network + (p->source.family == 4 ? 12 : 8);
+	end.port_at = p->transport;
+	return change_end(skb, p, &end) ? -1 : 0;
+}
+
+#endif

@@ -1,0 +1,173 @@
+// What the node that this runs on has of what Moat needs. What can be tried is tried; nothing of it stays.
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { get } from 'node:http';
+import { release } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { type CniPlaces, namesPlugin, networkConfigs } from '#agent/cni-install.ts';
+import { checkKernel } from '#datapath/ebpf/kernel-check.ts';
+import { openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
+import { fieldsOf, itemsOf } from '#policy/fields.ts';
+import { type Finding, findingOf, messageOf } from './install-finding.ts';
+
+const TMPFS = 0x01021994;
+const PROXY_MODE = 'http://127.0.0.1:10249/proxyMode';
+const finding = findingOf('node');
+
+/** Looks at this node, and loads the kernel programs under a name of its own: needs root. */
+export async function checkNode(node: string, places: CniPlaces): Promise<readonly Finding[]> {
+  return [
+    ...kernelFindings(node),
+    bpffsFinding(),
+    runFinding(),
+    cgroupFinding(),
+    ...sysctlFindings(),
+    ...cniFindings(places),
+    await proxyFinding(),
+  ];
+}
+
+function kernelFindings(node: string): readonly Finding[] {
+  const needs = 'agents refuse to start here';
+  try {
+    const mode = checkKernel(undefined);
+    const how = mode === 'tcx' ? 'with tcx' : 'without tcx, which came with 6.6: hooks are filters of clsact';
+    return [finding('kernel', 'ok', `Linux ${release()}, ${how}`), loadFinding(node)];
+  } catch (error) {
+    return [finding('kernel', 'lacking', messageOf(error), needs)];
+  }
+}
+
+/** The verifier has the last word, so it is asked. */
+function loadFinding(node: string): Finding {
+  // Not by its number: in a container that is always the same, and a kernel may have several nodes.
+  const name = { instance: `check${randomBytes(4).toString('hex')}`, node };
+  try {
+    openDatapath({ ...name, sizes: { ct_map: 4096 } }).close();
+    return finding('kernel programs', 'ok', 'loaded, and removed again');
+  } catch (error) {
+    return finding('kernel programs', 'lacking', messageOf(error), 'agents refuse to start here');
+  } finally {
+    if (existsSync('/sys/fs/bpf/moat')) unpinDatapath(name.instance, name.node);
+  }
+}
+
+function bpffsFinding(): Finding {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  if (mounts.some((line) => /^\S+ \/sys\/fs\/bpf bpf /.test(line))) return finding('bpffs', 'ok', '/sys/fs/bpf');
+  return finding(
+    'bpffs',
+    'lacking',
+    'not mounted',
+    'mount -t bpf bpf /sys/fs/bpf, at each boot: what enforces policy lives there',
+  );
+}
+
+function runFinding(): Finding {
+  const folder = existsSync('/run/moat') ? '/run/moat' : '/run';
+  if (statfsSync(folder).type === TMPFS) return finding('/run', 'ok', 'in memory');
+  const meaning = 'addresses of pods from before a boot would stay taken: mount a tmpfs there';
+  return finding('/run', 'warning', 'outlives a boot', meaning);
+}
+
+function cgroupFinding(): Finding {
+  const version = existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'v2' : 'v1';
+  return finding('cgroups', 'ok', version, "the kubelet's matter: Moat has no hooks there");
+}
+
+function sysctlFindings(): readonly Finding[] {
+  const filter = Math.max(...['all', 'default'].map((each) => Number(readSetting(`ipv4/conf/${each}/rp_filter`) ?? 0)));
+  const slow = 'programs are interpreted: every packet takes several times as long';
+  return [
+    forwardFinding('IPv4', 'ipv4/ip_forward'),
+    forwardFinding('IPv6', 'ipv6/conf/all/forwarding'),
+    finding(
+      'rp_filter',
+      'ok',
+      `net.ipv4.conf: ${filter}`,
+      'pods’ sources are checked at their links, whatever this is',
+    ),
+    ...(readSetting('core/bpf_jit_enable') === '0'
+      ? [finding('BPF compiler', 'warning', 'net.core.bpf_jit_enable = 0', slow)]
+      : []),
+  ];
+}
+
+/** A cluster of IPv6 alone is rare: where IPv6 is not forwarded, none of it is likelier than a fault. */
+function forwardFinding(family: 'IPv4' | 'IPv6', path: string): Finding {
+  const subject = `forwards ${family}`;
+  const value = readSetting(path);
+  if (value === null) return finding(subject, 'warning', 'not in this kernel');
+  const found = `net.${path.replaceAll('/', '.')} = ${value}`;
+  if (value !== '0') return finding(subject, 'ok', found);
+  const status = family === 'IPv4' ? 'lacking' : 'warning';
+  return finding(subject, status, found, `nodes with a podCIDR of ${family} take no pods before it is 1`);
+}
+
+/** Null where this kernel does not have it. */
+function readSetting(path: string): string | null {
+  const file = `/proc/sys/net/${path}`;
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : null;
+}
+
+function cniFindings({ pluginFolder, config }: CniPlaces): readonly Finding[] {
+  const folder = dirname(config);
+  const there = networkConfigs(folder);
+  const others = there.filter((name) => !namesPlugin(join(folder, name)));
+  const before = others.filter((name) => name < basename(config));
+  const named = others.map((name) => `${name} (${typesIn(join(folder, name))})`).join(', ');
+  const findings = [];
+  if (before.length > 0) {
+    const meaning = `the runtime takes the first file by name, and that would not be ${basename(config)}: name it otherwise (cni.configFile), or remove the other`;
+    findings.push(finding(folder, 'lacking', named, meaning));
+  } else if (others.length > 0) {
+    const meaning = `new pods are Moat's once ${basename(config)} is there, or the other's, and judged by Moat, with the chart's value cni.behind; those that run are judged with adoptRunningPods alone`;
+    findings.push(finding(folder, 'warning', named, meaning));
+  } else {
+    findings.push(finding(folder, 'ok', there.length === 0 ? 'no network configuration' : there.join(', ')));
+  }
+  const loopback = existsSync(join(pluginFolder, 'loopback'));
+  findings.push(
+    loopback
+      ? finding(pluginFolder, 'ok', 'has loopback')
+      : finding(
+          pluginFolder,
+          'warning',
+          'no plugin loopback',
+          'containerd before 2.0 starts no pod without it: it comes with the package kubernetes-cni',
+        ),
+  );
+  return findings;
+}
+
+function typesIn(path: string): string {
+  try {
+    const network = fieldsOf(JSON.parse(readFileSync(path, 'utf8')));
+    const plugins = Array.isArray(network.plugins) ? itemsOf(network.plugins).map(fieldsOf) : [network];
+    return plugins.map(({ type }) => String(type)).join(' + ');
+  } catch {
+    return 'no JSON';
+  }
+}
+
+/** kube-proxy tells its mode to whoever asks on the node. */
+async function proxyFinding(): Promise<Finding> {
+  const { promise, resolve } = Promise.withResolvers<string | null>();
+  get(PROXY_MODE, { timeout: 2000 }, (response) => {
+    let text = '';
+    response.setEncoding('utf8').on('data', (part: string) => {
+      text += part;
+    });
+    response.on('end', () => resolve(response.statusCode === 200 ? text.trim() : null));
+  })
+    .on('timeout', () => resolve(null))
+    .on('error', () => resolve(null));
+  const mode = await promise;
+  if (mode !== null) return finding('kube-proxy', 'ok', `mode ${mode}`, 'Services are its work, as before');
+  return finding(
+    'kube-proxy',
+    'warning',
+    'does not answer on 127.0.0.1:10249',
+    'where nothing else translates Services, pods reach none',
+  );
+}

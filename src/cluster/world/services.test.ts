@@ -1,0 +1,96 @@
+// Service and EndpointSlice objects as the API gives them: absent fields as the API means them, and what is not done is said.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatAddress } from '#net/address.ts';
+import { SCTP, TCP, UDP } from '#net/protocol.ts';
+import type { Diagnostic } from '#policy/diagnostic.ts';
+import type { Notes } from './notes.ts';
+import { readService, readSlice } from './services.ts';
+
+function notesOf(kind: string, content: object): Notes & { readonly diagnostics: Diagnostic[] } {
+  const object = { apiVersion: 'v1', kind, namespace: 'shop', name: 'db', content, origin: null };
+  return { object, diagnostics: [] };
+}
+
+function service(spec: object, labels: object = {}): readonly [ReturnType<typeof readService>, readonly string[]] {
+  const notes = notesOf('Service', { metadata: { name: 'db', labels }, spec });
+  return [readService(notes), notes.diagnostics.map(({ code, path }) => `${code} ${path}`)];
+}
+
+test('a Service has its cluster addresses and ports; TCP where no protocol stands', () => {
+  const ports = [
+    { name: 'a', port: 80 },
+    { name: 'b', port: 53, protocol: 'UDP' },
+    { name: 'c', port: 9, protocol: 'SCTP' },
+  ];
+  const [read, said] = service({ clusterIP: '10.96.0.1', clusterIPs: ['10.96.0.1', 'fd96::1'], ports });
+  assert.deepEqual(read.clusterAddresses.map(formatAddress), ['10.96.0.1', 'fd96::1']);
+  assert.deepEqual(read.ports, [
+    { name: 'a', protocol: TCP, port: 80 },
+    { name: 'b', protocol: UDP, port: 53 },
+    { name: 'c', protocol: SCTP, port: 9 },
+  ]);
+  assert.deepEqual([read.nodeLocal, said], [false, []]);
+  assert.equal(service({ internalTrafficPolicy: 'Local' })[0].nodeLocal, true);
+});
+
+test('a Service keeps its clients for as long as it says, three hours by default, and a day at most', () => {
+  const seconds = (spec: object): number | null => service(spec)[0].affinitySeconds;
+  const of = (timeoutSeconds: number): object => ({
+    sessionAffinity: 'ClientIP',
+    sessionAffinityConfig: { clientIP: { timeoutSeconds } },
+  });
+  assert.deepEqual([seconds({}), seconds({ sessionAffinity: 'None' })], [null, null]);
+  assert.deepEqual(
+    [seconds({ sessionAffinity: 'ClientIP' }), seconds(of(10)), seconds(of(90_000))],
+    [10_800, 10, 86_400],
+  );
+  assert.equal(seconds({ ...of(10), sessionAffinity: 'None' }), null);
+});
+
+test('headless Services, those that are names, and those without an address yet have none', () => {
+  for (const spec of [
+    { clusterIP: 'None', clusterIPs: ['None'] },
+    { type: 'ExternalName', externalName: 'example.org' },
+    { clusterIP: '' },
+  ]) {
+    assert.deepEqual(service(spec)[0].clusterAddresses, []);
+  }
+});
+
+test('a Service whose label gives it to another proxy, or to none, has no addresses, and nothing is said of it', () => {
+  const spec = { clusterIP: '10.96.0.1', type: 'NodePort' };
+  for (const label of ['service-proxy-name', 'headless'].map((each) => `service.kubernetes.io/${each}`)) {
+    for (const value of ['', 'foo-bar']) {
+      const [read, said] = service(spec, { [label]: value });
+      assert.deepEqual([read.clusterAddresses, said], [[], []], label);
+    }
+  }
+  assert.equal(service(spec, { 'kubernetes.io/service-proxy-name': 'foo' })[0].clusterAddresses.length, 1);
+});
+
+test('what a Service does not get is said; what makes no sense is left out, and said', () => {
+  const [, said] = service({ type: 'NodePort', externalIPs: ['192.0.2.9'] });
+  assert.deepEqual(said, ['service-in-part spec.type', 'service-in-part spec.externalIPs']);
+  const [read, faults] = service({ clusterIPs: ['x'], ports: [{ port: 0 }, { port: 80, protocol: 'X' }] });
+  assert.deepEqual([read.clusterAddresses, read.ports], [[], []]);
+  assert.equal(faults.length, 3);
+});
+
+test('endpoints are ready where nothing is said, and serve where they are ready', () => {
+  const labels = { 'kubernetes.io/service-name': 'db' };
+  const endpoints = [
+    { addresses: ['10.1.0.1', '10.1.0.9'], nodeName: 'node-a' },
+    { addresses: ['10.1.0.2'], conditions: { ready: false } },
+    { addresses: ['10.1.0.3'], conditions: { ready: false, serving: true, terminating: true } },
+  ];
+  const raw = { metadata: { labels }, addressType: 'IPv4', endpoints, ports: [{ port: 8080 }, { name: 'all' }] };
+  const slice = readSlice(notesOf('EndpointSlice', raw));
+  const told = slice?.endpoints.map(({ addresses, ready, serving, node }) =>
+    [addresses.map(formatAddress), ready, serving, node].join(' '),
+  );
+  assert.deepEqual(told, ['10.1.0.1 true true node-a', '10.1.0.2 false false ', '10.1.0.3 false true ']);
+  assert.deepEqual(slice?.ports, [{ name: '', protocol: TCP, port: 8080 }]);
+  assert.equal(readSlice(notesOf('EndpointSlice', { ...raw, addressType: 'FQDN' })), null);
+  assert.equal(readSlice(notesOf('EndpointSlice', { ...raw, metadata: {} })), null);
+});

@@ -1,0 +1,136 @@
+// Service and EndpointSlice objects, as far as packets are concerned.
+import { type Address, parseAddress } from '#net/address.ts';
+import { type Protocol, protocolNumber, TCP } from '#net/protocol.ts';
+import { isAbsent } from '#policy/fields.ts';
+import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '#policy/service.ts';
+import { complainOf } from './inventory.ts';
+import {
+  countAt,
+  fieldAt,
+  flagAt,
+  itemsAt,
+  type Located,
+  type LocatedFields,
+  mappingAt,
+  mappingsAt,
+  type Notes,
+  noteField,
+  rootOf,
+  textAt,
+} from './notes.ts';
+
+/** `sessionAffinityConfig.clientIP.timeoutSeconds` where it is missing, and the most that the API takes: three hours, a day. */
+const DEFAULT_AFFINITY_S = 10_800;
+const MOST_AFFINITY_S = 86_400;
+
+/** A slice says by this label whose endpoints it has. */
+const OWNER = 'kubernetes.io/service-name';
+/** A Service that has one of these labels, with whatever value, is another proxy's, or nobody's: the API's well-known labels. */
+const OTHERS = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
+
+/**
+ * A Service: its cluster addresses, none where it is headless or not for Moat to serve. What Moat does not do for its clients
+ * is noted.
+ */
+export function readService(notes: Notes): Service {
+  const { namespace, name } = notes.object;
+  const spec = mappingAt(notes, rootOf(notes), 'spec');
+  const labels = labelsOf(notes);
+  const served = !OTHERS.some((label) => Object.hasOwn(labels, label));
+  if (served) noteUnserved(notes, spec);
+  return {
+    namespace,
+    name,
+    clusterAddresses: served ? clusterAddresses(notes, spec) : [],
+    ports: mappingsAt(notes, spec, 'ports').flatMap((port) => readPort(notes, port)),
+    nodeLocal: textAt(notes, spec, 'internalTrafficPolicy') === 'Local',
+    affinitySeconds: textAt(notes, spec, 'sessionAffinity') === 'ClientIP' ? affinitySeconds(notes, spec) : null,
+  };
+}
+
+/** A slice; null where it is nobody's, or of names instead of addresses. */
+export function readSlice(notes: Notes): EndpointSlice | null {
+  const root = rootOf(notes);
+  const service = labelsOf(notes)[OWNER];
+  if (typeof service !== 'string' || service === '' || textAt(notes, root, 'addressType') === 'FQDN') return null;
+  return {
+    namespace: notes.object.namespace,
+    service,
+    ports: mappingsAt(notes, root, 'ports').flatMap((port) => readPort(notes, port)),
+    endpoints: mappingsAt(notes, root, 'endpoints').map((endpoint) => readEndpoint(notes, endpoint)),
+  };
+}
+
+function labelsOf(notes: Notes): LocatedFields['value'] {
+  return mappingAt(notes, mappingAt(notes, rootOf(notes), 'metadata'), 'labels').value;
+}
+
+function clusterAddresses(notes: Notes, spec: LocatedFields): readonly Address[] {
+  const listed = itemsAt(notes, spec, 'clusterIPs');
+  const given = listed.length > 0 ? listed : [fieldAt(spec, 'clusterIP')];
+  return given
+    .filter(({ value }) => !isAbsent(value) && value !== '' && value !== 'None')
+    .flatMap((at) => readAddress(notes, at));
+}
+
+function readAddress(notes: Notes, at: Located): readonly Address[] {
+  const parsed = typeof at.value === 'string' ? parseAddress(at.value) : null;
+  if (parsed === null) noteField(notes, at, 'an IP address');
+  return parsed === null ? [] : [parsed];
+}
+
+/** A slice's port without a number stands for all ports, which no Service has: it is left out. */
+function readPort(notes: Notes, port: LocatedFields): readonly ServicePort[] {
+  const at = fieldAt(port, 'port');
+  const protocol = readProtocol(notes, port);
+  if (isAbsent(at.value) || protocol === null) return [];
+  if (typeof at.value === 'number' && Number.isInteger(at.value) && at.value > 0 && at.value < 65_536) {
+    return [{ name: textAt(notes, port, 'name'), protocol, port: at.value }];
+  }
+  noteField(notes, at, 'a port number');
+  return [];
+}
+
+function readProtocol(notes: Notes, port: LocatedFields): Protocol | null {
+  const name = textAt(notes, port, 'protocol');
+  const protocol = name === '' ? TCP : protocolNumber(name);
+  if (protocol === null) noteField(notes, fieldAt(port, 'protocol'), 'TCP, UDP or SCTP');
+  return protocol;
+}
+
+/** Of several addresses all would be the same endpoint: the API says that the first one is to be used. */
+function readEndpoint(notes: Notes, endpoint: LocatedFields): SliceEndpoint {
+  const conditions = mappingAt(notes, endpoint, 'conditions');
+  const ready = isAbsent(conditions.value.ready) || flagAt(notes, conditions, 'ready');
+  return {
+    addresses: itemsAt(notes, endpoint, 'addresses')
+      .slice(0, 1)
+      .flatMap((at) => readAddress(notes, at)),
+    ready,
+    serving: isAbsent(conditions.value.serving) ? ready : flagAt(notes, conditions, 'serving'),
+    node: textAt(notes, endpoint, 'nodeName'),
+  };
+}
+
+/** The API's own default is filled in by its server. */
+function affinitySeconds(notes: Notes, spec: LocatedFields): number {
+  const config = mappingAt(notes, spec, 'sessionAffinityConfig');
+  const seconds = countAt(notes, mappingAt(notes, config, 'clientIP'), 'timeoutSeconds');
+  return seconds === null || seconds === 0 ? DEFAULT_AFFINITY_S : Math.min(seconds, MOST_AFFINITY_S);
+}
+
+/** What a Service asks for and does not get, said for each: its clients would find out otherwise. */
+function noteUnserved(notes: Notes, spec: LocatedFields): void {
+  const type = textAt(notes, spec, 'type');
+  if (type === 'NodePort' || type === 'LoadBalancer') {
+    note(notes, 'spec.type', `of a ${type} Service the cluster addresses alone are served, for pods of this node`);
+  }
+  if (itemsAt(notes, spec, 'externalIPs').length > 0) {
+    note(notes, 'spec.externalIPs', 'Moat does not serve external addresses');
+  }
+}
+
+function note(notes: Notes, path: string, message: string): void {
+  const hint = 'Leave Services to kube-proxy (--services kube-proxy) where this is needed.';
+  notes.diagnostics.push(complainOf(notes.object, path, { code: 'service-in-part', message, hint }));
+}

@@ -1,0 +1,170 @@
+// Services: records, places and backends in the kernel's arrays. What a Service was stands until all of what it is does.
+import { type Backend, type PlanService, type ServiceAddress, type ServiceKey, serviceKey } from '#compile/plan.ts';
+import type { Lack } from '#datapath/port.ts';
+import { formatAddress } from '#net/address.ts';
+import { backendBytes, PLACES_RECORD, placesBytes, serviceBytes, serviceKeyBytes, taggedBytes } from './bytes.ts';
+import { bankExtent, Space } from './space.ts';
+import type { Ground } from './tables.ts';
+import { addressTag, serviceTag } from './tag.ts';
+
+/** The record that says that nobody serves: no element 0 is ever given out. */
+const NOBODY = 0;
+
+/** So many that found no room are tried again at once. */
+const TRIES = 16;
+
+/** What the kernel has of a Service. `backends`: their slots, by address and port. */
+type Known = {
+  readonly at: ServiceAddress;
+  readonly slot: number;
+  readonly places: { readonly first: number; readonly records: number } | null;
+  readonly backends: ReadonlyMap<string, number>;
+};
+
+export class Services {
+  readonly #ground: Ground;
+  readonly #nextGeneration: () => number;
+  readonly #slots: Space;
+  readonly #places: Space;
+  readonly #backends: Space;
+  readonly #known = new Map<ServiceKey, Known>();
+  #hasMarks = false;
+  /** What found no room: nobody serves it meanwhile. */
+  readonly #roomless = new Map<ServiceKey, PlanService>();
+
+  constructor(ground: Ground, nextGeneration: () => number) {
+    const { sizes, bank, limbo, sink } = ground;
+    this.#ground = ground;
+    this.#nextGeneration = nextGeneration;
+    this.#slots = new Space('service_slots', bankExtent(sizes.services, bank), limbo);
+    this.#places = new Space('service_places', bankExtent(sizes.servicePlaces, bank), limbo);
+    const extent = bankExtent(sizes.backends, bank);
+    this.#backends = new Space('backend_slots', extent, limbo);
+    // What an earlier process left here.
+    for (let slot = extent.first; slot < extent.end; slot++) sink.live('backend_slots', slot, 0n);
+  }
+
+  /** What a Service is from now on; null = gone. Says whether it is one that was not there. */
+  set(at: ServiceAddress, value: PlanService | null): 'new' | 'known' {
+    const key = serviceKey(at);
+    const isNew = value !== null && !this.#known.has(key);
+    if (value !== null) this.#publish(key, value);
+    else if (this.#known.has(key)) this.#remove(key, at);
+    return isNew ? 'new' : 'known';
+  }
+
+  /** Ends the backends of an earlier process: datagrams that went there go to those of this one. */
+  settle(): void {
+    const { sizes, bank, sink } = this.#ground;
+    const other = bankExtent(sizes.backends, bank === 0 ? 1 : 0);
+    for (let slot = other.first; slot < other.end; slot++) sink.live('backend_slots', slot, 0n);
+  }
+
+  /** Tries some again that found no room, each in its turn: something may have been given back. */
+  retry(): void {
+    for (const [key, value] of [...this.#roomless].slice(0, TRIES)) {
+      const made = this.#make(value, new Map());
+      this.#roomless.delete(key);
+      if (made === null) this.#roomless.set(key, value);
+      else this.#write(key, value, made);
+    }
+  }
+
+  get lacks(): readonly Lack[] {
+    return this.#roomless.size === 0 ? [] : [{ table: 'service_places', count: this.#roomless.size, rule: null }];
+  }
+
+  /** Those that this process has published. */
+  get all(): readonly ServiceAddress[] {
+    return [...this.#known.values()].map(({ at }) => at);
+  }
+
+  #publish(key: ServiceKey, value: PlanService): void {
+    const made = this.#make(value, this.#known.get(key)?.backends ?? new Map());
+    this.#roomless.delete(key);
+    if (made === null) this.#roomless.set(key, value);
+    this.#write(key, value, made ?? { at: value, slot: NOBODY, places: null, backends: new Map() });
+  }
+
+  #write(key: ServiceKey, value: PlanService, known: Known): void {
+    const before = this.#known.get(key);
+    this.#known.set(key, known);
+    const { sink } = this.#ground;
+    sink.mark(addressTag(value.address) % this.#ground.sizes.serviceMarks);
+    if (!this.#hasMarks) sink.state('marked', 1n);
+    this.#hasMarks = true;
+    sink.put('service_map', serviceKeyBytes(value), taggedBytes(known.slot, serviceTag(value)));
+    this.#release(before, known.backends);
+  }
+
+  #remove(key: ServiceKey, at: ServiceAddress): void {
+    const before = this.#known.get(key);
+    this.#known.delete(key);
+    this.#roomless.delete(key);
+    this.#ground.sink.remove('service_map', serviceKeyBytes(at));
+    this.#release(before, new Map());
+  }
+
+  /** Writes all that nothing points to yet; null, and nothing is taken, where there is no room. */
+  #make(value: PlanService, before: Known['backends']): Known | null {
+    if (value.backends.length === 0) return { at: value, slot: NOBODY, places: null, backends: new Map() };
+    const { sink } = this.#ground;
+    const records = Math.ceil(value.places.length / PLACES_RECORD);
+    const slot = this.#find(this.#slots, 1);
+    const first = this.#find(this.#places, records);
+    const backends = slot === null || first === null ? null : this.#makeBackends(value.backends, before);
+    if (slot === null || first === null || backends === null) {
+      if (slot !== null) this.#slots.release(slot, 1);
+      if (first !== null) this.#places.release(first, records);
+      return null;
+    }
+    const slots = value.backends.map((backend) => backends.get(nameOf(backend)) ?? NOBODY);
+    sink.record('service_places', first, placesBytes(value.places.map((index) => slots[index] ?? NOBODY)));
+    const record = { places: first, count: value.places.length, affinity: value.affinitySeconds ?? 0 };
+    sink.record('service_slots', slot, serviceBytes(record));
+    return { at: value, slot, places: { first, records }, backends };
+  }
+
+  /** Where others were refused already, waiting for room once more would hold up every change. */
+  #find(space: Space, length: number): number | null {
+    return this.#roomless.size > 0 ? space.find(length) : space.findOrWait(length);
+  }
+
+  /** Slots of backends: those that served before keep theirs, and the datagrams that go there. */
+  #makeBackends(list: readonly Backend[], before: Known['backends']): Map<string, number> | null {
+    const slots = new Map<string, number>();
+    const fresh: number[] = [];
+    for (const backend of list) {
+      const kept = before.get(nameOf(backend));
+      const slot = kept ?? this.#find(this.#backends, 1);
+      if (slot === null) {
+        for (const each of fresh) this.#backends.release(each, 1);
+        return null;
+      }
+      slots.set(nameOf(backend), slot);
+      if (kept !== undefined) continue;
+      fresh.push(slot);
+      const record = { backend, slot, generation: this.#nextGeneration() };
+      this.#ground.sink.record('backend_slots', slot, backendBytes(record));
+    }
+    return slots;
+  }
+
+  /** Backends that are gone serve nobody from here on; packets under way may still read the rest. */
+  #release(before: Known | undefined, kept: Known['backends']): void {
+    if (before === undefined) return;
+    const { sink, limbo } = this.#ground;
+    const { slot, places } = before;
+    const gone = [...before.backends].filter(([name]) => !kept.has(name)).map(([, each]) => each);
+    for (const each of gone) sink.live('backend_slots', each, 0n);
+    limbo.later(() => {
+      if (slot !== NOBODY) this.#slots.release(slot, 1);
+      if (places !== null) this.#places.release(places.first, places.records);
+      for (const each of gone) this.#backends.release(each, 1);
+    });
+  }
+}
+
+function nameOf({ address, port }: Backend): string {
+  return `${formatAddress(address)} ${port}`;
+}

@@ -1,0 +1,199 @@
+// Flows to Services when the process that knew them goes: to a successor, to another layout, or half-way. Needs root.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import type { Backend, Step } from '#compile/plan.ts';
+import { tcp } from '#datapath/packets.ts';
+import { mountBpffs } from '#kernel/bpffs.ts';
+import type * as sockets from '#kernel/sockets.ts';
+import type { Address } from '#net/address.ts';
+import { TCP, UDP } from '#net/protocol.ts';
+import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
+import { Conversation } from '#test/support/conversation.ts';
+import { endpointStep, ground } from '#test/support/hand-plan.ts';
+import { hold } from '#test/support/holder.ts';
+import { needsRoot, needsSources } from '#test/support/needs.ts';
+import { makeNextVersion } from '#test/support/other-version.ts';
+import { address, type BedPod, PodBed } from '#test/support/pod-bed.ts';
+import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
+import { inject } from './test-run.ts';
+
+const SERVICE = address('10.96.0.1');
+const ANOTHER = address('10.96.0.2');
+const LISTENS = 8080;
+/** As many flows, so that not all of them are chosen the same by chance. */
+const FLOWS = 8;
+const OPTIONS = { node: 'node-a', sizes: { ct_map: 2048 } };
+
+type How = { readonly of?: Address; readonly port?: number; readonly affinitySeconds?: number };
+
+function serve(protocol: number, by: readonly Backend[], how: How = {}): Step {
+  const { of = SERVICE, port = 80, ...affinity } = how;
+  const at = { address: of, protocol, port };
+  const backends = sortedBackends(by);
+  return { kind: 'service', at, value: { ...at, ...affinity, backends, places: maglevPlaces(backends) } };
+}
+
+describe('Services after their process (root)', needsRoot, () => {
+  let bed: PodBed;
+  let datapath: EbpfDatapath | null = null;
+
+  before(() => mountBpffs());
+
+  beforeEach(() => {
+    bed = new PodBed('service-takeover', 3);
+  });
+
+  afterEach(() => {
+    datapath?.detachAll();
+    datapath?.close();
+    datapath = null;
+    unpinDatapath(bed.prefix, 'node-a');
+    bed.destroy();
+  });
+
+  const backend = (index: number, port = LISTENS): Backend => ({ address: bed.pod(index).v4, port });
+  const netnsOf = (pod: BedPod): string => `/run/netns/${bed.prefix}-${pod.name}`;
+  const talk = (server: number, to: sockets.Peer, at = LISTENS): Conversation =>
+    new Conversation({
+      protocol: UDP,
+      ...{ client: netnsOf(bed.pod(0)), server: netnsOf(bed.pod(server)) },
+      ...{ to, at: backend(server, at) },
+    });
+
+  /** A process that knows all of this. */
+  function start(...steps: readonly Step[]): EbpfDatapath {
+    datapath?.close();
+    const next = openDatapath({ instance: bed.prefix, ...OPTIONS });
+    datapath = next;
+    for (const pod of bed.pods) next.attach(pod.link);
+    next.apply([
+      ...ground(),
+      ...bed.pods.flatMap(({ link, name }) => link.addresses.map((each) => endpointStep(each, {}, name))),
+    ]);
+    next.apply(steps);
+    return next;
+  }
+
+  it('datagrams of a flow that stands stay with their backend, also when others come after the next start', () => {
+    const ports = Array.from({ length: FLOWS }, (_, index) => ({ port: 1000 + index, at: 2000 + index }));
+    const services = (...servers: readonly number[]): readonly Step[] =>
+      ports.map(({ port, at }) =>
+        serve(
+          UDP,
+          servers.map((server) => backend(server, at)),
+          { port },
+        ),
+      );
+    start(...services(1)).settle();
+    const flows = ports.map(({ port, at }) => talk(1, { address: SERVICE, port }, at));
+    const speak = (when: string): void => {
+      for (const [index, flow] of flows.entries()) assert.ok(flow.exchange(1), `${index} ${when}`);
+    };
+    speak('begins');
+    const next = start(...services(1));
+    next.settle();
+    speak('goes on');
+    next.apply(services(1, 2));
+    speak('stays');
+    for (const flow of flows) flow.close();
+  });
+
+  it('clients that a Service keeps stay with their backend', () => {
+    const service = serve(TCP, [backend(1), backend(2)], { affinitySeconds: 100 });
+    const { interfaceIndex, mac } = bed.pod(0).link;
+    const seen = new Set<string>();
+    for (let turn = 0; turn < 2; turn++) {
+      const next = start(service);
+      next.settle();
+      for (let sport = 4000 + turn * FLOWS; sport < 4000 + (turn + 1) * FLOWS; sport++) {
+        const frame = tcp({ from: bed.pod(0).v4, to: SERVICE, sport, dport: 80, sourceMac: mac });
+        const met = inject(next, { hook: 'from-pod', interfaceIndex, frame });
+        seen.add(Buffer.from(met.frame.subarray(30, 34)).join('.'));
+      }
+    }
+    assert.equal(seen.size, 1, [...seen].join());
+  });
+
+  it('what a start that never ended left of a Service leads nobody to another one', () => {
+    start(serve(UDP, [backend(1)])).settle();
+    datapath?.close();
+    const given = openDatapath({ instance: bed.prefix, ...OPTIONS });
+    given.apply([serve(UDP, [backend(1)], { of: ANOTHER })]);
+    given.close();
+    datapath = null;
+    const next = openDatapath({ instance: bed.prefix, ...OPTIONS });
+    datapath = next;
+    next.apply([serve(UDP, [backend(2)])]);
+    const wrong = talk(2, { address: ANOTHER, port: 80 });
+    assert.equal(wrong.exchange(1), false, 'it is another Service’s backend');
+    wrong.close();
+    for (const pod of bed.pods) next.attach(pod.link);
+    next.apply([
+      ...ground(),
+      ...bed.pods.flatMap(({ link, name }) => link.addresses.map((each) => endpointStep(each, {}, name))),
+    ]);
+    next.apply([serve(UDP, [backend(1)], { of: ANOTHER })]);
+    next.settle();
+    const right = talk(1, { address: ANOTHER, port: 80 });
+    assert.ok(right.exchange(2));
+    right.close();
+  });
+});
+
+describe('Services over a change of layouts (root)', needsSources.skip === false ? needsRoot : needsSources, () => {
+  const next = { root: '', remove: () => {} };
+
+  before(() => {
+    mountBpffs();
+    Object.assign(next, makeNextVersion());
+  });
+
+  after(() => next.remove());
+
+  it('connections go on, those that speak meanwhile and those that do not; datagrams too', async () => {
+    const bed = new PodBed('service-upgrade', 3);
+    const parts = [
+      { protocol: TCP, port: 80 },
+      { protocol: TCP, port: 81 },
+      { protocol: UDP, port: 80 },
+    ] as const;
+    const services = parts.map(({ protocol, port }) => ({
+      ...{ address: '10.96.0.1', protocol, port },
+      ...{ backend: '10.9.0.2', listens: 8000 + port },
+    }));
+    const held = await hold(bed, next.root, undefined, services);
+    let mine: EbpfDatapath | null = null;
+    try {
+      const netns = (index: number): string => `/run/netns/${bed.prefix}-${bed.pod(index).name}`;
+      const talks = parts.map(({ protocol, port }) => {
+        const at = { address: bed.pod(1).v4, port: 8000 + port };
+        return new Conversation({ protocol, client: netns(0), server: netns(1), to: { address: SERVICE, port }, at });
+      });
+      const [speaks, idle, datagrams] = talks;
+      assert.ok(speaks && idle && datagrams);
+      for (const each of talks) assert.ok(each.exchange(2));
+      held.kill('SIGKILL');
+      await once(held, 'exit');
+      mine = openDatapath({ instance: bed.prefix, ...OPTIONS });
+      for (const pod of bed.pods) mine.attach(pod.link);
+      mine.apply([...ground(), ...bed.pods.map((pod) => endpointStep(pod.v4, {}, pod.name))]);
+      const { v4 } = bed.pod(1);
+      mine.apply(parts.map(({ protocol, port }) => serve(protocol, [{ address: v4, port: 8000 + port }], { port })));
+      assert.ok(speaks.exchange(1), 'before hooks change');
+      mine.settle();
+      assert.ok(speaks.exchange(2), 'that spoke');
+      assert.ok(idle.exchange(2), 'that did not');
+      assert.ok(datagrams.exchange(2), 'datagrams');
+      mine.sweep();
+      assert.ok(idle.exchange(1), 'after a sweep');
+      for (const each of talks) each.close();
+    } finally {
+      held.kill('SIGKILL');
+      mine?.detachAll();
+      mine?.close();
+      unpinDatapath(bed.prefix, 'node-a');
+      bed.destroy();
+    }
+  });
+});

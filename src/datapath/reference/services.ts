@@ -1,0 +1,128 @@
+// Services: what a pod sends to one goes to a backend, and on with the flow that it began.
+import { type Backend, type Plan, type PlanService, serviceKey } from '#compile/plan.ts';
+import type { DropReason } from '#datapath/port.ts';
+import { formatAddress } from '#net/address.ts';
+import { flowHash, reduceHash } from '#net/hash.ts';
+import { SCTP, TCP, UDP } from '#net/protocol.ts';
+import type { Tuple } from './packet.ts';
+import { isOpening, type Passage } from './passage.ts';
+
+/** Where a packet goes: as it was sent, to a backend, or nowhere. */
+export type Sent =
+  | { readonly kind: 'as-sent' }
+  | { readonly kind: 'to'; readonly backend: Backend }
+  | { readonly kind: 'drop'; readonly reason: DropReason };
+
+/** `spare`: datagrams that the other side sent of its own accord, which give way where nothing else is free. */
+export type Standing = 'none' | 'this' | 'another' | 'spare';
+
+/** What is known of flows: whether one that stands under this tuple was sent to this Service, or to somebody else. */
+type StandingFlows = {
+  readonly standing: (tuple: Tuple, service: Backend, nowNs: bigint) => Standing;
+};
+
+/** A backend that is the pod itself, or that the pod's port can't have, gives way to those of the next places. */
+const PLACES_TRIED = 16;
+const SECOND = 1_000_000_000n;
+
+type Beginning = { readonly tuple: Tuple; readonly service: Backend; readonly nowNs: bigint };
+type Affinity = { readonly backend: Backend; readonly hash: number; readonly lastNs: bigint };
+const AS_SENT: Sent = { kind: 'as-sent' };
+
+export class Services {
+  readonly #plan: Plan;
+  readonly #flows: StandingFlows;
+  readonly #translations = new Map<string, Backend>();
+  /** To whom clients went last, and what chose it, by client and Service. */
+  readonly #affinities = new Map<string, Affinity>();
+
+  constructor(plan: Plan, flows: StandingFlows) {
+    this.#plan = plan;
+    this.#flows = flows;
+  }
+
+  /** Where a packet of a pod of this node goes, whose destination is not here. */
+  translate({ tuple, segment, nowNs }: Passage): Sent {
+    if (![TCP, UDP, SCTP].includes(tuple.protocol)) return AS_SENT;
+    const service = { address: tuple.destination, port: tuple.destinationPort };
+    const known = this.#translationOf(tuple, service, nowNs);
+    const opens = tuple.protocol !== TCP || isOpening(segment);
+    if (known !== null && (!opens || this.#serves(tuple, known))) return to(tuple, known);
+    return opens ? this.#choose(tuple, service, nowNs) : AS_SENT;
+  }
+
+  /** The flow that the packet belongs to stands, and goes to this backend. */
+  note(tuple: Tuple, backend: Backend): void {
+    this.#translations.set(nameOf(tuple), backend);
+  }
+
+  #translationOf(tuple: Tuple, service: Backend, nowNs: bigint): Backend | null {
+    const known = this.#translations.get(nameOf(tuple));
+    return known !== undefined && this.#flows.standing(toBackend(tuple, known), service, nowNs) === 'this'
+      ? known
+      : null;
+  }
+
+  /** As `#pick`; where the Service keeps its clients, with whom they were. */
+  #choose(tuple: Tuple, service: Backend, nowNs: bigint): Sent {
+    const found = this.#serviceOf(tuple);
+    if (found === undefined) return AS_SENT;
+    const { affinitySeconds } = found;
+    if (affinitySeconds === undefined) return this.#pick(found, { tuple, service, nowNs }, flowHash(tuple));
+    const client = nameOf({ ...tuple, sourcePort: 0 });
+    const before = this.#affinities.get(client);
+    const known = before !== undefined && nowNs - before.lastNs < BigInt(affinitySeconds) * SECOND ? before : null;
+    const hash = known?.hash ?? flowHash(tuple);
+    const kept = known !== null && this.#serves(tuple, known.backend) ? known.backend : null;
+    const isFree =
+      kept !== null &&
+      formatAddress(kept.address) !== formatAddress(tuple.source) &&
+      ['none', 'this'].includes(this.#flows.standing(toBackend(tuple, kept), service, nowNs));
+    const sent = isFree ? to(tuple, kept) : this.#pick(found, { tuple, service, nowNs }, hash);
+    if (sent.kind === 'to') this.#affinities.set(client, { backend: sent.backend, hash, lastNs: nowNs });
+    return sent;
+  }
+
+  #pick({ backends, places }: PlanService, flow: Beginning, hash: number): Sent {
+    const { tuple, service, nowNs } = flow;
+    const first = reduceHash(hash, places.length);
+    let spare: Backend | null = null;
+    for (let tried = 0; tried < Math.min(PLACES_TRIED, places.length); tried++) {
+      const backend = backends[places[(first + tried) % places.length] ?? -1];
+      if (backend === undefined) return { kind: 'drop', reason: 'table-error' };
+      const isItself = formatAddress(backend.address) === formatAddress(tuple.source);
+      const standing = this.#flows.standing(toBackend(tuple, backend), service, nowNs);
+      if (isItself) continue;
+      if (standing === 'none' || standing === 'this') return to(tuple, backend);
+      if (standing === 'spare') spare ??= backend;
+    }
+    return spare === null ? { kind: 'drop', reason: 'no-backend' } : to(tuple, spare);
+  }
+
+  #serves(tuple: Tuple, backend: Backend): boolean {
+    return this.#serviceOf(tuple)?.backends.some((each) => sameBackend(each, backend)) ?? false;
+  }
+
+  #serviceOf({ destination, destinationPort, protocol }: Tuple): PlanService | undefined {
+    return this.#plan.services.get(serviceKey({ address: destination, port: destinationPort, protocol }));
+  }
+}
+
+/** The packet's tuple once it goes to a backend. */
+export function toBackend(tuple: Tuple, { address, port }: Backend): Tuple {
+  return { ...tuple, destination: address, destinationPort: port, policyPort: port };
+}
+
+export function sameBackend(a: Backend, b: Backend): boolean {
+  return a.port === b.port && formatAddress(a.address) === formatAddress(b.address);
+}
+
+/** SCTP's sum is over the ports, and not one that can be changed. */
+function to(tuple: Tuple, backend: Backend): Sent {
+  const isSpoilt = tuple.protocol === SCTP && tuple.destinationPort !== backend.port;
+  return isSpoilt ? { kind: 'drop', reason: 'no-backend' } : { kind: 'to', backend };
+}
+
+function nameOf({ source, sourcePort, destination, destinationPort, protocol }: Tuple): string {
+  return `${formatAddress(source)} ${sourcePort} ${formatAddress(destination)} ${destinationPort} ${protocol}`;
+}

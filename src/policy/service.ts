@@ -1,0 +1,54 @@
+// Services and their endpoints as far as packets are concerned, and the events that change them. No verdict depends on them.
+import type { Address } from '#net/address.ts';
+import type { Protocol } from '#net/protocol.ts';
+
+/** A port of a Service. Its name is '' where it has none: then it is the only one. */
+export type ServicePort = { readonly name: string; readonly protocol: Protocol; readonly port: number };
+
+/** A Service as far as its clients see it. Headless ones have no cluster addresses, and no tables. */
+export type Service = {
+  readonly namespace: string;
+  readonly name: string;
+  /** One for each of its families. */
+  readonly clusterAddresses: readonly Address[];
+  readonly ports: readonly ServicePort[];
+  /** `internalTrafficPolicy: Local`: a node's pods get the endpoints of that node, or none. */
+  readonly nodeLocal: boolean;
+  /** `sessionAffinity: ClientIP`: for so long after its last new flow a client stays with its backend; null = no affinity. */
+  readonly affinitySeconds: number | null;
+};
+
+/**
+ * One endpoint of a slice. `ready` and `serving` as the API's conditions, absent ones filled in (ready; serving as ready):
+ * one that terminates is not ready, and serves until it fails its probe.
+ */
+export type SliceEndpoint = {
+  readonly addresses: readonly Address[];
+  readonly ready: boolean;
+  readonly serving: boolean;
+  /** Name of its node; '' where the slice names none. */
+  readonly node: string;
+};
+
+/** A slice of the Service that its label names. `ports` are where the endpoints listen, by the Service's port names. */
+export type EndpointSlice = {
+  readonly namespace: string;
+  readonly service: string;
+  readonly ports: readonly ServicePort[];
+  readonly endpoints: readonly SliceEndpoint[];
+};
+
+/** One change; null value = gone. `key`: `namespace/name` of the object. */
+export type ServiceEvent =
+  | { readonly kind: 'service'; readonly key: string; readonly value: Service | null }
+  | { readonly kind: 'endpointslice'; readonly key: string; readonly value: EndpointSlice | null };
+
+/** Whether an event is about Services. */
+export function isServiceEvent(event: { readonly kind: string }): event is ServiceEvent {
+  return event.kind === 'service' || event.kind === 'endpointslice';
+}
+
+/** `namespace/name`. */
+export function serviceName({ namespace, name }: Pick<Service, 'namespace' | 'name'>): string {
+  return `${namespace}/${name}`;
+}

@@ -1,0 +1,111 @@
+// Services and slices as they come and go: whatever came when, a datapath has the tables of what there is in the end.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import { parseAddress } from '#net/address.ts';
+import { TCP, UDP } from '#net/protocol.ts';
+import type { EndpointSlice, Service, ServiceEvent } from '#policy/service.ts';
+import { holds } from '#test/support/property.ts';
+import { ServiceBook } from './book.ts';
+import { serviceTables } from './tables.ts';
+
+const address = (text: string): NonNullable<ReturnType<typeof parseAddress>> => {
+  const found = parseAddress(text);
+  assert.ok(found, text);
+  return found;
+};
+const PORTS = [
+  { name: 'a', protocol: TCP, port: 80 },
+  { name: 'b', protocol: UDP, port: 53 },
+];
+
+const arbitraryPorts = fc.subarray(PORTS, { minLength: 1 });
+const arbitraryService = fc.record({
+  namespace: fc.constant('ns'),
+  name: fc.constantFrom('x', 'y', 'z'),
+  clusterAddresses: fc.subarray(['10.96.0.1', '10.96.0.2', 'fd96::1'].map(address)),
+  ports: arbitraryPorts,
+  nodeLocal: fc.boolean(),
+  affinitySeconds: fc.constantFrom(null, 10, 20),
+});
+const arbitraryEndpoint = fc.record({
+  addresses: fc.constantFrom('10.1.0.1', '10.1.0.2', '10.1.0.3', 'fd01::1').map((text) => [address(text)]),
+  ready: fc.boolean(),
+  serving: fc.boolean(),
+  node: fc.constantFrom('node-a', 'node-b', ''),
+});
+const arbitrarySlice = fc.record({
+  namespace: fc.constant('ns'),
+  service: fc.constantFrom('x', 'y', 'z'),
+  ports: arbitraryPorts,
+  endpoints: fc.array(arbitraryEndpoint, { maxLength: 4 }),
+});
+const arbitraryEvent: fc.Arbitrary<ServiceEvent> = fc.oneof(
+  arbitraryService.map((value): ServiceEvent => ({ kind: 'service', key: `ns/${value.name}`, value })),
+  fc.constantFrom('x', 'y', 'z').map((name): ServiceEvent => ({ kind: 'service', key: `ns/${name}`, value: null })),
+  fc
+    .record({ key: fc.constantFrom('ns/1', 'ns/2', 'ns/3'), value: fc.option(arbitrarySlice) })
+    .map((change): ServiceEvent => ({ kind: 'endpointslice', ...change })),
+);
+
+/** What a datapath holds after steps: who is asked at a place, by address and port. */
+function follow(told: Map<ServiceKey, unknown>, steps: readonly Step[]): void {
+  for (const step of steps) {
+    assert.equal(step.kind, 'service');
+    if (step.kind !== 'service') continue;
+    const key = serviceKey(step.at);
+    assert.notDeepEqual(step.value, told.get(key) ?? null, `${key}: nothing new`);
+    if (step.value === null) told.delete(key);
+    else told.set(key, step.value);
+  }
+}
+
+test('after any history a datapath has the tables of all that there is, and is told of nothing twice', (context) => {
+  const history = fc.array(fc.array(arbitraryEvent, { minLength: 1, maxLength: 4 }), { maxLength: 12 });
+  const property = fc.property(history, (batches) => {
+    const book = new ServiceBook('node-a');
+    const services = new Map<string, Service>();
+    const slices = new Map<string, EndpointSlice>();
+    const told = new Map<ServiceKey, unknown>();
+    for (const batch of batches) {
+      book.note(batch);
+      follow(told, book.steps());
+      for (const { kind, key, value } of batch) {
+        const map: Map<string, unknown> = kind === 'service' ? services : slices;
+        if (value === null) map.delete(key);
+        else map.set(key, value);
+      }
+      assert.deepEqual(told, serviceTables([...services.values()], [...slices.values()], 'node-a'));
+    }
+    book.note([...book.known()]);
+    follow(told, book.steps());
+    assert.equal(told.size, 0, 'what was known can be taken back');
+    assert.deepEqual([...book.known()], []);
+  });
+  holds(context, property, 100);
+});
+
+test('what changes nothing for packets is no step: a slice of nobody, the same backends in another slice', () => {
+  const book = new ServiceBook('node-a');
+  const service: Service = {
+    ...{ namespace: 'ns', name: 'x', clusterAddresses: [address('10.96.0.1')], ports: PORTS.slice(0, 1) },
+    nodeLocal: false,
+    affinitySeconds: null,
+  };
+  const endpoint = { addresses: [address('10.1.0.1')], ready: true, serving: true, node: 'node-b' };
+  const slice: EndpointSlice = { namespace: 'ns', service: 'x', ports: PORTS, endpoints: [endpoint] };
+  book.note([{ kind: 'endpointslice', key: 'ns/1', value: slice }]);
+  assert.deepEqual(book.steps(), []);
+  book.note([{ kind: 'service', key: 'ns/x', value: service }]);
+  const [step] = book.steps();
+  const at: ServiceAddress = { address: address('10.96.0.1'), protocol: TCP, port: 80 };
+  assert.ok(step?.kind === 'service' && step.value !== null);
+  assert.deepEqual([step.at, step.value.backends], [at, [{ address: address('10.1.0.1'), port: 80 }]]);
+  book.note([
+    { kind: 'endpointslice', key: 'ns/2', value: slice },
+    { kind: 'endpointslice', key: 'ns/1', value: null },
+    { kind: 'endpointslice', key: 'ns/3', value: { ...slice, service: 'another' } },
+  ]);
+  assert.deepEqual(book.steps(), []);
+});

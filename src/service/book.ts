@@ -1,0 +1,111 @@
+// Services and slices as they come and go → steps for a datapath: only what serves differently is told.
+import { type Backend, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import { formatAddress } from '#net/address.ts';
+import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
+import type { ClusterEvent } from '#policy/world.ts';
+import { type Served, servedBy, tableOf } from './tables.ts';
+
+/** Follows all Services of a cluster for one node. */
+export class ServiceBook {
+  readonly #node: string;
+  readonly #services = new Map<string, Service>();
+  readonly #slices = new Map<string, EndpointSlice>();
+  /** Keys of slices, by the Service that they are of. */
+  readonly #slicesOf = new Map<string, Set<string>>();
+  /** Whoever wants an address and port. API servers give one to nobody twice, but tell of an end after a beginning. */
+  readonly #claims = new Map<ServiceKey, Map<string, Served>>();
+  /** What each Service wants. */
+  readonly #wanted = new Map<string, readonly ServiceKey[]>();
+  /** The affinity and the backends that a datapath was told of, as text. */
+  readonly #told = new Map<ServiceKey, string>();
+  /** Services that something was said of since the last steps. */
+  readonly #changed = new Set<string>();
+
+  constructor(node: string) {
+    this.#node = node;
+  }
+
+  /** Takes changes, which come into force with the next `steps`. */
+  note(events: Iterable<ClusterEvent>): void {
+    for (const event of events) {
+      if (event.kind === 'endpointslice') this.#noteSlice(event.key, event.value);
+      else if (event.kind === 'service') {
+        put(this.#services, event.key, event.value);
+        this.#changed.add(event.key);
+      }
+    }
+  }
+
+  /** What the changes since the last call mean for a datapath. */
+  steps(): readonly Step[] {
+    const touched = new Map<ServiceKey, ServiceAddress>();
+    for (const name of this.#changed) for (const at of this.#claim(name)) touched.set(serviceKey(at), at);
+    this.#changed.clear();
+    return [...touched].flatMap(([key, at]) => this.#step(key, at));
+  }
+
+  /** The deletion of each Service and slice that is known. */
+  *known(): Generator<ServiceEvent> {
+    for (const key of this.#services.keys()) yield { kind: 'service', key, value: null };
+    for (const key of this.#slices.keys()) yield { kind: 'endpointslice', key, value: null };
+  }
+
+  #noteSlice(key: string, value: EndpointSlice | null): void {
+    const before = this.#slices.get(key);
+    if (before !== undefined) {
+      const name = ownerOf(before);
+      this.#slicesOf.get(name)?.delete(key);
+      if (this.#slicesOf.get(name)?.size === 0) this.#slicesOf.delete(name);
+      this.#changed.add(name);
+    }
+    put(this.#slices, key, value);
+    if (value === null) return;
+    const name = ownerOf(value);
+    this.#slicesOf.set(name, (this.#slicesOf.get(name) ?? new Set()).add(key));
+    this.#changed.add(name);
+  }
+
+  /** What a Service wants from now on. Returns that, and what it wanted before. */
+  #claim(name: string): readonly ServiceAddress[] {
+    const before = this.#wanted.get(name) ?? [];
+    const gone = before.flatMap((key) => this.#claims.get(key)?.get(name) ?? []);
+    for (const key of before) {
+      this.#claims.get(key)?.delete(name);
+      if (this.#claims.get(key)?.size === 0) this.#claims.delete(key);
+    }
+    const service = this.#services.get(name);
+    const slices = [...(this.#slicesOf.get(name) ?? [])].flatMap((key) => this.#slices.get(key) ?? []);
+    const served = service === undefined ? [] : servedBy(service, slices, this.#node);
+    for (const each of served) {
+      const key = serviceKey(each);
+      this.#claims.set(key, (this.#claims.get(key) ?? new Map<string, Served>()).set(name, each));
+    }
+    put(this.#wanted, name, served.length === 0 ? null : served.map(serviceKey));
+    return [...gone, ...served];
+  }
+
+  /** Of several that want an address and port, the first by name has it. */
+  #step(key: ServiceKey, { address, protocol, port }: ServiceAddress): readonly Step[] {
+    const at = { address, protocol, port };
+    const [first] = [...(this.#claims.get(key) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
+    if (first === undefined) return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
+    const [, served] = first;
+    const told = [served.affinitySeconds ?? 0, ...served.backends.map(textOf)].join();
+    if (this.#told.get(key) === told) return [];
+    this.#told.set(key, told);
+    return [{ kind: 'service', at, value: tableOf(served) }];
+  }
+}
+
+function ownerOf({ namespace, service }: EndpointSlice): string {
+  return serviceName({ namespace, name: service });
+}
+
+function textOf({ address, port }: Backend): string {
+  return `${formatAddress(address)}#${port}`;
+}
+
+function put<Value>(map: Map<string, Value>, key: string, value: Value | null): void {
+  if (value === null) map.delete(key);
+  else map.set(key, value);
+}

@@ -1,0 +1,121 @@
+// Services and EndpointSlices → tables: who serves which address and port, against kube-proxy's rules written out.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatAddress, parseAddress } from '#net/address.ts';
+import { TCP, UDP } from '#net/protocol.ts';
+import type { EndpointSlice, Service, SliceEndpoint } from '#policy/service.ts';
+import { serviceTables } from './tables.ts';
+
+function address(text: string): NonNullable<ReturnType<typeof parseAddress>> {
+  const found = parseAddress(text);
+  assert.ok(found, text);
+  return found;
+}
+
+function endpoint(text: string, state: Partial<SliceEndpoint> = {}): SliceEndpoint {
+  return { addresses: [address(text)], ready: true, serving: true, node: '', ...state };
+}
+
+const DNS: Service = {
+  namespace: 'kube-system',
+  name: 'dns',
+  clusterAddresses: [address('10.96.0.10'), address('fd96::10')],
+  ports: [
+    { name: 'dns', protocol: UDP, port: 53 },
+    { name: 'dns-tcp', protocol: TCP, port: 53 },
+  ],
+  nodeLocal: false,
+  affinitySeconds: null,
+};
+
+const PORTS = [
+  { name: 'dns', protocol: UDP, port: 5353 },
+  { name: 'dns-tcp', protocol: TCP, port: 5354 },
+];
+
+function slice(endpoints: readonly SliceEndpoint[], more: Partial<EndpointSlice> = {}): EndpointSlice {
+  return { namespace: 'kube-system', service: 'dns', ports: PORTS, endpoints, ...more };
+}
+
+/** `address protocol port → backends` of every table. */
+function told(services: readonly Service[], slices: readonly EndpointSlice[]): readonly string[] {
+  return [...serviceTables(services, slices, 'node-a')].map(([key, { backends, places }]) => {
+    assert.deepEqual(new Set(places), new Set(backends.keys()), key);
+    return [key, '→', ...backends.map((each) => `${formatAddress(each.address)}#${each.port}`)].join(' ');
+  });
+}
+
+test('each address and port of a Service has the endpoints of its family, where they listen under its name', () => {
+  const v4 = slice([endpoint('10.1.0.2'), endpoint('10.1.0.1')]);
+  const v6 = slice([endpoint('fd01::1')]);
+  assert.deepEqual(told([DNS], [v4, v6]), [
+    '10.96.0.10 17 53 → 10.1.0.1#5353 10.1.0.2#5353',
+    '10.96.0.10 6 53 → 10.1.0.1#5354 10.1.0.2#5354',
+    'fd96::10 17 53 → fd01::1#5353',
+    'fd96::10 6 53 → fd01::1#5354',
+  ]);
+});
+
+test('an endpoint in two slices counts once, and slices of others count nothing', () => {
+  const [port] = PORTS;
+  const only = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
+  assert.ok(port);
+  const slices = [
+    slice([endpoint('10.1.0.1')]),
+    slice([endpoint('10.1.0.1'), endpoint('10.1.0.3')], { ports: [port] }),
+    slice([endpoint('10.1.0.9')], { namespace: 'other' }),
+    slice([endpoint('10.1.0.8')], { service: 'other' }),
+    slice([endpoint('10.1.0.7')], { ports: [{ ...port, name: 'another' }] }),
+  ];
+  assert.deepEqual(told([only], slices), ['10.96.0.10 17 53 → 10.1.0.1#5353 10.1.0.3#5353']);
+});
+
+test('terminating endpoints serve only where no other does; what does not serve never', () => {
+  const only = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
+  const terminating = endpoint('10.1.0.2', { ready: false });
+  const failed = endpoint('10.1.0.3', { ready: false, serving: false });
+  assert.deepEqual(told([only], [slice([endpoint('10.1.0.1'), terminating, failed])]), [
+    '10.96.0.10 17 53 → 10.1.0.1#5353',
+  ]);
+  assert.deepEqual(told([only], [slice([terminating, failed])]), ['10.96.0.10 17 53 → 10.1.0.2#5353']);
+  assert.deepEqual(told([only], [slice([failed])]), ['10.96.0.10 17 53 →']);
+  assert.deepEqual(told([only], []), ['10.96.0.10 17 53 →']);
+});
+
+test('a headless Service has no tables; of two that claim an address the first by name has it', () => {
+  assert.deepEqual(told([{ ...DNS, clusterAddresses: [] }], [slice([endpoint('10.1.0.1')])]), []);
+  const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
+  const rival = { ...one, name: 'a-rival' };
+  const slices = [slice([endpoint('10.1.0.1')]), slice([endpoint('10.1.0.2')], { service: 'a-rival' })];
+  const expected = ['10.96.0.10 17 53 → 10.1.0.2#5353'];
+  assert.deepEqual(told([one, rival], slices), expected);
+  assert.deepEqual(told([rival, one], slices), expected);
+});
+
+test('a Service is no backend of itself', () => {
+  const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
+  assert.deepEqual(told([one], [slice([endpoint('10.96.0.10')])]), ['10.96.0.10 17 53 →']);
+});
+
+test('groups, broadcast, loopback and mapped addresses are no backends: no pod may send there by itself', () => {
+  const special = ['224.0.0.1', '239.1.1.1', '240.0.0.1', '255.255.255.255', '0.0.0.0', '127.0.0.1'];
+  const special6 = ['ff02::1', 'ff05::2', '::', '::1', '::ffff:10.1.0.1'];
+  const one = { ...DNS, ports: DNS.ports.slice(0, 1) };
+  const all = slice([...special, ...special6, '10.1.0.1', 'fd01::1'].map((each) => endpoint(each)));
+  assert.deepEqual(told([one], [all]), ['10.96.0.10 17 53 → 10.1.0.1#5353', 'fd96::10 17 53 → fd01::1#5353']);
+});
+
+test('internalTrafficPolicy Local: only endpoints of the client’s node, or nobody', () => {
+  const near = {
+    ...DNS,
+    clusterAddresses: DNS.clusterAddresses.slice(0, 1),
+    ports: DNS.ports.slice(0, 1),
+    nodeLocal: true,
+  };
+  const here = endpoint('10.1.0.1', { node: 'node-a' });
+  const leaving = endpoint('10.1.0.2', { node: 'node-a', ready: false });
+  const there = endpoint('10.1.1.1', { node: 'node-b' });
+  assert.deepEqual(told([near], [slice([there, leaving, here])]), ['10.96.0.10 17 53 → 10.1.0.1#5353']);
+  assert.deepEqual(told([near], [slice([there, leaving])]), ['10.96.0.10 17 53 → 10.1.0.2#5353']);
+  assert.deepEqual(told([near], [slice([there, endpoint('10.1.0.9')])]), ['10.96.0.10 17 53 →']);
+});

@@ -1,0 +1,81 @@
+// What flows to Services rest on, and what their clients are told.
+import { type Hole, inPrograms, inSources } from './fault.ts';
+
+const CONFORMANCE = 'src/datapath/ebpf/conformance.test.ts';
+const REFUSAL = 'src/datapath/ebpf/refusal.test.ts';
+const TAKEOVER = 'src/datapath/ebpf/service-takeover.test.ts';
+
+export const SERVICES: readonly Hole[] = [
+  {
+    rule: 'Who asks a Service that nobody serves is told at once',
+    file: REFUSAL,
+    test: 'and refuses once nobody does',
+    faults: [inPrograms('moat.bpf.c', 'refuse(skb, c, place != 0)', 'TCX_DROP')],
+  },
+  {
+    rule: 'Sums of what tells them are right, also where a device makes them',
+    file: REFUSAL,
+    test: 'and refuses once nobody does',
+    faults: [inPrograms('refuse.h', 'add_sum(0, c->bytes, V4_HEADER)', '0')],
+  },
+  {
+    rule: 'No interface is told more often than it has tokens for',
+    file: REFUSAL,
+    test: 'no more often in a second than an interface has tokens for',
+    faults: [inPrograms('refuse.h', '!take_token(c, share_of(c->ifindex), BUDGET_REFUSALS, refusal_rate)', '0')],
+  },
+  {
+    rule: 'A backend that spoke first keeps no client from its Service',
+    file: CONFORMANCE,
+    test: 'datagrams go to a backend that spoke first, where policy lets them, and what it says is the Service’s then',
+    faults: [inPrograms('service.h', 'return SPARE;', 'return TAKEN;')],
+  },
+  {
+    rule: 'A flow that stands goes by the tables of the process that is there',
+    file: TAKEOVER,
+    test: 'datagrams of a flow that stands stay with their backend, also when others come after the next start',
+    faults: [inPrograms('flow.h', 'return reason || !c->chosen ? reason : write_translation(c);', 'return reason;')],
+  },
+  {
+    rule: 'A Service that keeps its clients remembers them',
+    file: CONFORMANCE,
+    test: 'it stays while others come and go, and goes elsewhere once its backend has gone',
+    faults: [inPrograms('service.h', 'if (service->affinity && recall_backend(c, service->affinity))', 'if (0)')],
+  },
+  {
+    rule: 'and no longer than it says',
+    file: CONFORMANCE,
+    test: 'so long after its last connection it is kept no more, and until then it is',
+    faults: [inPrograms('affinity.h', '(__s64)(seconds * SECOND)', '(1ll << 62)')],
+  },
+  {
+    rule: 'also over the next start of an agent',
+    file: TAKEOVER,
+    test: 'clients that a Service keeps stay with their backend',
+    faults: [inPrograms('service.h', 'hash = c->affinity.hash;', '')],
+  },
+  {
+    rule: 'Services that a start never finished lead to no record',
+    file: TAKEOVER,
+    test: 'what a start that never ended left of a Service leads nobody to another one',
+    faults: [inSources('datapath/ebpf/takeover.ts', '  closeServices(maps, bank);\n}', '}')],
+  },
+  {
+    rule: 'Connections to Services are carried over with the way to their backends',
+    file: TAKEOVER,
+    test: 'connections go on, those that speak meanwhile and those that do not; datagrams too',
+    faults: [inPrograms('carry.h', 'if ((entry.flags & ENTRY_SERVICE) &&', 'if (0 &&')],
+  },
+  {
+    rule: 'Flows to a Service that found no room before are seen once it has some',
+    file: 'src/datapath/ebpf/room.test.ts',
+    test: 'a Service that found no room has the datagrams of flows to its address once it finds some',
+    faults: [
+      inSources(
+        'datapath/ebpf/encode/encoder.ts',
+        'if (service !== null) this.#judgePeerAgain',
+        'if (false) this.#judgePeerAgain',
+      ),
+    ],
+  },
+];

@@ -1,0 +1,191 @@
+// The cluster as a whole: brought up step by step, taken down whoever brought it up.
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
+import { connectAgent } from '#sandbox/agent-client.ts';
+import { removeCgroups, requireCgroups } from './cgroups.ts';
+import { run, until } from './commands.ts';
+import { certify, connect, connectComputer, SERVER, startControlPlane } from './control-plane.ts';
+import { DNS_DEPLOYMENT, dnsObjects } from './dns.ts';
+import { makeImages } from './images.ts';
+import { Machine } from './machine.ts';
+import { startNode } from './node.ts';
+import {
+  addressesOf,
+  CONTROL,
+  HELM,
+  INSIDE,
+  INSTANCE,
+  KUBECONFIG,
+  KUBECTL,
+  LOGS,
+  NAME,
+  PAUSE,
+  ROOT,
+  STATE,
+} from './places.ts';
+
+export const NODES: readonly string[] = ['node-1', 'node-2'];
+const READY_LIMIT_MS = 180_000;
+const GONE_LIMIT_MS = 20_000;
+const SILENT = { flows: () => undefined, applied: () => undefined, problem: () => undefined, gone: () => undefined };
+
+/** Says what is done, one line of at most 80 columns each. */
+export type Say = (text: string) => void;
+
+/** Brings the cluster up. Resolves when pods can be put on its nodes. Throws where anything of a cluster is there. */
+export async function up(say: Say): Promise<void> {
+  requireCgroups();
+  mountBpffs();
+  say('images from static programs');
+  const images = await prepare();
+  say('a machine for the control plane, and one for each node');
+  const control = await Machine.create(CONTROL);
+  await connectComputer(control);
+  const nodes: Machine[] = [];
+  for (const [index, name] of NODES.entries()) {
+    const node = await Machine.create(name);
+    await connect(control, node, numberOf(index));
+    nodes.push(node);
+  }
+  const authority = await certify(control);
+  writeFileSync(KUBECONFIG, authority.kubeconfig('admin', SERVER), { mode: 0o600 });
+  mkdirSync(dirname(KUBECTL), { recursive: true });
+  rmSync(KUBECTL, { force: true });
+  symlinkSync('../kubernetes/bin/kubectl', KUBECTL);
+  say('etcd, API server, controller manager, scheduler');
+  await startControlPlane(control, kubectl);
+  say('containerd and kubelet of each node');
+  await Promise.all(nodes.map((node, index) => startNode(node, numberOf(index), { authority, images })));
+  say('the chart');
+  await installChart();
+  await apply(dnsObjects());
+  const blocks = await until('nodes that are ready', READY_LIMIT_MS, () => readyNodes(nodes));
+  await addRoutes(control, blocks);
+  for (const node of nodes) await until(`the agent of ${node.name}`, READY_LIMIT_MS, () => agentReady(node));
+  say('names');
+  await kubectl(['-n', 'kube-system', 'rollout', 'status', DNS_DEPLOYMENT, `--timeout=${READY_LIMIT_MS / 1000}s`]);
+  // The control plane's doing, without which no pod is taken.
+  await until('the default account', READY_LIMIT_MS, () => kubectl(['get', 'serviceaccount', 'default']));
+}
+
+/** Takes down whatever of a cluster is there. Returns how many processes were. Throws where the kernel keeps a network of it. */
+export async function down(): Promise<number> {
+  const count = await removeCgroups();
+  const kept = await interfaceStays();
+  if (kept) execFileSync('ip', ['link', 'del', NAME]);
+  // Last: while an interface lives, its hooks keep it closed.
+  removeInstancePins(INSTANCE);
+  for (const path of [STATE, KUBECONFIG, KUBECTL]) rmSync(path, { recursive: true, force: true });
+  if (kept)
+    throw new Error("all is removed, but the kernel keeps the control plane's network: connections are open in it");
+  return count;
+}
+
+/** This computer's interface goes with the network at its other end, which the kernel takes away in its own time. */
+async function interfaceStays(): Promise<boolean> {
+  for (const end = performance.now() + GONE_LIMIT_MS; existsSync(`/sys/class/net/${NAME}`); await pause(50)) {
+    if (performance.now() > end) return true;
+  }
+  return false;
+}
+
+/** Copies the logs of all daemons to where the cluster's end leaves them; the folder. */
+export function keepLogs(): string {
+  rmSync(LOGS, { recursive: true, force: true });
+  for (const machine of [CONTROL, ...NODES]) {
+    const logs = join(STATE, machine, 'log');
+    if (existsSync(logs)) cpSync(logs, join(LOGS, machine), { recursive: true });
+  }
+  return LOGS;
+}
+
+/** Installs the chart, or changes what it was installed with. */
+export async function installChart(values: Readonly<Record<string, unknown>> = {}): Promise<void> {
+  const { hostname, port } = new URL(SERVER);
+  const own = {
+    kubernetes: { host: hostname, port: Number(port) },
+    cni: { binFolder: `${INSIDE}/cni/bin`, configFolder: `${INSIDE}/cni/net.d` },
+    instance: INSTANCE,
+    // Nobody else does.
+    services: 'moat',
+    ...values,
+  };
+  const chart = join(ROOT, 'deploy/helm/moat');
+  await helm(
+    ['upgrade', '--install', '--namespace', 'kube-system', 'moat', chart, '--values', '-'],
+    JSON.stringify(own),
+  );
+}
+
+/** Runs Helm as the cluster's administrator. */
+export async function helm(args: readonly string[], input = ''): Promise<string> {
+  const folders = ['CACHE', 'CONFIG', 'DATA'].map((each) => `HELM_${each}_HOME=${join(STATE, 'helm')}`);
+  return await run('env', [...folders, HELM, '--kubeconfig', KUBECONFIG, ...args], input, `helm ${args[0]}`);
+}
+
+/** Makes objects, or changes them. */
+export async function apply(objects: readonly unknown[]): Promise<void> {
+  await kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
+}
+
+/** Runs kubectl as the cluster's administrator. */
+export async function kubectl(args: readonly string[], input = ''): Promise<string> {
+  return await run(KUBECTL, ['--kubeconfig', KUBECONFIG, '--cache-dir', join(STATE, 'kubectl'), ...args], input);
+}
+
+/** Builds what the cluster runs of this checkout; the archives of its images. */
+async function prepare(): Promise<readonly string[]> {
+  await run('sh', [join(ROOT, 'tools/build-cni.sh')]);
+  mkdirSync(dirname(PAUSE), { recursive: true });
+  await run('clang', ['-O2', '-static', '-Wall', '-Werror', '-o', PAUSE, join(import.meta.dirname, 'pause.c')]);
+  return await makeImages(join(STATE, 'images'));
+}
+
+function numberOf(index: number): number {
+  return index + 2;
+}
+
+/** The pods' blocks of each node; null until all are there and ready. */
+async function readyNodes(nodes: readonly Machine[]): Promise<ReadonlyMap<string, readonly string[]> | null> {
+  const { items } = JSON.parse(await kubectl(['get', 'nodes', '-o', 'json'])) as NodeList;
+  const ready = items.filter(({ status }) =>
+    status.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True'),
+  );
+  const blocks = ready.map(({ metadata, spec }) => [metadata.name, spec.podCIDRs ?? []] as const);
+  return blocks.length === nodes.length && blocks.every(([, each]) => each.length > 0) ? new Map(blocks) : null;
+}
+
+type NodeList = {
+  readonly items: readonly {
+    readonly metadata: { readonly name: string };
+    readonly spec: { readonly podCIDRs?: readonly string[] };
+    readonly status: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+  }[];
+};
+
+/** Direct routes to the pods of all nodes, for a machine without an agent: the API server may speak to them. */
+async function addRoutes(machine: Machine, blocks: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  const lines = NODES.flatMap((name, index) => {
+    const via = addressesOf(numberOf(index));
+    return (blocks.get(name) ?? []).map((block) => `route replace ${block} via ${via[block.includes(':') ? 6 : 4]}\n`);
+  });
+  await machine.run('ip', ['-batch', '-'], lines.join(''));
+}
+
+/** Where a node's agent listens, as this computer sees it. */
+export function agentSocket({ folder, name }: Machine): string {
+  return join(folder, 'run/moat', INSTANCE, `agent-${name}.sock`);
+}
+
+/** Throws with what a node's agent lacks. */
+export async function agentReady(node: Machine): Promise<true> {
+  const client = await connectAgent(agentSocket(node), SILENT);
+  if (client === null) throw new Error('it does not answer');
+  const status = await client.status();
+  client.close();
+  if (!status.ready) throw new Error(status.problem ?? status.source ?? 'not ready');
+  return true;
+}
