@@ -5,8 +5,8 @@ import { UDP } from '#net/protocol.ts';
 import { evaluate } from '#policy/evaluate.ts';
 import { STANDARD_SEMANTICS, type World } from '#policy/world.ts';
 import type { BedPod } from '../pod-bed.ts';
+import { TRIED_PORTS } from './world.ts';
 
-const PORTS = [80, 8080, 65535] as const;
 /** How long an allowed datagram may take, and how long a denied one is waited for after the last allowed one came. */
 const LIMIT_MS = 2000;
 const AFTER_MS = 20;
@@ -25,7 +25,7 @@ export async function tryMatrix(world: World, pods: readonly BedPod[], family: 4
     return fd;
   };
   try {
-    const servers = pods.flatMap((pod) => PORTS.map((port) => inside(pod, port)));
+    const servers = pods.flatMap((pod) => TRIED_PORTS.map((port) => inside(pod, port)));
     const tries = pods.flatMap((from) => sendAll(world, { from, pods, family, client: inside(from, 0) }));
     await collect(servers, tries);
     const wrong = tries.filter((one) => one.arrived !== one.allowed);
@@ -53,7 +53,7 @@ function sendAll(world: World, { from, pods, family, client }: Sender): readonly
   return pods
     .filter((to) => to !== from)
     .flatMap((to) =>
-      PORTS.map((port) => {
+      TRIED_PORTS.map((port) => {
         const flow = { from: of(from), to: of(to), protocol: UDP, port };
         const name = `${from.name} to ${to.name} port ${port} IPv${family}`;
         sockets.sendSocket(client, Buffer.from(name), { address: of(to), port });

@@ -26,6 +26,8 @@ const CHURNING = [3, 4, 5] as const;
 const REMOTE = [6, 7, 8] as const;
 export const OPEN_PORT = 7000;
 export const SHUT_PORT = 7001;
+/** Where datagrams are tried between all pods. The last one is open between 0 and 1: no world denies all that is tried. */
+export const TRIED_PORTS = [80, 8080, 65535] as const;
 
 type Slot = (typeof CHURNING)[number] | (typeof REMOTE)[number];
 
@@ -186,7 +188,9 @@ function keepOpen(): Policy {
     peers: { kind: 'these', peers: [{ kind: 'pods', namespaces: subjectsNamespace(), pods: labelled('keep') }] },
     ports: {
       kind: 'these',
-      ports: [TCP, UDP].map((protocol) => ({ kind: 'range', protocol, first: OPEN_PORT, last: OPEN_PORT })),
+      ports: [TCP, UDP].flatMap((protocol) =>
+        [OPEN_PORT, TRIED_PORTS[2]].map((port) => ({ kind: 'range' as const, protocol, first: port, last: port })),
+      ),
     },
     id: `policy/keep/${direction}/0` as RuleId,
     source: sourceOf('keep'),
