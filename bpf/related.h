@@ -5,13 +5,19 @@
 
 #include "flow.h"
 
-/* What audit let through stands as long as the audit does. */
-static __always_inline int inner_leg_stands(const struct context *c, __u32 leg, const struct endpoint *owner,
+/* What audit let through is judged anew, as the flow's own packets are: no verdict on it is ever current. The
+ * flow's own packets tell of it. */
+static __always_inline int inner_leg_stands(struct context *c, __u32 leg, const struct endpoint *owner,
 					    const struct addr *peer)
 {
-	if (owner->ifindex && c->entry.verdict[leg] == VERDICT_AUDIT)
-		return c->bypass || (owner->flags & (ENDPOINT_AUDIT_OWN | ENDPOINT_AUDIT_ALL));
-	return leg_is_current(c, leg, owner, peer);
+	int reason;
+
+	if (!owner->ifindex || c->entry.verdict[leg] != VERDICT_AUDIT)
+		return leg_is_current(c, leg, owner, peer);
+	c->position = c->entry.position;
+	reason = judge_leg(c, leg, owner, peer);
+	c->rule[leg] = c->audited[leg] = 0;
+	return !reason;
 }
 
 /* The flow of the inner packet, seen as if its receiver answered: alive, its owners the same, its verdicts

@@ -327,6 +327,12 @@ const FAULTS: readonly Fault[] = [
   // Errors
   ['errors need a live connection', 'reference.ts', 'this.#flows.isLive(inner, from.nowNs)', 'true'],
   [
+    'errors pass audit only with what they speak of',
+    'flows.ts',
+    "return judgePort(this.#plan, place, entry.initiator).reason === 'none'",
+    'return place.own.audit !== undefined',
+  ],
+  [
     'errors about a cut connection are dropped',
     'flows.ts',
     'entry === null || entry.tombstone || this.#isInherited(entry)) return false;',

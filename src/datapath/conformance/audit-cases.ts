@@ -163,6 +163,24 @@ export const AUDIT_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'an ICMP error about what audit let through passes only where the flow itself still would',
+    run: (rig, at) => {
+      const own = { ...ask(at), to: at.remote };
+      const error = icmpError({ from: at.outside, to: at.a, inner: udp(own) });
+      rig.policy('a', 'egress', [DEFAULT]);
+      rig.audit('a', 'own');
+      rig.audited('from a', udp(own), 'policy egress default');
+      rig.pass('to a', error);
+      rig.policy('a', 'egress', ['deny any udp/80 of cluster', DEFAULT]);
+      rig.drop('to a', error, 'icmp-unrelated');
+      rig.drop('from a', udp(own), 'policy egress deny any udp/80 of cluster');
+      rig.audit('a', 'all');
+      rig.drop('to a', error, 'icmp-unrelated');
+      rig.audited('from a', udp(own), 'policy egress deny any udp/80 of cluster');
+      rig.pass('to a', error);
+    },
+  },
+  {
     name: 'audit opens nothing but what policy denies: no forged source, nothing in the middle of a connection',
     run: (rig, at) => {
       rig.policy('b', 'ingress', [DEFAULT]);

@@ -73,10 +73,11 @@ export class Flows {
     const entry = this.#conntrack.find(tuple, nowNs);
     if (entry === null || entry.tombstone || this.#isInherited(entry)) return false;
     if (entry.host) return true;
-    // What audit let through stands as long as the audit does.
+    // What audit let through is judged anew, as the flow's own packets are.
     return ownedLegs(this.#plan, entry.initiator).every((place) => {
       const leg = entry[place.direction];
-      return leg.verdict === 'audit' ? place.own.audit !== undefined : this.#epochs.isCurrent(leg, place);
+      if (leg.verdict !== 'audit') return this.#epochs.isCurrent(leg, place);
+      return judgePort(this.#plan, place, entry.initiator).reason === 'none';
     });
   }
 
