@@ -15,7 +15,13 @@ const PORTS = { TCP: { port: 80, target: 8080 }, UDP: { port: 53, target: 5353 }
 const CLUSTER = { 4: '10.96.1.10', 6: 'fd96::110' } as const;
 
 type Conditions = { readonly ready?: boolean; readonly serving?: boolean; readonly terminating?: boolean };
-type Endpoint = { readonly pod: string; readonly conditions?: Conditions; readonly node?: string };
+type Endpoint = {
+  readonly pod: string;
+  readonly conditions?: Conditions;
+  readonly node?: string;
+  /** The zone that it is for. */
+  readonly zone?: string;
+};
 
 describe('Services of an API server, with `--services moat` (needs root)', {
   skip: needsRoot.skip || needsApiServer.skip,
@@ -49,9 +55,10 @@ describe('Services of an API server, with `--services moat` (needs root)', {
     metadata: { name: `db-${family}`, labels: { 'kubernetes.io/service-name': 'db' } },
     addressType: `IPv${family}`,
     ports: (['TCP', 'UDP'] as const).map((each) => ({ ...ports(each), port: PORTS[each].target })),
-    endpoints: endpoints.map(({ pod, conditions = { ready: true }, node }) => ({
+    endpoints: endpoints.map(({ pod, conditions = { ready: true }, node, zone }) => ({
       ...{ addresses: [addressOf(pod, family)], conditions },
       ...(node === undefined ? {} : { nodeName: node }),
+      ...(zone === undefined ? {} : { hints: { forZones: [{ name: zone }] } }),
     })),
   });
   const setEndpoints = async (endpoints: readonly Endpoint[]): Promise<void> => {
@@ -158,6 +165,28 @@ describe('Services of an API server, with `--services moat` (needs root)', {
     await soon('web', 'db', []);
     await bed.plane.do('PATCH', `${SERVICES}/db`, { spec: { internalTrafficPolicy: 'Cluster' } });
     await soon('web', 'db', ALL);
+  });
+
+  it('with hints go to endpoints that are for the zone of the client’s node, where it has one', async () => {
+    const labels = (zone: string | null): object => ({ metadata: { labels: { 'topology.kubernetes.io/zone': zone } } });
+    const moveTo = (zone: string | null): Promise<unknown> =>
+      bed.plane.do('PATCH', '/api/v1/nodes/node-a', labels(zone));
+    await setEndpoints([
+      { pod: 'db', zone: 'zone-1' },
+      { pod: 'other', zone: 'zone-2' },
+    ]);
+    for (const [zone, near, far] of [
+      ['zone-1', 'db', 'other'],
+      ['zone-2', 'other', 'db'],
+    ] as const) {
+      await moveTo(zone);
+      await soon('web', near, ALL);
+      for (let each = 0; each < 4; each++) assert.deepEqual(reached('web', far), []);
+    }
+    await setEndpoints([{ pod: 'db', zone: 'zone-1' }]);
+    await soon('web', 'db', ALL);
+    await moveTo(null);
+    await setEndpoints([{ pod: 'db' }]);
   });
 
   it('stay as they are while no agent runs, and are what they have become when the next one does', async () => {

@@ -28,7 +28,12 @@ export type SliceEndpoint = {
   readonly serving: boolean;
   /** Name of its node; '' where the slice names none. */
   readonly node: string;
+  /** For whose clients it is meant; absent where the slice does not say. */
+  readonly hints?: TopologyHints;
 };
+
+/** Names of nodes and of zones, as `hints.forNodes` and `hints.forZones` of a slice's endpoint have them. */
+export type TopologyHints = { readonly nodes: readonly string[]; readonly zones: readonly string[] };
 
 /** A slice of the Service that its label names. `ports` are where the endpoints listen, by the Service's port names. */
 export type EndpointSlice = {

@@ -5,7 +5,8 @@ import fc from 'fast-check';
 import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { parseAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
-import type { EndpointSlice, Service, ServiceEvent } from '#policy/service.ts';
+import { type EndpointSlice, isServiceEvent, type Service } from '#policy/service.ts';
+import type { ClusterEvent, Node } from '#policy/world.ts';
 import { holds } from '#test/support/property.ts';
 import { ServiceBook } from './book.ts';
 import { serviceTables } from './tables.ts';
@@ -19,6 +20,12 @@ const PORTS = [
   { name: 'a', protocol: TCP, port: 80 },
   { name: 'b', protocol: UDP, port: 53 },
 ];
+
+const ZONE = 'topology.kubernetes.io/zone';
+
+function nodeIn(name: string, zone: string): Node {
+  return { name, labels: { [ZONE]: zone }, addresses: [], podCidrs: [] };
+}
 
 const arbitraryPorts = fc.subarray(PORTS, { minLength: 1 });
 const arbitraryService = fc.record({
@@ -34,6 +41,7 @@ const arbitraryEndpoint = fc.record({
   ready: fc.boolean(),
   serving: fc.boolean(),
   node: fc.constantFrom('node-a', 'node-b', ''),
+  hints: fc.record({ nodes: fc.subarray(['node-a', 'node-b']), zones: fc.subarray(['zone-1', 'zone-2']) }),
 });
 const arbitrarySlice = fc.record({
   namespace: fc.constant('ns'),
@@ -41,12 +49,16 @@ const arbitrarySlice = fc.record({
   ports: arbitraryPorts,
   endpoints: fc.array(arbitraryEndpoint, { maxLength: 4 }),
 });
-const arbitraryEvent: fc.Arbitrary<ServiceEvent> = fc.oneof(
-  arbitraryService.map((value): ServiceEvent => ({ kind: 'service', key: `ns/${value.name}`, value })),
-  fc.constantFrom('x', 'y', 'z').map((name): ServiceEvent => ({ kind: 'service', key: `ns/${name}`, value: null })),
+const arbitraryZone: fc.Arbitrary<ClusterEvent> = fc
+  .record({ name: fc.constantFrom('node-a', 'node-b'), zone: fc.constantFrom('zone-1', 'zone-2', null) })
+  .map(({ name, zone }) => ({ kind: 'node', name, value: zone === null ? null : nodeIn(name, zone) }));
+const arbitraryEvent: fc.Arbitrary<ClusterEvent> = fc.oneof(
+  arbitraryZone,
+  arbitraryService.map((value): ClusterEvent => ({ kind: 'service', key: `ns/${value.name}`, value })),
+  fc.constantFrom('x', 'y', 'z').map((name): ClusterEvent => ({ kind: 'service', key: `ns/${name}`, value: null })),
   fc
     .record({ key: fc.constantFrom('ns/1', 'ns/2', 'ns/3'), value: fc.option(arbitrarySlice) })
-    .map((change): ServiceEvent => ({ kind: 'endpointslice', ...change })),
+    .map((change): ClusterEvent => ({ kind: 'endpointslice', ...change })),
 );
 
 /** What a datapath holds after steps: who is asked at a place, by address and port. */
@@ -68,15 +80,19 @@ test('after any history a datapath has the tables of all that there is, and is t
     const services = new Map<string, Service>();
     const slices = new Map<string, EndpointSlice>();
     const told = new Map<ServiceKey, unknown>();
+    let zone = '';
     for (const batch of batches) {
       book.note(batch);
       follow(told, book.steps());
-      for (const { kind, key, value } of batch) {
+      for (const event of batch) {
+        if (event.kind === 'node' && event.name === 'node-a') zone = event.value?.labels[ZONE] ?? '';
+        if (!isServiceEvent(event)) continue;
+        const { kind, key, value } = event;
         const map: Map<string, unknown> = kind === 'service' ? services : slices;
         if (value === null) map.delete(key);
         else map.set(key, value);
       }
-      assert.deepEqual(told, serviceTables([...services.values()], [...slices.values()], 'node-a'));
+      assert.deepEqual(told, serviceTables([...services.values()], [...slices.values()], 'node-a', zone));
     }
     book.note([...book.known()]);
     follow(told, book.steps());

@@ -4,10 +4,16 @@ import { formatAddress } from '#net/address.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent } from '#policy/world.ts';
 import { type Served, servedBy, tableOf } from './tables.ts';
+import { hasHints } from './topology.ts';
+
+/** A node's label for its zone. */
+const ZONE = 'topology.kubernetes.io/zone';
 
 /** Follows all Services of a cluster for one node. */
 export class ServiceBook {
   readonly #node: string;
+  /** Of the node; '' while none is known. */
+  #zone = '';
   readonly #services = new Map<string, Service>();
   readonly #slices = new Map<string, EndpointSlice>();
   /** Keys of slices, by the Service that they are of. */
@@ -29,6 +35,7 @@ export class ServiceBook {
   note(events: Iterable<ClusterEvent>): void {
     for (const event of events) {
       if (event.kind === 'endpointslice') this.#noteSlice(event.key, event.value);
+      else if (event.kind === 'node' && event.name === this.#node) this.#noteZone(event.value?.labels[ZONE] ?? '');
       else if (event.kind === 'service') {
         put(this.#services, event.key, event.value);
         this.#changed.add(event.key);
@@ -65,6 +72,13 @@ export class ServiceBook {
     this.#changed.add(name);
   }
 
+  /** Another zone has other nearest endpoints, where somebody gave hints. */
+  #noteZone(zone: string): void {
+    if (zone === this.#zone) return;
+    this.#zone = zone;
+    for (const slice of this.#slices.values()) if (hasHints(slice.endpoints)) this.#changed.add(ownerOf(slice));
+  }
+
   /** What a Service wants from now on. Returns that, and what it wanted before. */
   #claim(name: string): readonly ServiceAddress[] {
     const before = this.#wanted.get(name) ?? [];
@@ -75,7 +89,7 @@ export class ServiceBook {
     }
     const service = this.#services.get(name);
     const slices = [...(this.#slicesOf.get(name) ?? [])].flatMap((key) => this.#slices.get(key) ?? []);
-    const served = service === undefined ? [] : servedBy(service, slices, this.#node);
+    const served = service === undefined ? [] : servedBy(service, slices, this.#node, this.#zone);
     for (const each of served) {
       const key = serviceKey(each);
       this.#claims.set(key, (this.#claims.get(key) ?? new Map<string, Served>()).set(name, each));

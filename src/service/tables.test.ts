@@ -12,6 +12,12 @@ function address(text: string): NonNullable<ReturnType<typeof parseAddress>> {
   return found;
 }
 
+/** An endpoint with hints: names of nodes, and of zones. */
+function hinted(text: string, nodes: string, zones: string, state: Partial<SliceEndpoint> = {}): SliceEndpoint {
+  const names = (list: string): string[] => list.split(' ').filter((name) => name !== '');
+  return endpoint(text, { hints: { nodes: names(nodes), zones: names(zones) }, ...state });
+}
+
 function endpoint(text: string, state: Partial<SliceEndpoint> = {}): SliceEndpoint {
   return { addresses: [address(text)], ready: true, serving: true, node: '', ...state };
 }
@@ -118,4 +124,41 @@ test('internalTrafficPolicy Local: only endpoints of the client’s node, or nob
   assert.deepEqual(told([near], [slice([there, leaving, here])]), ['10.96.0.10 17 53 → 10.1.0.1#5353']);
   assert.deepEqual(told([near], [slice([there, leaving])]), ['10.96.0.10 17 53 → 10.1.0.2#5353']);
   assert.deepEqual(told([near], [slice([there, endpoint('10.1.0.9')])]), ['10.96.0.10 17 53 →']);
+});
+
+/** Whom clients of a node ask, of all the endpoints of the first port. */
+function nearOf(endpoints: readonly SliceEndpoint[], place: { node?: string; zone?: string; local?: true }): string {
+  const { node = 'node-a', zone = 'zone-1', local = false } = place;
+  const only = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
+  const [table] = serviceTables([{ ...only, nodeLocal: local }], [slice(endpoints)], node, zone).values();
+  return (table?.backends ?? []).map(({ address: { words } }) => (words[0] ?? 0) & 0xff).join(' ');
+}
+
+test('hints for zones are followed where every ready endpoint has one, and one is for the node’s zone', () => {
+  const zones = [hinted('10.1.0.1', '', 'zone-1'), hinted('10.1.0.2', '', 'zone-2 zone-3')];
+  assert.equal(nearOf(zones, {}), '1');
+  assert.equal(nearOf(zones, { zone: 'zone-3' }), '2');
+  assert.equal(nearOf(zones, { zone: 'zone-9' }), '1 2', 'nobody is for this zone');
+  assert.equal(nearOf(zones, { zone: '' }), '1 2', 'the node is in no zone');
+  assert.equal(nearOf([...zones, endpoint('10.1.0.3')], {}), '1 2 3', 'one has no hint');
+  const failed = endpoint('10.1.0.3', { ready: false, serving: false });
+  assert.equal(nearOf([...zones, failed], {}), '1', 'who is not ready needs none');
+});
+
+test('hints for nodes go before those for zones, and are whole by themselves', () => {
+  const both = [hinted('10.1.0.1', 'node-a', 'zone-1'), hinted('10.1.0.2', 'node-b', 'zone-1')];
+  assert.equal(nearOf(both, {}), '1');
+  assert.equal(nearOf(both, { node: 'node-c' }), '1 2', 'its zone has both');
+  assert.equal(nearOf(both, { node: 'node-c', zone: 'zone-2' }), '1 2');
+  const parts = [hinted('10.1.0.1', 'node-a', 'zone-2'), hinted('10.1.0.2', '', 'zone-1')];
+  assert.equal(nearOf(parts, {}), '2', 'not all have one for nodes');
+});
+
+test('who terminates is taken whatever its hints say, and a node’s own endpoints are not chosen by hints', () => {
+  const terminating = { ready: false, serving: true };
+  const leaving = [hinted('10.1.0.1', '', 'zone-1', terminating), hinted('10.1.0.2', '', 'zone-2', terminating)];
+  assert.equal(nearOf(leaving, {}), '1 2');
+  assert.equal(nearOf([...leaving, hinted('10.1.0.3', '', 'zone-2')], {}), '3');
+  const own = [hinted('10.1.0.1', '', 'zone-1'), hinted('10.1.0.2', '', 'zone-2', { node: 'node-a' })];
+  assert.equal(nearOf(own, { local: true }), '2');
 });

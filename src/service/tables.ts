@@ -4,6 +4,7 @@ import { serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress, isGroup, isNowhere, isV4Mapped } from '#net/address.ts';
 import { type EndpointSlice, type Service, type SliceEndpoint, serviceName } from '#policy/service.ts';
 import { maglevPlaces, sortedBackends } from './maglev.ts';
+import { type NodePlace, nearest } from './topology.ts';
 
 /** Who serves at an address and port. */
 export type Served = Omit<PlanService, 'places'>;
@@ -13,11 +14,12 @@ export function serviceTables(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
   node: string,
+  zone = '',
 ): ReadonlyMap<ServiceKey, PlanService> {
   const slicesOf = Map.groupBy(slices, ({ namespace, service }) => `${namespace}/${service}`);
   const tables = new Map<ServiceKey, PlanService>();
   for (const service of [...services].sort(byName)) {
-    for (const served of servedBy(service, slicesOf.get(serviceName(service)) ?? [], node)) {
+    for (const served of servedBy(service, slicesOf.get(serviceName(service)) ?? [], node, zone)) {
       const key = serviceKey(served);
       if (!tables.has(key)) tables.set(key, tableOf(served));
     }
@@ -25,13 +27,20 @@ export function serviceTables(
   return tables;
 }
 
-/** Who serves each address and port of a Service, for clients on a node. */
-export function servedBy(service: Service, slices: readonly EndpointSlice[], node: string): readonly Served[] {
+/** Who serves each address and port of a Service, for clients on a node. `zone`: of the node; '' = it has none. */
+export function servedBy(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  node: string,
+  zone = '',
+): readonly Served[] {
   return service.clusterAddresses.flatMap((address) =>
     service.ports.map((port) => {
       const at = { address, protocol: port.protocol, port: port.port };
-      const near = service.nodeLocal ? slices.map((slice) => ofNode(slice, node)) : slices;
-      const backends = sortedBackends(backendsOf(at, port.name, near));
+      // Who asks for the node's own endpoints asks for no hints.
+      const asked = service.nodeLocal ? slices.map((slice) => ofNode(slice, node)) : slices;
+      const place = service.nodeLocal ? null : { node, zone };
+      const backends = sortedBackends(backendsOf({ at, portName: port.name, place }, asked));
       return service.affinitySeconds === null
         ? { ...at, backends }
         : { ...at, backends, affinitySeconds: service.affinitySeconds };
@@ -48,14 +57,22 @@ function ofNode(slice: EndpointSlice, node: string): EndpointSlice {
   return { ...slice, endpoints: slice.endpoints.filter((endpoint) => endpoint.node === node) };
 }
 
-/** Those that are ready; where none is, those that still serve while they terminate, as kube-proxy does. */
-function backendsOf(at: ServiceAddress, portName: string, slices: readonly EndpointSlice[]): readonly Backend[] {
+/** `place`: of the clients; null = whatever endpoints are asked for are as near as each other. */
+type Asked = { readonly at: ServiceAddress; readonly portName: string; readonly place: NodePlace | null };
+
+/**
+ * Those that are ready, and of them the nearest; where none is ready, all that still serve while they terminate, as
+ * kube-proxy does.
+ */
+function backendsOf({ at, portName, place }: Asked, slices: readonly EndpointSlice[]): readonly Backend[] {
   const all = slices.flatMap(({ ports, endpoints }) => {
     const port = ports.find(({ name, protocol }) => name === portName && protocol === at.protocol);
     return port === undefined ? [] : endpoints.flatMap((endpoint) => listening(endpoint, at, port.port));
   });
   const ready = all.filter(({ endpoint }) => endpoint.ready);
-  return (ready.length > 0 ? ready : all.filter(({ endpoint }) => endpoint.serving)).map(({ backend }) => backend);
+  const serving = ready.length > 0 ? ready : all.filter(({ endpoint }) => endpoint.serving);
+  const near = ready.length > 0 && place !== null ? nearest(serving, place) : serving;
+  return near.map(({ backend }) => backend);
 }
 
 /** Families never cross, a Service is no backend of itself, and what no pod may send to is nobody's. */

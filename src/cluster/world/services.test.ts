@@ -91,6 +91,27 @@ test('endpoints are ready where nothing is said, and serve where they are ready'
   );
   assert.deepEqual(told, ['10.1.0.1 true true node-a', '10.1.0.2 false false ', '10.1.0.3 false true ']);
   assert.deepEqual(slice?.ports, [{ name: '', protocol: TCP, port: 8080 }]);
+  assert.ok(slice?.endpoints.every(({ hints }) => hints === undefined));
   assert.equal(readSlice(notesOf('EndpointSlice', { ...raw, addressType: 'FQDN' })), null);
   assert.equal(readSlice(notesOf('EndpointSlice', { ...raw, metadata: {} })), null);
+});
+
+test('an endpoint’s hints are the names of nodes and zones; what is no name is left out, and said', () => {
+  const labels = { 'kubernetes.io/service-name': 'db' };
+  const hints = [
+    { forZones: [{ name: 'zone-1' }, { name: 'zone-2' }], forNodes: [{ name: 'node-a' }] },
+    { forZones: [{ name: 'zone-1' }] },
+    { forZones: [] },
+    { forZones: [{ name: 7 }], forNodes: 'node-a' },
+  ];
+  const endpoints = hints.map((each, index) => ({ addresses: [`10.1.0.${index}`], hints: each }));
+  const notes = notesOf('EndpointSlice', { metadata: { labels }, addressType: 'IPv4', endpoints, ports: [] });
+  assert.deepEqual(
+    readSlice(notes)?.endpoints.map((each) => each.hints),
+    [{ nodes: ['node-a'], zones: ['zone-1', 'zone-2'] }, { nodes: [], zones: ['zone-1'] }, undefined, undefined],
+  );
+  assert.deepEqual(
+    notes.diagnostics.map(({ path }) => path),
+    ['endpoints[3].hints.forNodes', 'endpoints[3].hints.forZones[0].name'],
+  );
 });

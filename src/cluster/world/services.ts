@@ -2,7 +2,7 @@
 import { type Address, parseAddress } from '#net/address.ts';
 import { type Protocol, protocolNumber, TCP } from '#net/protocol.ts';
 import { isAbsent } from '#policy/fields.ts';
-import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '#policy/service.ts';
+import type { EndpointSlice, Service, ServicePort, SliceEndpoint, TopologyHints } from '#policy/service.ts';
 import { complainOf } from './inventory.ts';
 import {
   countAt,
@@ -109,7 +109,17 @@ function readEndpoint(notes: Notes, endpoint: LocatedFields): SliceEndpoint {
     ready,
     serving: isAbsent(conditions.value.serving) ? ready : flagAt(notes, conditions, 'serving'),
     node: textAt(notes, endpoint, 'nodeName'),
+    ...readHints(notes, endpoint),
   };
+}
+
+/** What the EndpointSlice controller makes of `spec.trafficDistribution` and of topology annotations. */
+function readHints(notes: Notes, endpoint: LocatedFields): { readonly hints?: TopologyHints } {
+  const hints = mappingAt(notes, endpoint, 'hints');
+  const namesOf = (field: string): readonly string[] =>
+    mappingsAt(notes, hints, field).flatMap((each) => textAt(notes, each, 'name') || []);
+  const [nodes, zones] = [namesOf('forNodes'), namesOf('forZones')];
+  return nodes.length + zones.length === 0 ? {} : { hints: { nodes, zones } };
 }
 
 /** The API's own default is filled in by its server. */
