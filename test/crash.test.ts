@@ -133,30 +133,33 @@ test(
     const pins = `/sys/fs/bpf/moat/${sandbox.name}/two`;
     const links = readdirSync(pins).filter((name) => name.startsWith('link_'));
     for (const link of links) execFileSync('/usr/sbin/bpftool', ['link', 'detach', 'pinned', `${pins}/${link}`]);
-    const limit = performance.now() + 5000;
+    const noticedBy = performance.now() + 5000;
     const said = (pod: string): boolean =>
       events.some((event) => event.kind === 'notice' && event.text.includes(`the hooks of ${pod} `));
     while (!said('shop/db') || !said('shop/api')) {
-      assert.ok(performance.now() < limit, 'nobody noticed');
+      assert.ok(performance.now() < noticedBy, 'nobody noticed');
       await pause(20);
     }
-    // On a busy machine one of a pod's hooks is taken after the other is back.
-    let answered = -1;
-    while (answered !== denied.counts.answered) {
-      assert.ok(performance.now() < limit, 'it stays open');
-      answered = denied.counts.answered;
-      await pause(50);
-    }
-    await pause(300);
-    t.diagnostic(`${answered} packets of one a millisecond passed meanwhile`);
-    assert.equal(denied.counts.answered, answered, 'closed from then on');
+    // On a busy machine one of a pod's hooks is taken after the other is back. And what the pod answered meanwhile may
+    // have begun a flow of its own (docs/operations.md): so each look is a flow of its own.
+    const closedBy = performance.now() + 5000;
+    const passes = async (): Promise<number> => {
+      const fresh = await sandbox.openStream({ from: 'shop/web', to: 'shop/db', port: UDP_90, mayBeDenied: true });
+      await pause(300);
+      const { answered } = fresh.counts;
+      fresh.close();
+      return answered;
+    };
+    while ((await passes()) > 0) assert.ok(performance.now() < closedBy, 'it stays open');
+    t.diagnostic(`${denied.counts.answered} packets of one a millisecond passed meanwhile`);
+    assert.ok(denied.counts.answered > 0, 'it never was open');
     const { nodes } = await sandbox.status();
     assert.deepEqual(await problems(), [null, null]);
     // A pod whose first hook is back before its second one is taken counts twice.
     const repaired = nodes.find((node) => node.name === 'two')?.agent?.hooksRepaired ?? 0;
     assert.ok(repaired >= 2 && repaired <= links.length, `${repaired} repaired`);
     await sandbox.detachHooks();
-    await pause(500);
-    assert.ok(denied.counts.answered > answered, 'what is told to be off stays off');
+    await pause(300);
+    assert.ok((await passes()) > 0, 'what is told to be off stays off');
   },
 );

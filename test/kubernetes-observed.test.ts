@@ -156,7 +156,8 @@ test('needs root: what an operator sees of an agent', { skip: needsRoot.skip || 
         goes(1, 0, at++);
         return lines().length > before ? true : null;
       });
-      assert.match(json.said(), /the agent ended; policy stays in force[\s\S]*flows are told again/);
+      const told = /the agent ended; policy stays in force[\s\S]*flows are told again/;
+      await until('what it says of that', () => (told.test(json.said()) ? true : null));
       assert.deepEqual([other.out(), lines().every((line) => line.flow !== undefined)], ['', true]);
       json.child.kill('SIGINT');
       await once(json.child, 'exit');
