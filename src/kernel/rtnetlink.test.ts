@@ -146,6 +146,16 @@ describe('rtnetlink (needs root)', needsRoot, () => {
     await assert.rejects(socket.changeAside('the link', messages.removeLink(index)), { code: 'ENODEV' });
   });
 
+  it('keeps what it sends until the kernel has read it, though the heap is looked through meanwhile', async () => {
+    const kept: Buffer[] = [];
+    for (let call = 0; call < 20_000; call++) {
+      const answer = socket.changeAside('lo', messages.raiseLink(1));
+      // Room that was given back meanwhile is this one's now.
+      kept[call % 1000] = Buffer.alloc(32, POISON);
+      await answer;
+    }
+  });
+
   it('is read within its bounds, and never ends otherwise than by a value or a NetlinkError', (t) => {
     execFileSync('ip', ['-n', here, 'link', 'add', 'veth1', 'type', 'veth', 'peer', 'name', 'veth2']);
     const told = socket.ask([messages.askLink('veth1')])[0]?.told ?? [];

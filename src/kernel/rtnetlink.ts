@@ -24,6 +24,8 @@ export type Outcome = End & { readonly told: readonly Told[] };
 /** A socket of the namespace that the thread is in when it is opened; it stays there. */
 export class Rtnetlink {
   readonly #fd: number;
+  /** What another thread is sending: nothing else keeps it from the garbage collector until the kernel has read it. */
+  #sending: Buffer | null = null;
 
   constructor() {
     this.#fd = Number(call.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0));
@@ -38,12 +40,15 @@ export class Rtnetlink {
   /** As `change`, of one message, on another thread: nothing else may be asked of this socket meanwhile. */
   async changeAside(what: string, message: Message): Promise<void> {
     const bytes = encodeMessage(message);
+    this.#sending = bytes;
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     call.send.async(this.#fd, bytes, bytes.length, 0, (error: Error | null, sent: number) =>
       error === null ? resolve(sent) : reject(error),
     );
+    const sent = await promise;
     // The reason stays with the other thread.
-    if ((await promise) < 0) throw new Error(`${what}: the kernel does not take the message`);
+    if (sent !== this.#sending.length) throw new Error(`${what}: the kernel does not take the message`);
+    this.#sending = null;
     this.#check(what, this.#receive(1));
   }
 
