@@ -6,6 +6,7 @@ import { TCP, UDP } from '#net/protocol.ts';
 import { ApiBed, egressTo } from './support/api-bed.ts';
 import { Conversation, type Talk, talks } from './support/conversation.ts';
 import { needsApiServer, needsRoot } from './support/needs.ts';
+import { NODE_ADDRESSES } from './support/node-bed.ts';
 import { address } from './support/pod-bed.ts';
 
 const SERVICES = '/api/v1/namespaces/shop/services';
@@ -187,6 +188,47 @@ describe('Services of an API server, with `--services moat` (needs root)', {
     await soon('web', 'db', ALL);
     await moveTo(null);
     await setEndpoints([{ pod: 'db' }]);
+  });
+
+  it('have node ports, balancers’ addresses and external ones for pods of this node, whose policy they are under', async () => {
+    const balancer = { 4: '203.0.113.10', 6: '2001:db8:1::10' } as const;
+    const external = { 4: '203.0.113.20', 6: '2001:db8:1::20' } as const;
+    const nodePorts = { TCP: 30_080, UDP: 30_053 } as const;
+    const [own4 = '', own6 = ''] = NODE_ADDRESSES;
+    const own = { 4: own4, 6: own6 };
+    const at = (addresses: Readonly<Record<4 | 6, string>>, ofNode: boolean, server: string): readonly string[] =>
+      (['TCP', 'UDP'] as const).flatMap((protocol) =>
+        ([4, 6] as const)
+          .filter((family) => {
+            const port = ofNode ? nodePorts[protocol] : PORTS[protocol].port;
+            const to = { address: address(addresses[family]), port };
+            return talks({ ...talkOf('web', server, protocol, family), to });
+          })
+          .map((family) => `${protocol} IPv${family}`),
+      );
+    const found = (): readonly string[] => [
+      ...at(own, true, 'db'),
+      ...at(balancer, false, 'db'),
+      ...at(external, false, 'db'),
+    ];
+    assert.deepEqual(found(), []);
+    const ports = (['TCP', 'UDP'] as const).map((each) => ({
+      ...{ name: each.toLowerCase(), protocol: each, port: PORTS[each].port },
+      ...{ targetPort: PORTS[each].target, nodePort: nodePorts[each] },
+    }));
+    const outer = { type: 'LoadBalancer', externalIPs: [external[4], external[6]], ports };
+    await bed.plane.do('PATCH', `${SERVICES}/db`, { spec: outer });
+    const ingress = [balancer[4], balancer[6]].map((ip) => ({ ip }));
+    await bed.plane.do('PATCH', `${SERVICES}/db/status`, { status: { loadBalancer: { ingress } } });
+    assert.ok(await bed.node.soon(async () => found().length === 12), found().join());
+    await bed.makePolicy('nobody', { podSelector: { matchLabels: { app: 'db' } }, policyTypes: ['Ingress'] });
+    assert.ok(await bed.node.soon(async () => found().length === 0));
+    await bed.deletePolicy('nobody');
+    const inner = { type: 'ClusterIP', externalIPs: null, ports: ports.map((each) => ({ ...each, nodePort: null })) };
+    await soon('web', 'db', ALL);
+    await bed.plane.do('PATCH', `${SERVICES}/db`, { spec: inner });
+    assert.ok(await bed.node.soon(async () => found().length === 0), found().join());
+    assert.deepEqual(reached('web', 'db'), ALL);
   });
 
   it('stay as they are while no agent runs, and are what they have become when the next one does', async () => {

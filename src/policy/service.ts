@@ -3,7 +3,13 @@ import type { Address } from '#net/address.ts';
 import type { Protocol } from '#net/protocol.ts';
 
 /** A port of a Service. Its name is '' where it has none: then it is the only one. */
-export type ServicePort = { readonly name: string; readonly protocol: Protocol; readonly port: number };
+export type ServicePort = {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** Where nodes serve it at their own addresses; absent = nowhere. */
+  readonly nodePort?: number;
+};
 
 /** A Service as far as its clients see it. Headless ones have no cluster addresses, and no tables. */
 export type Service = {
@@ -11,6 +17,10 @@ export type Service = {
   readonly name: string;
   /** One for each of its families. */
   readonly clusterAddresses: readonly Address[];
+  /** Those of its balancer that leaves packets as they are (`status.loadBalancer.ingress`). */
+  readonly balancerAddresses: readonly Address[];
+  /** `externalIPs`: whatever its author wrote. */
+  readonly externalAddresses: readonly Address[];
   readonly ports: readonly ServicePort[];
   /** `internalTrafficPolicy: Local`: a node's pods get the endpoints of that node, or none. */
   readonly nodeLocal: boolean;

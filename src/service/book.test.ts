@@ -10,6 +10,7 @@ import type { ClusterEvent, Node } from '#policy/world.ts';
 import { holds } from '#test/support/property.ts';
 import { ServiceBook } from './book.ts';
 import { serviceTables } from './tables.ts';
+import type { NodePlace } from './topology.ts';
 
 const address = (text: string): NonNullable<ReturnType<typeof parseAddress>> => {
   const found = parseAddress(text);
@@ -17,14 +18,14 @@ const address = (text: string): NonNullable<ReturnType<typeof parseAddress>> => 
   return found;
 };
 const PORTS = [
-  { name: 'a', protocol: TCP, port: 80 },
+  { name: 'a', protocol: TCP, port: 80, nodePort: 30_080 },
   { name: 'b', protocol: UDP, port: 53 },
 ];
 
 const ZONE = 'topology.kubernetes.io/zone';
 
-function nodeIn(name: string, zone: string): Node {
-  return { name, labels: { [ZONE]: zone }, addresses: [], podCidrs: [] };
+function nodeIn(name: string, zone: string, addresses: readonly string[]): Node {
+  return { name, labels: { [ZONE]: zone }, addresses: addresses.map((text) => address(text)), podCidrs: [] };
 }
 
 const arbitraryPorts = fc.subarray(PORTS, { minLength: 1 });
@@ -32,6 +33,8 @@ const arbitraryService = fc.record({
   namespace: fc.constant('ns'),
   name: fc.constantFrom('x', 'y', 'z'),
   clusterAddresses: fc.subarray(['10.96.0.1', '10.96.0.2', 'fd96::1'].map(address)),
+  balancerAddresses: fc.subarray(['203.0.113.1', '10.96.0.1'].map(address)),
+  externalAddresses: fc.subarray(['203.0.113.1', '10.96.0.2', '192.0.2.1'].map(address)),
   ports: arbitraryPorts,
   nodeLocal: fc.boolean(),
   affinitySeconds: fc.constantFrom(null, 10, 20),
@@ -50,8 +53,16 @@ const arbitrarySlice = fc.record({
   endpoints: fc.array(arbitraryEndpoint, { maxLength: 4 }),
 });
 const arbitraryZone: fc.Arbitrary<ClusterEvent> = fc
-  .record({ name: fc.constantFrom('node-a', 'node-b'), zone: fc.constantFrom('zone-1', 'zone-2', null) })
-  .map(({ name, zone }) => ({ kind: 'node', name, value: zone === null ? null : nodeIn(name, zone) }));
+  .record({
+    name: fc.constantFrom('node-a', 'node-b'),
+    zone: fc.constantFrom('zone-1', 'zone-2', null),
+    addresses: fc.subarray(['192.0.2.1', '192.0.2.2', '2001:db8::1']),
+  })
+  .map(({ name, zone, addresses }) => ({
+    kind: 'node',
+    name,
+    value: zone === null ? null : nodeIn(name, zone, addresses),
+  }));
 const arbitraryEvent: fc.Arbitrary<ClusterEvent> = fc.oneof(
   arbitraryZone,
   arbitraryService.map((value): ClusterEvent => ({ kind: 'service', key: `ns/${value.name}`, value })),
@@ -80,19 +91,21 @@ test('after any history a datapath has the tables of all that there is, and is t
     const services = new Map<string, Service>();
     const slices = new Map<string, EndpointSlice>();
     const told = new Map<ServiceKey, unknown>();
-    let zone = '';
+    let place: NodePlace = { node: 'node-a', zone: '', addresses: [] };
     for (const batch of batches) {
       book.note(batch);
       follow(told, book.steps());
       for (const event of batch) {
-        if (event.kind === 'node' && event.name === 'node-a') zone = event.value?.labels[ZONE] ?? '';
+        if (event.kind === 'node' && event.name === 'node-a') {
+          place = { ...place, zone: event.value?.labels[ZONE] ?? '', addresses: event.value?.addresses ?? [] };
+        }
         if (!isServiceEvent(event)) continue;
         const { kind, key, value } = event;
         const map: Map<string, unknown> = kind === 'service' ? services : slices;
         if (value === null) map.delete(key);
         else map.set(key, value);
       }
-      assert.deepEqual(told, serviceTables([...services.values()], [...slices.values()], 'node-a', zone));
+      assert.deepEqual(told, serviceTables([...services.values()], [...slices.values()], place));
     }
     book.note([...book.known()]);
     follow(told, book.steps());
@@ -106,6 +119,7 @@ test('what changes nothing for packets is no step: a slice of nobody, the same b
   const book = new ServiceBook('node-a');
   const service: Service = {
     ...{ namespace: 'ns', name: 'x', clusterAddresses: [address('10.96.0.1')], ports: PORTS.slice(0, 1) },
+    ...{ balancerAddresses: [], externalAddresses: [] },
     nodeLocal: false,
     affinitySeconds: null,
   };

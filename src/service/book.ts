@@ -1,19 +1,18 @@
 // Services and slices as they come and go → steps for a datapath: only what serves differently is told.
 import { type Backend, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
-import { formatAddress } from '#net/address.ts';
+import { type Address, formatAddress } from '#net/address.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
-import type { ClusterEvent } from '#policy/world.ts';
-import { type Served, servedBy, tableOf } from './tables.ts';
-import { hasHints } from './topology.ts';
+import type { ClusterEvent, Node } from '#policy/world.ts';
+import { compareClaims, type Served, servedBy, tableOf } from './tables.ts';
+import { hasHints, type NodePlace } from './topology.ts';
 
 /** A node's label for its zone. */
 const ZONE = 'topology.kubernetes.io/zone';
 
 /** Follows all Services of a cluster for one node. */
 export class ServiceBook {
-  readonly #node: string;
-  /** Of the node; '' while none is known. */
-  #zone = '';
+  /** No zone and no addresses while the node's object is not known. */
+  #place: NodePlace;
   readonly #services = new Map<string, Service>();
   readonly #slices = new Map<string, EndpointSlice>();
   /** Keys of slices, by the Service that they are of. */
@@ -28,14 +27,14 @@ export class ServiceBook {
   readonly #changed = new Set<string>();
 
   constructor(node: string) {
-    this.#node = node;
+    this.#place = { node, zone: '', addresses: [] };
   }
 
   /** Takes changes, which come into force with the next `steps`. */
   note(events: Iterable<ClusterEvent>): void {
     for (const event of events) {
       if (event.kind === 'endpointslice') this.#noteSlice(event.key, event.value);
-      else if (event.kind === 'node' && event.name === this.#node) this.#noteZone(event.value?.labels[ZONE] ?? '');
+      else if (event.kind === 'node' && event.name === this.#place.node) this.#notePlace(event.value);
       else if (event.kind === 'service') {
         put(this.#services, event.key, event.value);
         this.#changed.add(event.key);
@@ -72,11 +71,17 @@ export class ServiceBook {
     this.#changed.add(name);
   }
 
-  /** Another zone has other nearest endpoints, where somebody gave hints. */
-  #noteZone(zone: string): void {
-    if (zone === this.#zone) return;
-    this.#zone = zone;
-    for (const slice of this.#slices.values()) if (hasHints(slice.endpoints)) this.#changed.add(ownerOf(slice));
+  /** Another zone has other nearest endpoints, where somebody gave hints; at other addresses there are other node ports. */
+  #notePlace(node: Node | null): void {
+    const { zone, addresses } = this.#place;
+    this.#place = { ...this.#place, zone: node?.labels[ZONE] ?? '', addresses: node?.addresses ?? [] };
+    if (zone !== this.#place.zone) {
+      for (const slice of this.#slices.values()) if (hasHints(slice.endpoints)) this.#changed.add(ownerOf(slice));
+    }
+    if (namesOf(addresses) === namesOf(this.#place.addresses)) return;
+    for (const [name, { ports }] of this.#services) {
+      if (ports.some(({ nodePort }) => nodePort !== undefined)) this.#changed.add(name);
+    }
   }
 
   /** What a Service wants from now on. Returns that, and what it wanted before. */
@@ -89,7 +94,7 @@ export class ServiceBook {
     }
     const service = this.#services.get(name);
     const slices = [...(this.#slicesOf.get(name) ?? [])].flatMap((key) => this.#slices.get(key) ?? []);
-    const served = service === undefined ? [] : servedBy(service, slices, this.#node, this.#zone);
+    const served = service === undefined ? [] : servedBy(service, slices, this.#place);
     for (const each of served) {
       const key = serviceKey(each);
       this.#claims.set(key, (this.#claims.get(key) ?? new Map<string, Served>()).set(name, each));
@@ -98,10 +103,9 @@ export class ServiceBook {
     return [...gone, ...served];
   }
 
-  /** Of several that want an address and port, the first by name has it. */
   #step(key: ServiceKey, { address, protocol, port }: ServiceAddress): readonly Step[] {
     const at = { address, protocol, port };
-    const [first] = [...(this.#claims.get(key) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
+    const [first] = [...(this.#claims.get(key) ?? [])].sort(compareClaims);
     if (first === undefined) return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
     const [, served] = first;
     const told = [served.affinitySeconds ?? 0, ...served.backends.map(textOf)].join();
@@ -113,6 +117,10 @@ export class ServiceBook {
 
 function ownerOf({ namespace, service }: EndpointSlice): string {
   return serviceName({ namespace, name: service });
+}
+
+function namesOf(addresses: readonly Address[]): string {
+  return addresses.map(formatAddress).join();
 }
 
 function textOf({ address, port }: Backend): string {

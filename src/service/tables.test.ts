@@ -26,6 +26,8 @@ const DNS: Service = {
   namespace: 'kube-system',
   name: 'dns',
   clusterAddresses: [address('10.96.0.10'), address('fd96::10')],
+  balancerAddresses: [],
+  externalAddresses: [],
   ports: [
     { name: 'dns', protocol: UDP, port: 53 },
     { name: 'dns-tcp', protocol: TCP, port: 53 },
@@ -33,6 +35,9 @@ const DNS: Service = {
   nodeLocal: false,
   affinitySeconds: null,
 };
+
+/** The node's own. */
+const NODE = [address('192.0.2.1'), address('2001:db8::1')];
 
 const PORTS = [
   { name: 'dns', protocol: UDP, port: 5353 },
@@ -45,10 +50,12 @@ function slice(endpoints: readonly SliceEndpoint[], more: Partial<EndpointSlice>
 
 /** `address protocol port → backends` of every table. */
 function told(services: readonly Service[], slices: readonly EndpointSlice[]): readonly string[] {
-  return [...serviceTables(services, slices, 'node-a')].map(([key, { backends, places }]) => {
-    assert.deepEqual(new Set(places), new Set(backends.keys()), key);
-    return [key, '→', ...backends.map((each) => `${formatAddress(each.address)}#${each.port}`)].join(' ');
-  });
+  return [...serviceTables(services, slices, { node: 'node-a', zone: '', addresses: NODE })].map(
+    ([key, { backends, places }]) => {
+      assert.deepEqual(new Set(places), new Set(backends.keys()), key);
+      return [key, '→', ...backends.map((each) => `${formatAddress(each.address)}#${each.port}`)].join(' ');
+    },
+  );
 }
 
 test('each address and port of a Service has the endpoints of its family, where they listen under its name', () => {
@@ -98,6 +105,61 @@ test('a headless Service has no tables; of two that claim an address the first b
   assert.deepEqual(told([rival, one], slices), expected);
 });
 
+test('a node port is at the node’s addresses of the Service’s families, others beside the cluster’s addresses', () => {
+  const [first] = DNS.ports;
+  assert.ok(first);
+  const outer = {
+    ...DNS,
+    clusterAddresses: DNS.clusterAddresses.slice(0, 1),
+    balancerAddresses: [address('203.0.113.1'), address('127.0.0.1')],
+    externalAddresses: [address('203.0.113.2'), address('203.0.113.1'), address('224.0.0.1')],
+    ports: [{ ...first, nodePort: 30_053 }],
+    nodeLocal: true,
+  };
+  const endpoints = [endpoint('10.1.0.1', { node: 'node-a' }), endpoint('10.1.1.1', { node: 'node-b' })];
+  const both = '10.1.0.1#5353 10.1.1.1#5353';
+  assert.deepEqual(told([outer], [slice(endpoints)]), [
+    '10.96.0.10 17 53 → 10.1.0.1#5353',
+    `192.0.2.1 17 30053 → ${both}`,
+    `203.0.113.1 17 53 → ${both}`,
+    `203.0.113.2 17 53 → ${both}`,
+  ]);
+  assert.deepEqual(told([{ ...outer, clusterAddresses: [] }], [slice(endpoints)]), [], 'headless');
+});
+
+test('what an author writes as external takes nothing from cluster addresses, node ports and balancers', () => {
+  const [first] = DNS.ports;
+  assert.ok(first);
+  const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: [{ ...first, nodePort: 53 }] };
+  const owner = { ...one, balancerAddresses: [address('203.0.113.1')] };
+  const taken = ['10.96.0.10', '192.0.2.1', '203.0.113.1'].map((each) => address(each));
+  const thief = {
+    ...{ ...one, name: 'a-thief', clusterAddresses: [address('10.96.0.66')], ports: [first] },
+    externalAddresses: taken,
+  };
+  const slices = [slice([endpoint('10.1.0.1')]), slice([endpoint('10.1.0.66')], { service: 'a-thief' })];
+  const expected = ['10.96.0.10', '10.96.0.66', '192.0.2.1', '203.0.113.1'];
+  for (const services of [
+    [owner, thief],
+    [thief, owner],
+  ]) {
+    assert.deepEqual(
+      [...told(services, slices)].sort(),
+      expected.map((each) => `${each} 17 53 → 10.1.0.${each.endsWith('66') ? 66 : 1}#5353`),
+    );
+  }
+});
+
+test('beside a node port a pod of the node’s network may serve it, but not at the port itself', () => {
+  const [first] = DNS.ports;
+  assert.ok(first);
+  const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1) };
+  const at = (nodePort: number): readonly string[] =>
+    told([{ ...one, ports: [{ ...first, nodePort }] }], [slice([endpoint('192.0.2.1')])]).slice(1);
+  assert.deepEqual(at(30_053), ['192.0.2.1 17 30053 → 192.0.2.1#5353']);
+  assert.deepEqual(at(5353), ['192.0.2.1 17 5353 →']);
+});
+
 test('a Service is no backend of itself', () => {
   const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
   assert.deepEqual(told([one], [slice([endpoint('10.96.0.10')])]), ['10.96.0.10 17 53 →']);
@@ -130,7 +192,11 @@ test('internalTrafficPolicy Local: only endpoints of the client’s node, or nob
 function nearOf(endpoints: readonly SliceEndpoint[], place: { node?: string; zone?: string; local?: true }): string {
   const { node = 'node-a', zone = 'zone-1', local = false } = place;
   const only = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: DNS.ports.slice(0, 1) };
-  const [table] = serviceTables([{ ...only, nodeLocal: local }], [slice(endpoints)], node, zone).values();
+  const [table] = serviceTables([{ ...only, nodeLocal: local }], [slice(endpoints)], {
+    node,
+    zone,
+    addresses: [],
+  }).values();
   return (table?.backends ?? []).map(({ address: { words } }) => (words[0] ?? 0) & 0xff).join(' ');
 }
 

@@ -6,51 +6,93 @@ import { type EndpointSlice, type Service, type SliceEndpoint, serviceName } fro
 import { maglevPlaces, sortedBackends } from './maglev.ts';
 import { type NodePlace, nearest } from './topology.ts';
 
-/** Who serves at an address and port. */
-export type Served = Omit<PlanService, 'places'>;
+/**
+ * Whose an address and port are where several want them: what the API server gives out itself, once, goes before what a
+ * balancer was given, and both before what authors of Services write (`externalIPs`).
+ */
+const CLAIMS = ['cluster', 'node', 'balancer', 'external'] as const;
+type Claim = (typeof CLAIMS)[number];
 
-/** What a node's datapath needs of all Services. Of two that claim one address and port, the first by name has it. */
+/** Who serves at an address and port, and by what right. */
+export type Served = Omit<PlanService, 'places'> & { readonly claim: Claim };
+
+/** What a node's datapath needs of all Services. Of two that claim one address and port, the first by `compareClaims` has it. */
 export function serviceTables(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
-  node: string,
-  zone = '',
+  place: NodePlace,
 ): ReadonlyMap<ServiceKey, PlanService> {
   const slicesOf = Map.groupBy(slices, ({ namespace, service }) => `${namespace}/${service}`);
+  const claims = services.flatMap((service): (readonly [string, Served])[] => {
+    const name = serviceName(service);
+    return servedBy(service, slicesOf.get(name) ?? [], place).map((served) => [name, served]);
+  });
   const tables = new Map<ServiceKey, PlanService>();
-  for (const service of [...services].sort(byName)) {
-    for (const served of servedBy(service, slicesOf.get(serviceName(service)) ?? [], node, zone)) {
-      const key = serviceKey(served);
-      if (!tables.has(key)) tables.set(key, tableOf(served));
-    }
+  for (const [, served] of claims.sort(compareClaims)) {
+    const key = serviceKey(served);
+    if (!tables.has(key)) tables.set(key, tableOf(served));
   }
   return tables;
 }
 
-/** Who serves each address and port of a Service, for clients on a node. `zone`: of the node; '' = it has none. */
-export function servedBy(
-  service: Service,
-  slices: readonly EndpointSlice[],
-  node: string,
-  zone = '',
-): readonly Served[] {
-  return service.clusterAddresses.flatMap((address) =>
-    service.ports.map((port) => {
-      const at = { address, protocol: port.protocol, port: port.port };
-      // Who asks for the node's own endpoints asks for no hints.
-      const asked = service.nodeLocal ? slices.map((slice) => ofNode(slice, node)) : slices;
-      const place = service.nodeLocal ? null : { node, zone };
-      const backends = sortedBackends(backendsOf({ at, portName: port.name, place }, asked));
-      return service.affinitySeconds === null
-        ? { ...at, backends }
-        : { ...at, backends, affinitySeconds: service.affinitySeconds };
-    }),
-  );
+/** Of several that want an address and port the first has it: by right, then by the Service's name. */
+export function compareClaims(
+  [a, { claim }]: readonly [string, Served],
+  [b, other]: readonly [string, Served],
+): number {
+  return CLAIMS.indexOf(claim) - CLAIMS.indexOf(other.claim) || (a < b ? -1 : a > b ? 1 : 0);
+}
+
+/**
+ * Who serves each address and port of a Service, for clients on a node, each once. Its node ports stand at the node's own
+ * addresses. `internalTrafficPolicy` is about cluster addresses: by others clients reach all endpoints, as by kube-proxy.
+ */
+export function servedBy(service: Service, slices: readonly EndpointSlice[], place: NodePlace): readonly Served[] {
+  const all = new Map<ServiceKey, Served>();
+  for (const { at, claim, portName } of claimsOf(service, place.addresses)) {
+    const key = serviceKey(at);
+    if (all.has(key)) continue;
+    const isLocal = service.nodeLocal && claim === 'cluster';
+    const slicesFor = isLocal ? slices.map((slice) => ofNode(slice, place.node)) : slices;
+    // Who asks for the node's own endpoints asks for no hints.
+    const asked = { at, portName, place: isLocal ? null : place, claim };
+    const backends = sortedBackends(backendsOf(asked, slicesFor));
+    const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
+    all.set(key, { ...at, ...affinity, backends, claim });
+  }
+  return [...all.values()];
 }
 
 /** The table by which flows are spread over backends. */
-export function tableOf(served: Served): PlanService {
+export function tableOf({ claim: _, ...served }: Served): PlanService {
   return { ...served, places: maglevPlaces(served.backends) };
+}
+
+type Claimed = { readonly at: ServiceAddress; readonly claim: Claim; readonly portName: string };
+
+/** Where a Service wants to be found, by falling right. One without cluster addresses is nobody's to serve. */
+function claimsOf(service: Service, own: readonly Address[]): readonly Claimed[] {
+  if (service.clusterAddresses.length === 0) return [];
+  const { clusterAddresses, balancerAddresses, externalAddresses, ports } = service;
+  const at = (addresses: readonly Address[], claim: Claim): Claimed[] =>
+    addresses.flatMap((address) =>
+      ports.map(({ name, protocol, port }) => ({ at: { address, protocol, port }, claim, portName: name })),
+    );
+  const families = new Set(clusterAddresses.map(({ family }) => family));
+  const atNodes = ports.flatMap(({ name, protocol, nodePort }): Claimed[] =>
+    nodePort === undefined
+      ? []
+      : own
+          .filter(({ family }) => families.has(family))
+          .map((address) => ({ at: { address, protocol, port: nodePort }, claim: 'node', portName: name })),
+  );
+  const outer = (addresses: readonly Address[]): Address[] => addresses.filter((address) => !isSpecial(address));
+  return [
+    ...at(clusterAddresses, 'cluster'),
+    ...atNodes,
+    ...at(outer(balancerAddresses), 'balancer'),
+    ...at(outer(externalAddresses), 'external'),
+  ];
 }
 
 function ofNode(slice: EndpointSlice, node: string): EndpointSlice {
@@ -58,16 +100,16 @@ function ofNode(slice: EndpointSlice, node: string): EndpointSlice {
 }
 
 /** `place`: of the clients; null = whatever endpoints are asked for are as near as each other. */
-type Asked = { readonly at: ServiceAddress; readonly portName: string; readonly place: NodePlace | null };
+type Asked = Claimed & { readonly place: NodePlace | null };
 
 /**
  * Those that are ready, and of them the nearest; where none is ready, all that still serve while they terminate, as
  * kube-proxy does.
  */
-function backendsOf({ at, portName, place }: Asked, slices: readonly EndpointSlice[]): readonly Backend[] {
+function backendsOf({ at, portName, place, claim }: Asked, slices: readonly EndpointSlice[]): readonly Backend[] {
   const all = slices.flatMap(({ ports, endpoints }) => {
     const port = ports.find(({ name, protocol }) => name === portName && protocol === at.protocol);
-    return port === undefined ? [] : endpoints.flatMap((endpoint) => listening(endpoint, at, port.port));
+    return port === undefined ? [] : endpoints.flatMap((endpoint) => listening(endpoint, { at, claim }, port.port));
   });
   const ready = all.filter(({ endpoint }) => endpoint.ready);
   const serving = ready.length > 0 ? ready : all.filter(({ endpoint }) => endpoint.serving);
@@ -75,14 +117,19 @@ function backendsOf({ at, portName, place }: Asked, slices: readonly EndpointSli
   return near.map(({ backend }) => backend);
 }
 
-/** Families never cross, a Service is no backend of itself, and what no pod may send to is nobody's. */
+/**
+ * Families never cross, a Service is no backend of itself, and what no pod may send to is nobody's. At a node's address others
+ * may listen beside a node port: pods of its network.
+ */
 function listening(
   endpoint: SliceEndpoint,
-  at: ServiceAddress,
+  { at, claim }: Pick<Claimed, 'at' | 'claim'>,
   port: number,
 ): { endpoint: SliceEndpoint; backend: Backend }[] {
+  const isItself = (address: Address): boolean =>
+    formatAddress(address) === formatAddress(at.address) && (claim !== 'node' || port === at.port);
   return endpoint.addresses
-    .filter((address) => address.family === at.address.family && formatAddress(address) !== formatAddress(at.address))
+    .filter((address) => address.family === at.address.family && !isItself(address))
     .filter((address) => !isSpecial(address))
     .map((address) => ({ endpoint, backend: { address, port } }));
 }
@@ -90,8 +137,4 @@ function listening(
 /** The API server takes some of these: a tenant's slice may name what pods can't send to by themselves. */
 function isSpecial(address: Address): boolean {
   return isGroup(address) || isNowhere(address) || isV4Mapped(address);
-}
-
-function byName(a: Service, b: Service): number {
-  return serviceName(a) < serviceName(b) ? -1 : 1;
 }

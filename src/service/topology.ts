@@ -1,9 +1,10 @@
 // Which of a Service's endpoints are near a node, by the hints that the cluster's EndpointSlice controller gives them. The
 // rules are kube-proxy's: hints count only where every endpoint has some, and never leave a node with nobody.
+import type { Address } from '#net/address.ts';
 import type { SliceEndpoint } from '#policy/service.ts';
 
-/** Where clients are. `zone` is '' where the node's label names none. */
-export type NodePlace = { readonly node: string; readonly zone: string };
+/** Where clients are. `zone` is '' where the node's label names none; `addresses` are the node's own. */
+export type NodePlace = { readonly node: string; readonly zone: string; readonly addresses: readonly Address[] };
 
 type Hinted = { readonly endpoint: SliceEndpoint };
 

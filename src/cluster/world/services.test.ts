@@ -77,6 +77,34 @@ test('what a Service does not get is said; what makes no sense is left out, and 
   assert.equal(faults.length, 3);
 });
 
+test('a Service has node ports where its type has them, addresses of its balancer that proxies nothing, and external ones', () => {
+  const spec = {
+    ...{ type: 'LoadBalancer', clusterIP: '10.96.0.1', externalIPs: ['192.0.2.9'] },
+    ports: [{ port: 80, nodePort: 30_080 }],
+  };
+  const ingress = [
+    { ip: '203.0.113.1', ipMode: 'VIP' },
+    { ip: '203.0.113.2', ipMode: 'Proxy' },
+    { hostname: 'x.test' },
+  ];
+  const read = (more: object): ReturnType<typeof readService> =>
+    readService(
+      notesOf('Service', { metadata: {}, spec: { ...spec, ...more }, status: { loadBalancer: { ingress } } }),
+    );
+  const outer = (more: object): readonly string[] => {
+    const { balancerAddresses, externalAddresses, ports } = read(more);
+    const nodePorts = ports.map(({ nodePort = 0 }) => String(nodePort));
+    return [...[...balancerAddresses, ...externalAddresses].map(formatAddress), ...nodePorts];
+  };
+  assert.deepEqual(outer({}), ['203.0.113.1', '192.0.2.9', '30080']);
+  assert.deepEqual(outer({ type: 'NodePort' }), ['192.0.2.9', '30080']);
+  assert.deepEqual(outer({ type: 'ClusterIP' }), ['192.0.2.9', '0']);
+  assert.deepEqual(outer({ loadBalancerSourceRanges: ['0.0.0.0/0'] }), ['203.0.113.1', '192.0.2.9', '30080']);
+  const limited = { loadBalancerSourceRanges: ['192.0.2.0/24'] };
+  assert.deepEqual(outer(limited), ['192.0.2.9', '30080'], 'nobody is let in that the ranges keep out');
+  assert.ok(service({ type: 'LoadBalancer', ...limited })[1].includes('service-in-part spec.loadBalancerSourceRanges'));
+});
+
 test('endpoints are ready where nothing is said, and serve where they are ready', () => {
   const labels = { 'kubernetes.io/service-name': 'db' };
   const endpoints = [

@@ -37,12 +37,15 @@ export function readService(notes: Notes): Service {
   const spec = mappingAt(notes, rootOf(notes), 'spec');
   const labels = labelsOf(notes);
   const served = !OTHERS.some((label) => Object.hasOwn(labels, label));
+  const status = mappingAt(notes, rootOf(notes), 'status');
   if (served) noteUnserved(notes, spec);
   return {
     namespace,
     name,
     clusterAddresses: served ? clusterAddresses(notes, spec) : [],
-    ports: mappingsAt(notes, spec, 'ports').flatMap((port) => readPort(notes, port)),
+    balancerAddresses: served ? balancerAddresses(notes, spec, status) : [],
+    externalAddresses: served ? itemsAt(notes, spec, 'externalIPs').flatMap((at) => readAddress(notes, at)) : [],
+    ports: mappingsAt(notes, spec, 'ports').flatMap((port) => readServicePort(notes, spec, port)),
     nodeLocal: textAt(notes, spec, 'internalTrafficPolicy') === 'Local',
     affinitySeconds: textAt(notes, spec, 'sessionAffinity') === 'ClientIP' ? affinitySeconds(notes, spec) : null,
   };
@@ -73,10 +76,37 @@ function clusterAddresses(notes: Notes, spec: LocatedFields): readonly Address[]
     .flatMap((at) => readAddress(notes, at));
 }
 
+/** A balancer whose `ipMode` is Proxy sends on to node ports by itself: packets to its address are to reach it. */
+function balancerAddresses(notes: Notes, spec: LocatedFields, status: LocatedFields): readonly Address[] {
+  if (textAt(notes, spec, 'type') !== 'LoadBalancer' || isLimited(notes, spec)) return [];
+  return mappingsAt(notes, mappingAt(notes, status, 'loadBalancer'), 'ingress')
+    .filter((each) => !isAbsent(each.value.ip) && textAt(notes, each, 'ipMode') !== 'Proxy')
+    .flatMap((each) => readAddress(notes, fieldAt(each, 'ip')));
+}
+
+/** Some of its balancer's clients are to be refused. */
+function isLimited(notes: Notes, spec: LocatedFields): boolean {
+  const ranges = itemsAt(notes, spec, 'loadBalancerSourceRanges');
+  return ranges.some(({ value }) => typeof value !== 'string' || !['0.0.0.0/0', '::/0'].includes(value.trim()));
+}
+
 function readAddress(notes: Notes, at: Located): readonly Address[] {
   const parsed = typeof at.value === 'string' ? parseAddress(at.value) : null;
   if (parsed === null) noteField(notes, at, 'an IP address');
   return parsed === null ? [] : [parsed];
+}
+
+function readServicePort(notes: Notes, spec: LocatedFields, port: LocatedFields): readonly ServicePort[] {
+  const given = port.value.nodePort;
+  const hasPorts = ['NodePort', 'LoadBalancer'].includes(textAt(notes, spec, 'type'));
+  if (!hasPorts || isAbsent(given) || given === 0) return readPort(notes, port);
+  if (isPortNumber(given)) return readPort(notes, port).map((read) => ({ ...read, nodePort: given }));
+  noteField(notes, fieldAt(port, 'nodePort'), 'a port number');
+  return readPort(notes, port);
+}
+
+function isPortNumber(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 65_536;
 }
 
 /** A slice's port without a number stands for all ports, which no Service has: it is left out. */
@@ -84,7 +114,7 @@ function readPort(notes: Notes, port: LocatedFields): readonly ServicePort[] {
   const at = fieldAt(port, 'port');
   const protocol = readProtocol(notes, port);
   if (isAbsent(at.value) || protocol === null) return [];
-  if (typeof at.value === 'number' && Number.isInteger(at.value) && at.value > 0 && at.value < 65_536) {
+  if (isPortNumber(at.value)) {
     return [{ name: textAt(notes, port, 'name'), protocol, port: at.value }];
   }
   noteField(notes, at, 'a port number');
@@ -133,10 +163,13 @@ function affinitySeconds(notes: Notes, spec: LocatedFields): number {
 function noteUnserved(notes: Notes, spec: LocatedFields): void {
   const type = textAt(notes, spec, 'type');
   if (type === 'NodePort' || type === 'LoadBalancer') {
-    note(notes, 'spec.type', `of a ${type} Service the cluster addresses alone are served, for pods of this node`);
+    note(notes, 'spec.type', `a ${type} Service is served for pods alone, by the node that each is on`);
   }
   if (itemsAt(notes, spec, 'externalIPs').length > 0) {
-    note(notes, 'spec.externalIPs', 'Moat does not serve external addresses');
+    note(notes, 'spec.externalIPs', 'external addresses are served for pods alone');
+  }
+  if (type === 'LoadBalancer' && isLimited(notes, spec)) {
+    note(notes, 'spec.loadBalancerSourceRanges', 'ranges of clients are not served, and neither are the addresses');
   }
 }
 
