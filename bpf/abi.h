@@ -18,7 +18,7 @@
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 10,
+	ABI_VERSION_CURRENT = 11,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -67,9 +67,9 @@ enum drop_flag { DROP_AUDITED = 0x80 };
 
 enum tcp_stage { TCP_STAGE_NONE, TCP_SYN_SENT, TCP_SYN_ACKED, TCP_OPEN, TCP_CLOSING };
 
-/* Drops and connections have events of their own, so that neither keeps the other's back; and what tells a
- * pod that it is refused takes of neither. */
-enum budget_kind { BUDGET_DROPS, BUDGET_FLOWS, BUDGET_REFUSALS, BUDGET_COUNT };
+/* Drops, connections, and what passes by audit have events of their own, so that none keeps another's back;
+ * and what tells a pod that it is refused takes of none. */
+enum budget_kind { BUDGET_DROPS, BUDGET_FLOWS, BUDGET_REFUSALS, BUDGET_AUDITS, BUDGET_COUNT };
 
 enum entry_flag {
 	ENTRY_HOST = 1,          /* opened by the pod's own node: the ingress leg was not judged */

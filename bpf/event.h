@@ -132,6 +132,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 	struct counters *counters = node_counters();
 	struct drop_value fresh = {}, *seen;
 	__u32 number = reason & ~DROP_AUDITED;
+	enum budget_kind budget = reason & DROP_AUDITED ? BUDGET_AUDITS : BUDGET_DROPS;
 
 	c = own_context(c);
 	if (!c)
@@ -153,7 +154,7 @@ __attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
 		__sync_fetch_and_add(&seen->pending, 1);
 		return 0;
 	}
-	if (!take_token(c, share_of(c->ifindex), BUDGET_DROPS, drop_rate)) {
+	if (!take_token(c, share_of(c->ifindex), budget, drop_rate)) {
 		count_lost(1);
 		return 0;
 	}

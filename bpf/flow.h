@@ -144,7 +144,7 @@ static __always_inline void name_rules(struct context *c)
 static __always_inline int is_cut_for_good(const struct context *c, __u32 from_initiator)
 {
 	return (c->entry.flags & ENTRY_TOMBSTONE) &&
-	       (c->key.protocol == IPPROTO_TCP || (!c->bypass && legs_are_current(c, from_initiator)));
+	       (c->key.protocol == IPPROTO_TCP || (!c->bypass && still_denies(c, from_initiator)));
 }
 
 static __always_inline void touch(struct context *c, struct ct_value *live, __u32 from_initiator, __u32 bytes)

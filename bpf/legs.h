@@ -100,6 +100,21 @@ static __always_inline int legs_are_current(const struct context *c, __u32 from_
 	       leg_is_current(c, LEG_INGRESS, responder, from);
 }
 
+/* What one leg denies is denied, whatever is to be said of the other: that may be audited, and is never
+ * current then. */
+static __always_inline int still_denies(const struct context *c, __u32 from_initiator)
+{
+	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
+	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
+	const struct addr *from = from_initiator ? &c->packet.source : &c->packet.destination;
+	const struct addr *to = from_initiator ? &c->packet.destination : &c->packet.source;
+
+	return (c->entry.verdict[LEG_EGRESS] == VERDICT_DENY &&
+		leg_is_current(c, LEG_EGRESS, initiator, to)) ||
+	       (c->entry.verdict[LEG_INGRESS] == VERDICT_DENY &&
+		leg_is_current(c, LEG_INGRESS, responder, from));
+}
+
 /* The entry says of the leg what was judged now. */
 static __always_inline int leg_stands(const struct context *c, __u32 leg, const struct endpoint *owner,
 				      const struct addr *peer)

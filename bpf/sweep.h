@@ -103,6 +103,16 @@ static long shrink_queue(__u64 index, void *raw_shrink)
 	return 0;
 }
 
+/* Nobody would have tokens again by its being forgotten. */
+static __always_inline int are_budgets_idle(const struct share *share, __u64 now)
+{
+#pragma unroll
+	for (int kind = 0; kind < BUDGET_COUNT; kind++)
+		if (now - share->budgets[kind].time <= 2 * SECOND)
+			return 0;
+	return 1;
+}
+
 /* Gives back places that nobody needs, and forgets a pod that has gone and holds nothing. */
 static long sweep_share(void *map, const void *raw_key, void *raw_share, void *raw_sweep)
 {
@@ -118,8 +128,7 @@ static long sweep_share(void *map, const void *raw_key, void *raw_share, void *r
 	bpf_loop(SHRINK_AT_ONCE, shrink_queue, &shrink, 0);
 	if (bpf_map_lookup_elem(&iface_map, &shrink.who) || share->assured || queue_length(share))
 		return 0;
-	if (sweep->now - share->budgets[BUDGET_DROPS].time > 2 * SECOND &&
-	    sweep->now - share->budgets[BUDGET_FLOWS].time > 2 * SECOND) {
+	if (are_budgets_idle(share, sweep->now)) {
 		/* The part of its queue that was begun; no other is left. */
 		struct queue_key begun = {.ifindex = shrink.who, .number = (__u32)share->head >> QUEUE_SHIFT};
 

@@ -165,7 +165,12 @@ const FAULTS: readonly Fault[] = [
     'lastSeenNs: 0n',
   ],
   ['a cut TCP connection stays cut', 'flows.ts', 'entry.initiator.protocol === TCP || this', 'this'],
-  ['a cut UDP flow is judged again', 'flows.ts', 'entry.initiator.protocol === TCP || this.#isCurrent(entry)', 'true'],
+  [
+    'a cut UDP flow is judged again',
+    'flows.ts',
+    'entry.initiator.protocol === TCP || this.#stillDenies(entry)',
+    'true',
+  ],
   [
     'the epoch is read before the tables',
     'flows.ts',

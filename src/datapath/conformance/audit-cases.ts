@@ -137,6 +137,27 @@ export const AUDIT_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'datagrams that one end denies and the other audits are cut once, not by each packet, until the end that denies does not',
+    run: (rig, at) => {
+      const own = ask(at);
+      const other = udp({ ...ask(at), from: at.b, to: at.a });
+      for (const frame of [udp(own), other]) rig.pass(frame === other ? 'from b' : 'from a', frame);
+      rig.policy('a', 'egress', [DEFAULT]);
+      rig.policy('b', 'ingress', [DEFAULT]);
+      rig.audit('a', 'own');
+      rig.drop('from a', udp(own), DENIED);
+      for (const place of ['from a', 'from a'] as const) rig.drop(place, udp(own), 'denied-earlier ingress default');
+      rig.drop('from b', udp(back(own)), 'denied-earlier ingress default');
+      rig.policy('a', 'ingress', [DEFAULT]);
+      rig.policy('b', 'egress', [DEFAULT]);
+      rig.drop('from b', other, 'policy egress default');
+      rig.drop('from b', other, 'denied-earlier egress default');
+      rig.audit('b', 'own');
+      rig.audited('from a', udp(own), 'policy egress default');
+      rig.audited('from b', other, 'policy egress default');
+    },
+  },
+  {
     name: 'a peer that is not known yet, and fragments that are judged by their first one, pass by audit too',
     run: (rig, at) => {
       const part: FragmentPlace = { id: 7, offset: 0, more: true };

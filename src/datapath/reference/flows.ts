@@ -2,6 +2,7 @@
 import type { Backend, Plan } from '#compile/plan.ts';
 import { formatAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
+import type { Direction } from '#policy/model.ts';
 import {
   Conntrack,
   type ConntrackLimits,
@@ -102,7 +103,7 @@ export class Flows {
 
   #judgeKnown(passage: Passage, entry: Entry): FlowOutcome {
     if (entry.host || (!entry.tombstone && this.#isCurrent(entry))) return this.#proceed(passage, entry);
-    const isCutForGood = entry.tombstone && (entry.initiator.protocol === TCP || this.#isCurrent(entry));
+    const isCutForGood = entry.tombstone && (entry.initiator.protocol === TCP || this.#stillDenies(entry));
     if (isCutForGood) return unchanged(deniedEarlier(entry));
     const { outcome, legs } = this.#judgeLegs(entry.initiator, judgePort);
     if (outcome.verdict === 'pass') {
@@ -179,6 +180,16 @@ export class Flows {
   #isInherited(entry: Entry): boolean {
     return ownedLegs(this.#plan, entry.initiator).some(
       (place) => entry[place.direction].generation !== this.#epochs.generationOf(place.own.address),
+    );
+  }
+
+  /** What one leg denies is denied, whatever is to be said of the other: that may be audited, and is never current then. */
+  #stillDenies(entry: Entry): boolean {
+    const places = ownedLegs(this.#plan, entry.initiator);
+    const holds = (direction: Direction): boolean =>
+      places.every((place) => place.direction !== direction || this.#epochs.isCurrent(entry[direction], place));
+    return (['egress', 'ingress'] as const).some(
+      (direction) => entry[direction].verdict === 'deny' && holds(direction),
     );
   }
 

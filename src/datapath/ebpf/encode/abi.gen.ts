@@ -173,7 +173,7 @@ export const BACKEND = {
 
 /** struct share */
 export const SHARE = {
-  size: 72,
+  size: 88,
   assured: 0,
   head: 8,
   tail: 16,
@@ -214,7 +214,7 @@ export const COUNTERS = {
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 10,
+  CURRENT: 11,
 } as const;
 
 /** enum drop_reason */
