@@ -213,8 +213,11 @@ function countInPlace(counts: InPlace, plan: Plan, { steps, after }: { steps: re
   counts.both += Number(classes && bases);
 }
 
-function legsBetween(transport: Transport, counts = noInPlace()): fc.IProperty<[WorldEvent[][], Flow[], Place]> {
-  return fc.property(fc.oneof(histories, policyHistories), flows, places, (history, sampled, place) => {
+function legsBetween(
+  transport: Transport,
+  { counts = noInPlace(), from = fc.oneof(histories, policyHistories) } = {},
+): fc.IProperty<[WorldEvent[][], Flow[], Place]> {
+  return fc.property(from, flows, places, (history, sampled, place) => {
     const compiler = compilerOf(place);
     const plan = emptyPlan();
     const last = new Map<string, WorldEvent>();
@@ -254,11 +257,23 @@ function addressesOf(plan: Plan, event: WorldEvent): Set<string> {
 
 test('while one event takes effect step by step, each leg has its old or its new verdict', (context) => {
   const counts = noInPlace();
-  holds(context, legsBetween(whole, counts), 120);
+  holds(context, legsBetween(whole, { counts }), 120);
   context.diagnostic(`events that changed a layer in place: ${JSON.stringify(counts)}`);
   assert.ok(counts.classes > 0 && counts.bases > 0 && counts.both > 0);
   // What changes in place must wait for the addresses; the plain order of kinds does not.
   for (const fault of [removalsFirst, inSafeOrder]) fails(legsBetween(fault), 5000);
+});
+
+/** The same, where each namespace lets pass what its own policies deny: whose denial it is shows. */
+const auditedHistories = policyHistories.map((history) => history.map((batch) => batch.map(audited)));
+
+function audited(event: WorldEvent): WorldEvent {
+  if (event.kind !== 'namespace' || event.value === null) return event;
+  return { ...event, value: { ...event.value, mode: 'audit' } };
+}
+
+test('so it has where namespaces are audited, and what some policies deny passes', (context) => {
+  holds(context, legsBetween(whole, { from: auditedHistories }), 120);
 });
 
 type Between = { readonly before: FlowVerdict | undefined; readonly after: FlowVerdict | undefined };

@@ -6,7 +6,7 @@ import type { IdentityChanges } from '#identity/changes.ts';
 import { push, remember } from '#identity/collect.ts';
 import type { Identifier } from '#identity/identifier.ts';
 import type { IdentityEntry } from '#identity/identities.ts';
-import { isBetween, type Pair, sayTheSame } from './between.ts';
+import { type IsOwn, isBetween, type Pair, sayTheSame } from './between.ts';
 import { ByIdentity } from './by-identity.ts';
 import { type Body, type Changes, LayerClasses, type View } from './layer-classes.ts';
 import { LayerIndex } from './layer-index.ts';
@@ -259,7 +259,9 @@ export class Layers {
     const atoms = new Set([...change.parts.gone, ...change.parts.come].flatMap(askedBy));
     const known = this.#touched(body, change, { atoms, all: merged, unknown: guarded });
     const base = this.#baseAfter(body, change);
-    const isQuiet = base === body.base || sayTheSame(this.#tables.contentOf(body.base), this.#tables.contentOf(base));
+    const isOwn = this.#rules.ownAmong(change.entries.come);
+    const contentOf = (table: TableEntry | null): PortTable => this.#tables.contentOf(table);
+    const isQuiet = base === body.base || sayTheSame(contentOf(body.base), contentOf(base), isOwn);
     // Under another base, what is behind could say what neither the rules before nor those now say.
     const late = isQuiet ? [] : this.#classes.entries(this.#classes.behind.of(body));
     const touched = late.length === 0 ? known : new Set([...known, ...late]);
@@ -267,7 +269,7 @@ export class Layers {
     const waits = isQuiet && living.entries.length > most;
     const view = (): View => this.#classes.viewOf(change.parts, merged ? 'merged' : gainers);
     const update: Update = { base, classes: waits ? NO_CLASSES : this.#classes.after(body, living.entries, view()) };
-    if (!isQuiet && !this.#isSafe(body, update, { onlyBase: atoms.size === 0, newcomers })) {
+    if (!isQuiet && !this.#isSafe(body, update, { onlyBase: atoms.size === 0, newcomers, isOwn })) {
       body.rules.change(before.specs);
       this.#giveUpdate(update);
       return 'no';
@@ -307,14 +309,14 @@ export class Layers {
   #isSafe(
     body: Body,
     { base, classes }: Update,
-    { onlyBase, newcomers }: { readonly onlyBase: boolean; readonly newcomers: ReadonlySet<IdentityEntry> },
+    { onlyBase, newcomers, isOwn }: Pick<Batch, 'newcomers'> & { readonly onlyBase: boolean; readonly isOwn: IsOwn },
   ): boolean {
     const bases = { old: this.#tables.contentOf(body.base), now: this.#tables.contentOf(base) };
     for (const [identity, table] of classes) {
       const old = this.#tables.contentOf(body.classes.get(identity.number) ?? null);
       const now = this.#tables.contentOf(table);
       const pair = (base: PortTable, own: PortTable): Pair => ({ base, class: own });
-      if (!isBetween(pair(bases.old, now), pair(bases.old, old), pair(bases.now, now))) return false;
+      if (!isBetween(pair(bases.old, now), pair(bases.old, old), pair(bases.now, now), isOwn)) return false;
     }
     return newcomers.size === 0 || (onlyBase && !body.rules.merged && !body.rules.guarded);
   }

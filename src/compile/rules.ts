@@ -2,6 +2,7 @@
 import { push } from '#identity/collect.ts';
 import type { Direction, Policy, Rule, Source, Tier } from '#policy/model.ts';
 import { compareText, defaultDenyId } from '#policy/model.ts';
+import type { IsOwn } from './between.ts';
 import type { RuleInfo, RuleNumber } from './plan.ts';
 import type { Recorder } from './recorder.ts';
 import type { SortedList } from './sorted-list.ts';
@@ -26,6 +27,8 @@ export class Rules {
   /** Default denies by direction and a hash of the isolating policies. */
   readonly #denies = new Map<string, Deny[]>();
   readonly #denyOf = new Map<RuleEntry, Deny>();
+  /** Of the rules that layers have, the denials that are not by policies of a namespace alone: far fewer than the rest. */
+  readonly #others = new Set<RuleNumber>();
   #next = 1;
 
   constructor(recorder: Recorder) {
@@ -64,13 +67,22 @@ export class Rules {
   /** One more layer has the rule. */
   take(entry: RuleEntry): void {
     entry.uses++;
-    if (entry.uses === 1) this.#recorder.rule(entry.number, entry.info);
+    if (entry.uses > 1) return;
+    this.#recorder.rule(entry.number, entry.info);
+    if (isOthers(entry)) this.#others.add(entry.number);
+  }
+
+  /** Which denials are a namespace's own, among rules that layers have and these. */
+  ownAmong(come: readonly RuleEntry[]): IsOwn {
+    const others = new Set(come.filter(isOthers).map(({ number }) => number));
+    return (rule) => !this.#others.has(rule) && !others.has(rule);
   }
 
   give(entry: RuleEntry): void {
     entry.uses--;
     if (entry.uses > 0) return;
     this.#recorder.rule(entry.number, null);
+    this.#others.delete(entry.number);
     const deny = this.#denyOf.get(entry);
     if (deny === undefined) return;
     this.#denyOf.delete(entry);
@@ -107,6 +119,10 @@ function denyInfo(tier: Tier, direction: Direction, isolating: SortedList<Isolat
       return [...isolating].sort((a, b) => compareText(a.key, b.key)).map((policy) => policy.source);
     },
   };
+}
+
+function isOthers({ info }: RuleEntry): boolean {
+  return info.own !== true && (info.action === 'deny' || info.action === 'reject');
 }
 
 /** True where a deny names both alike: it names the tier as well. */
