@@ -233,6 +233,37 @@ test('reach lists the database for those alone who may use it', () => {
   ]);
 });
 
+test('reach tells what passes by audit alone', () => {
+  const input = [
+    'kind: Namespace\nmetadata: {name: shop, annotations: {moat.network/mode: audit}}\n',
+    'kind: Pod\nmetadata: {name: a, namespace: shop}\nspec: {containers: []}\n',
+    'kind: Pod\nmetadata: {name: b, namespace: shop, labels: {app: b}}\nspec: {containers: []}\n',
+  ].map((text) => `apiVersion: v1\n${text}`);
+  const allows = '{podSelector: {matchLabels: {app: b}}, ingress: [{ports: [{port: 80}]}]}';
+  input.push(
+    `apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: shop}\nspec: ${allows}\n`,
+  );
+  const reachOf = (...more: readonly string[]): string =>
+    moat(['reach', '-f', '-', ...more], input.join('---\n')).stdout;
+  type Row = { readonly from: string; readonly to: string; readonly audited?: readonly object[] };
+  const rows = JSON.parse(reachOf('-o', 'json')) as readonly Row[];
+  const audited = rows.filter((row) => row.audited !== undefined).map(({ from, to }) => `${from} → ${to}`);
+  assert.deepEqual(audited, ['0.0.0.0-255.255.255.255[External] → shop/b[Pod]', 'shop/a[Pod] → shop/b[Pod]']);
+  const [first] = rows.find(({ from, to }) => from === 'shop/a[Pod]' && to === 'shop/b[Pod]')?.audited ?? [];
+  assert.deepEqual(first, {
+    protocol: 'TCP',
+    ports: [
+      [1, 79],
+      [81, 65535],
+    ],
+  });
+  assert.match(
+    reachOf('-o', 'dot'),
+    /"shop\/a\[Pod\]" -> "shop\/b\[Pod\]" \[label="everything \(by audit alone: TCP 1-79,/,
+  );
+  assert.doesNotMatch(reachOf('--mode', 'enforce', '-o', 'json'), /audited/);
+});
+
 test('reach draws graphs', () => {
   const dot = moat(['reach', ...FIRST, '-o', 'dot']).stdout;
   assert.match(dot, /"default\/client\[Pod\]" -> "default\/server\[Pod\]" \[label="TCP 8080"\];/);

@@ -5,7 +5,7 @@ import { intersectRanges, type RangeSet } from './ranges.ts';
 
 /**
  * One protocol and its ports, as `[first, last]` pairs: 1..65535 for TCP, UDP and SCTP; type × 256 + code for ICMP.
- * `other` stands for every protocol that is not named here, each with all it has.
+ * `other` stands for every protocol but TCP, UDP, SCTP, ICMP and ICMPv6, each with all it has.
  */
 export type Connection = { readonly protocol: string; readonly ports: readonly (readonly [number, number])[] };
 
@@ -25,8 +25,15 @@ export function isEverything(connections: readonly Connection[]): boolean {
   return connections.length === NAMED.length + 1 && connections.every((each) => isWholeConnection(each));
 }
 
+/** As `connectionsText`, and which of them pass by audit alone. */
+export function rowText(connections: readonly Connection[], audited: readonly Connection[] | undefined): string {
+  if (audited === undefined) return connectionsText(connections);
+  const [all, some] = [connectionsText(connections), connectionsText(audited)];
+  return all === some ? `${all} (by audit alone)` : `${all} (by audit alone: ${some})`;
+}
+
 /** `TCP 80, 443-444; UDP 53`, `everything`, `nothing`. */
-export function connectionsText(connections: readonly Connection[]): string {
+function connectionsText(connections: readonly Connection[]): string {
   if (connections.length === 0) return 'nothing';
   if (isEverything(connections)) return 'everything';
   return connections.map(connectionText).join('; ');

@@ -1,6 +1,6 @@
 // What a Plan allows between two places, for every protocol and port at once.
 import { decide, identityOf } from '#compile/lookup.ts';
-import type { IdentityNumber, Layer, Plan, PlanEndpoint, SetNumber, TableNumber } from '#compile/plan.ts';
+import type { Audit, IdentityNumber, Layer, Plan, PlanEndpoint, SetNumber, TableNumber } from '#compile/plan.ts';
 import { isAudited, isOwnNode } from '#datapath/reference/verdict.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { type AxisRange, WHOLE_AXIS } from '#net/axis.ts';
@@ -35,13 +35,16 @@ export function placeKey(place: Place): string {
 /** Answers for one Plan, which must not change meanwhile; remembers what it worked out. */
 export class Legs {
   readonly #plan: Plan;
+  readonly #audits: 'heeded' | 'ignored';
   readonly #legs = new Map<string, RangeSet>();
   readonly #pairs = new Map<string, RangeSet>();
   readonly #numbers = new Map<RangeSet, number>();
   readonly #keys = new Map<string, number>();
 
-  constructor(plan: Plan) {
+  /** `audits` ignored: what policy would allow if everything were enforced. */
+  constructor(plan: Plan, audits: 'heeded' | 'ignored' = 'heeded') {
     this.#plan = plan;
+    this.#audits = audits;
   }
 
   /** Connections from one place to another that both ends allow. Never across families. */
@@ -70,9 +73,8 @@ export class Legs {
 
   #leg(own: PlanEndpoint, direction: Direction, peer: IdentityNumber): RangeSet {
     const set = own[direction];
-    return remember(this.#legs, `${set}/${peer}/${own.audit ?? ''}`, () =>
-      allowedRanges(this.#plan, { own, set, peer }),
-    );
+    const audit = this.#audits === 'heeded' ? own.audit : undefined;
+    return remember(this.#legs, `${set}/${peer}/${audit ?? ''}`, () => allowedRanges(this.#plan, { audit, set, peer }));
   }
 }
 
@@ -82,16 +84,16 @@ function remember<Key, T>(known: Map<Key, T>, key: Key, make: () => T): T {
   return found;
 }
 
-type Leg = { readonly own: PlanEndpoint; readonly set: SetNumber; readonly peer: IdentityNumber };
+type Leg = { readonly audit: Audit | undefined; readonly set: SetNumber; readonly peer: IdentityNumber };
 
 /** What passes, by audit too. Between two neighbouring bounds of the tables the decision is one and the same, so one look-up tells all. */
-function allowedRanges(plan: Plan, { own, set, peer }: Leg): RangeSet {
+function allowedRanges(plan: Plan, { audit, set, peer }: Leg): RangeSet {
   const starts = boundaries(plan, set, peer);
   const allowed: AxisRange[] = [];
   for (const [index, first] of starts.entries()) {
     const decision = decide(plan, { set, peer, position: first });
     const isAllowed = decision.kind === 'open' || (decision.kind === 'decided' && decision.action === 'allow');
-    if (isAllowed || isAudited(plan, own, decision))
+    if (isAllowed || isAudited(plan, audit, decision))
       allowed.push({ first, last: (starts[index + 1] ?? WHOLE_AXIS.last + 1) - 1 });
   }
   return normalRanges(allowed);

@@ -35,6 +35,14 @@ export function intersectRanges(a: RangeSet, b: RangeSet): RangeSet {
   }
 }
 
+/** The positions of the first that are not in the second. */
+export function withoutRanges(a: RangeSet, b: RangeSet): RangeSet {
+  const gaps = [...b, null].map((range, index) => {
+    return { first: (b[index - 1]?.last ?? -1) + 1, last: (range?.first ?? Number.POSITIVE_INFINITY) - 1 };
+  });
+  return intersectRanges(a, gaps);
+}
+
 /** Equal sets have equal keys. */
 export function rangesKey(ranges: RangeSet): string {
   return ranges.map(({ first, last }) => `${first}-${last}`).join(',');

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Compiler } from '#compile/compiler.ts';
 import { type Address, formatAddress, parseAddress } from '#net/address.ts';
-import { type Protocol, protocolName } from '#net/protocol.ts';
+import { ICMP, ICMPV6, type Protocol, protocolName, SCTP, TCP, UDP } from '#net/protocol.ts';
 import { evaluate } from '#policy/evaluate.ts';
 import { endpointsByAddress, type Pod, type PodKey, type World } from '#policy/world.ts';
 import { PORTS, PROTOCOLS } from '#test/support/arbitrary-policy.ts';
@@ -31,9 +31,12 @@ function says(found: Reach, from: string, to: string, { protocol, port }: Port):
 
 type Port = { readonly protocol: Protocol; readonly port: number };
 
+const NAMED: ReadonlySet<Protocol> = new Set([TCP, UDP, SCTP, ICMP, ICMPV6]);
+
 function listed(connections: readonly Connection[], protocol: Protocol, port: number): boolean {
   const wanted = connections.find(({ protocol: name }) => name === protocolName(protocol));
-  const ports = (wanted ?? connections.find(({ protocol: name }) => name === 'other'))?.ports ?? [];
+  const others = NAMED.has(protocol) ? undefined : connections.find(({ protocol: name }) => name === 'other');
+  const ports = (wanted ?? others)?.ports ?? [];
   return ports.some(([first, last]) => first <= port && port <= last);
 }
 
@@ -98,6 +101,35 @@ test('on random worlds, rows between workloads are what the interpreter allows',
     }),
     RUNS,
   );
+});
+
+test('on random worlds, what passes by audit alone is what the interpreter denies where no namespace is audited', (t) => {
+  let audited = 0;
+  holds(
+    t,
+    fc.property(worlds, (world) => {
+      const ask = { ipBlockPods: true };
+      const found = reachOf(world, ask);
+      const strict = {
+        ...world,
+        namespaces: new Map([...world.namespaces].map(([name, { mode, ...rest }]) => [name, rest])),
+      };
+      const groups = groupsOf(world);
+      for (const from of groups) {
+        for (const to of groups.filter((group) => group !== from)) {
+          const row = found.rows.find((one) => one.from === from.name && one.to === to.name);
+          for (const port of SAMPLE) {
+            const [now, then] = [world, strict].map((each) => allowsSome(each, [from, to], { ...port, ...ask }));
+            const told = listed(row?.audited ?? [], port.protocol, port.port);
+            assert.equal(told, now && !then, `${from.name} → ${to.name} ${JSON.stringify(port)}`);
+            audited += Number(told);
+          }
+        }
+      }
+    }),
+    RUNS,
+  );
+  assert.ok(audited > 0, 'no world has an audit that lets something pass');
 });
 
 test('on random worlds, rows to and from the outside are what the interpreter allows there', (t) => {

@@ -6,15 +6,27 @@ import type { Pod, Workload, World } from '#policy/world.ts';
 import { type Connection, connectionsOf } from './connections.ts';
 import { type AddressRange, type ExternalRange, externalRanges, joinRanges, rangeText } from './external.ts';
 import { Legs, type Place, placeKey, placeOf } from './legs.ts';
-import { type RangeSet, rangesKey, unionRanges } from './ranges.ts';
+import { type RangeSet, rangesKey, unionRanges, withoutRanges } from './ranges.ts';
 
-/** `from`, `to`: `ns/name[Kind]`, or `a.b.c.d-e.f.g.h[External]`. */
-export type ReachRow = { readonly from: string; readonly to: string; readonly connections: readonly Connection[] };
+/**
+ * `from`, `to`: `ns/name[Kind]`, or `a.b.c.d-e.f.g.h[External]`. `audited`: those of the connections that pass by audit alone;
+ * absent where all would pass without any.
+ */
+export type ReachRow = {
+  readonly from: string;
+  readonly to: string;
+  readonly connections: readonly Connection[];
+  readonly audited?: readonly Connection[];
+};
 
 /** `uneven`: workloads whose pods do not all have the same connections, so that a row may hold for some of them only. */
 export type Reach = { readonly rows: readonly ReachRow[]; readonly uneven: readonly string[] };
 
 const NOTHING: RangeSet = [];
+
+/** What passes, and what would if all audits ended. */
+type Both = { readonly heeded: Legs; readonly ignored: Legs };
+type Passing = { readonly all: RangeSet; readonly enforced: RangeSet };
 
 type Group = { readonly name: string; readonly places: readonly Place[] };
 
@@ -25,7 +37,9 @@ type Group = { readonly name: string; readonly places: readonly Place[] };
  */
 export function reach(world: World, plan: Plan): Reach {
   const groups = workloadGroups(world, plan);
-  const legs = new Legs(plan);
+  const hasAudits = [...plan.endpoints.values()].some(({ audit }) => audit !== undefined);
+  const heeded = new Legs(plan);
+  const legs: Both = { heeded, ignored: hasAudits ? new Legs(plan, 'ignored') : heeded };
   const rows = [...innerRows(groups, legs), ...outerRows(plan, groups, legs)];
   rows.sort((a, b) => compareText(a.from, b.from) || compareText(a.to, b.to));
   return { rows, uneven: groups.filter((group) => isUneven(group)).map((group) => group.name) };
@@ -66,10 +80,15 @@ function placesOf(pod: Pod, plan: Plan): readonly Place[] {
   return places.filter(({ endpoint }) => (pod.hostNetwork ? endpoint === null : endpoint?.pod === pod.key));
 }
 
-function innerRows(groups: readonly Group[], legs: Legs): readonly ReachRow[] {
+function innerRows(groups: readonly Group[], legs: Both): readonly ReachRow[] {
   return groups.flatMap((from) =>
-    groups.flatMap((to) => (from === to ? [] : row(from.name, to.name, anyOf(legs, from.places, to.places)))),
+    groups.flatMap((to) => (from === to ? [] : row(from.name, to.name, passing(legs, from.places, to.places)))),
   );
+}
+
+function passing({ heeded, ignored }: Both, sources: readonly Place[], destinations: readonly Place[]): Passing {
+  const all = anyOf(heeded, sources, destinations);
+  return { all, enforced: ignored === heeded ? all : anyOf(ignored, sources, destinations) };
 }
 
 function anyOf(legs: Legs, sources: readonly Place[], destinations: readonly Place[]): RangeSet {
@@ -81,23 +100,25 @@ function anyOf(legs: Legs, sources: readonly Place[], destinations: readonly Pla
 /** Sets are shared by many pairs. */
 const CONNECTIONS = new WeakMap<RangeSet, readonly Connection[]>();
 
-function row(from: string, to: string, ranges: RangeSet): readonly ReachRow[] {
-  const connections = CONNECTIONS.get(ranges) ?? connectionsOf(ranges);
-  CONNECTIONS.set(ranges, connections);
-  return connections.length === 0 ? [] : [{ from, to, connections }];
+function row(from: string, to: string, { all, enforced }: Passing): readonly ReachRow[] {
+  const connections = CONNECTIONS.get(all) ?? connectionsOf(all);
+  CONNECTIONS.set(all, connections);
+  const audited = all === enforced ? [] : connectionsOf(withoutRanges(all, enforced));
+  if (connections.length === 0) return [];
+  return [{ from, to, connections, ...(audited.length === 0 ? {} : { audited }) }];
 }
 
 /** The outside in each direction; ranges that come to the same are one row where they touch. */
-function outerRows(plan: Plan, groups: readonly Group[], legs: Legs): readonly ReachRow[] {
+function outerRows(plan: Plan, groups: readonly Group[], legs: Both): readonly ReachRow[] {
   const families: readonly Address['family'][] = [4, 6];
   return families.flatMap((family) => {
     const outside = externalRanges(plan, family);
     return groups.flatMap((group) => [
-      ...outerRowsOf(outside, (range) => anyOf(legs, [placeOfRange(range)], group.places)).flatMap(
-        ({ range, ranges }) => row(`${rangeText(range)}[External]`, group.name, ranges),
+      ...outerRowsOf(outside, (range) => passing(legs, [placeOfRange(range)], group.places)).flatMap(
+        ({ range, passes }) => row(`${rangeText(range)}[External]`, group.name, passes),
       ),
-      ...outerRowsOf(outside, (range) => anyOf(legs, group.places, [placeOfRange(range)])).flatMap(
-        ({ range, ranges }) => row(group.name, `${rangeText(range)}[External]`, ranges),
+      ...outerRowsOf(outside, (range) => passing(legs, group.places, [placeOfRange(range)])).flatMap(
+        ({ range, passes }) => row(group.name, `${rangeText(range)}[External]`, passes),
       ),
     ]);
   });
@@ -109,24 +130,25 @@ function placeOfRange({ family, identity }: ExternalRange): Place {
 
 function outerRowsOf(
   outside: readonly ExternalRange[],
-  allowed: (range: ExternalRange) => RangeSet,
-): readonly { readonly range: AddressRange; readonly ranges: RangeSet }[] {
+  passing: (range: ExternalRange) => Passing,
+): readonly { readonly range: AddressRange; readonly passes: Passing }[] {
   const alike = new Map<string, Alike>();
   // Ranges of one identity are alike, and there may be far more ranges than identities.
   const known = new Map<IdentityNumber, ExternalRange[]>();
   for (const range of outside) {
-    const members = known.get(range.identity) ?? entryOf(alike, allowed(range)).members;
+    const members = known.get(range.identity) ?? entryOf(alike, passing(range)).members;
     known.set(range.identity, members);
     members.push(range);
   }
-  return [...alike.values()].flatMap(({ ranges, members }) => joinRanges(members).map((range) => ({ range, ranges })));
+  return [...alike.values()].flatMap(({ passes, members }) => joinRanges(members).map((range) => ({ range, passes })));
 }
 
-type Alike = { readonly ranges: RangeSet; readonly members: ExternalRange[] };
+type Alike = { readonly passes: Passing; readonly members: ExternalRange[] };
 
-function entryOf(alike: Map<string, Alike>, ranges: RangeSet): Alike {
-  const key = rangesKey(ranges);
-  const entry = alike.get(key) ?? { ranges, members: [] };
+function entryOf(alike: Map<string, Alike>, passes: Passing): Alike {
+  const { all, enforced } = passes;
+  const key = all === enforced ? rangesKey(all) : `${rangesKey(all)}/${rangesKey(enforced)}`;
+  const entry = alike.get(key) ?? { passes, members: [] };
   alike.set(key, entry);
   return entry;
 }

@@ -1,12 +1,12 @@
 // Reach as a graph for other tools: Graphviz DOT and Mermaid. Names come from input, so they are quoted.
-import { connectionsText } from '#analyze/connections.ts';
+import { rowText } from '#analyze/connections.ts';
 import type { ReachRow } from '#analyze/reach.ts';
 
 /** A directed graph with one edge for each row, labelled with its connections. */
 export function reachDot(rows: readonly ReachRow[]): string {
   const edges = rows.map(
-    ({ from, to, connections }) =>
-      `  ${dotText(from)} -> ${dotText(to)} [label=${dotText(connectionsText(connections))}];`,
+    ({ from, to, connections, audited }) =>
+      `  ${dotText(from)} -> ${dotText(to)} [label=${dotText(rowText(connections, audited))}];`,
   );
   return ['digraph reach {', '  rankdir=LR;', '  node [shape=box];', ...edges, '}'].join('\n');
 }
@@ -18,8 +18,8 @@ export function reachMermaid(rows: readonly ReachRow[]): string {
   );
   const nodes = [...ids].map(([name, id]) => `  ${id}["${mermaidText(name)}"]`);
   const edges = rows.map(
-    ({ from, to, connections }) =>
-      `  ${ids.get(from)} -->|"${mermaidText(connectionsText(connections))}"| ${ids.get(to)}`,
+    ({ from, to, connections, audited }) =>
+      `  ${ids.get(from)} -->|"${mermaidText(rowText(connections, audited))}"| ${ids.get(to)}`,
   );
   return ['flowchart LR', ...nodes, ...edges].join('\n');
 }

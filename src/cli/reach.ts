@@ -1,6 +1,6 @@
 // `moat reach`: who can reach whom, as workloads.
 import type { Command } from 'commander';
-import { connectionsText } from '#analyze/connections.ts';
+import { rowText } from '#analyze/connections.ts';
 import { type ReachRow, reach } from '#analyze/reach.ts';
 import { readInput } from './input.ts';
 import { type InputOptions, inputOptions, outputOption, semanticsOf } from './options.ts';
@@ -26,7 +26,7 @@ export function define(command: Command, done: (exitCode: number) => void): void
 }
 
 const AUDITS =
-  'moat: some pods are audited: what policy denies them passes, and is listed; --mode enforce lists what would pass without audit';
+  'moat: some pods are audited: what policy denies them passes, and is listed as what passes by audit alone';
 
 async function printReach(rows: readonly ReachRow[], output: Options['output']): Promise<void> {
   switch (output) {
@@ -37,7 +37,9 @@ async function printReach(rows: readonly ReachRow[], output: Options['output']):
     case 'mermaid':
       return print(reachMermaid(rows));
     case 'table': {
-      const cells = rows.map(({ from, to, connections }) => [spaced(from), spaced(to), connectionsText(connections)]);
+      const cells = rows.map(({ from, to, connections, audited }) => {
+        return [spaced(from), spaced(to), rowText(connections, audited)];
+      });
       return print(await tableText(['from', 'to', 'connections'], cells, outputWidth()));
     }
   }

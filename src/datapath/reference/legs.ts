@@ -48,7 +48,7 @@ function judgeWith(plan: Plan, place: LegPlace, look: Look): Judgement {
   const identity = peer === null ? undefined : plan.identities.get(peer);
   const decision: ReturnType<Look> = peer === null || identity === undefined ? { kind: 'broken' } : look(peer);
   const judged = identity === undefined ? NO_IDENTITY : judgementOf(decision, identity.unknown);
-  if (judged.reason === 'none' || !isAudited(plan, place.own, decision)) return judged;
+  if (judged.reason === 'none' || !isAudited(plan, place.own.audit, decision)) return judged;
   return { reason: 'none', rule: judged.rule, audited: judged.reason };
 }
 

@@ -40,14 +40,14 @@ function judgeLeg(plan: Plan, flow: Flow, leg: Leg): LegVerdict {
   const isKnown = peer !== null && identity !== undefined;
   const decision = isKnown ? decide(plan, { set: leg.set, peer, position }) : BROKEN_DECISION;
   const verdict = legVerdict(plan, decision, identity?.unknown === true);
-  if (verdict.verdict === 'allow' || !isAudited(plan, leg.own, decision)) return verdict;
+  if (verdict.verdict === 'allow' || !isAudited(plan, leg.own.audit, decision)) return verdict;
   return { ...verdict, verdict: 'allow', audited: verdict.verdict };
 }
 
-/** True where the endpoint's audit lets pass what was decided, were it a denial. */
+/** True where an endpoint's audit lets pass what was decided, were it a denial. */
 export function isAudited(
   plan: Plan,
-  { audit }: PlanEndpoint,
+  audit: PlanEndpoint['audit'],
   decision: Decision | { readonly kind: 'mixed' },
 ): boolean {
   if (decision.kind !== 'decided') return audit === 'all';
