@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { readLines, writeLine } from './json-lines.ts';
 import type { AgentMessage, FlowEvent } from './protocol.ts';
 import { AgentServer, type Answer } from './server.ts';
@@ -91,6 +92,16 @@ async function isServed(path: string, result: unknown = {}): Promise<void> {
   socket.destroy();
 }
 
+/** Whether a request is answered, rather than cut off. */
+async function answers(path: string): Promise<boolean> {
+  const socket = connect(path).on('error', () => undefined);
+  const closed = new Promise<false>((resolve) => socket.once('close', () => resolve(false)));
+  writeLine(socket, { id: 1, method: 'status' });
+  const isAnswered = await Promise.race([heard(socket, () => true).then(() => true), closed]);
+  socket.destroy();
+  return isAnswered;
+}
+
 test('who writes what is no request is cut off; others are served', { timeout: 30_000 }, async (t) => {
   const { path } = await serve(t, async () => ({}));
   for (const line of ['null', '5', '[]', '{}', '{"id":"1","method":"status"}', '{"id":1}', 'not JSON', '\0\0\0']) {
@@ -115,7 +126,11 @@ test('a request of a wrong shape is refused, and no more than that', async (t) =
 
 test('who asks and never reads the answers is cut off', { timeout: 60_000 }, async (t) => {
   const big = 'x'.repeat(1 << 20);
-  const { path } = await serve(t, async () => big);
+  let answers = 0;
+  const { path } = await serve(t, async () => {
+    answers++;
+    return big;
+  });
   const socket = connect(path);
   const { promise, resolve } = Promise.withResolvers<void>();
   socket.on('error', () => undefined);
@@ -123,13 +138,17 @@ test('who asks and never reads the answers is cut off', { timeout: 60_000 }, asy
   socket.pause();
   t.after(() => socket.destroy());
   for (let id = 0; id < 200; id++) writeLine(socket, { id, method: 'status' });
-  // A paused socket tells of its end only once what came before it is read.
-  setTimeout(() => socket.resume(), 1000);
+  // A paused socket tells of its end only once what came before it is read. By then more waits than anybody may leave.
+  const resumed = (async () => {
+    while (answers < 34) await pause(5);
+    await pause(100);
+    socket.resume();
+  })();
   let bytes = 0;
   socket.on('data', (data) => {
     bytes += data.length;
   });
-  await promise;
+  await Promise.all([promise, resumed]);
   assert.ok(bytes < 100 * big.length, `${bytes} bytes were sent to a reader that did not read`);
   await isServed(path, big);
 });
@@ -141,6 +160,6 @@ test('only so many connections at once; room comes back', { timeout: 30_000 }, a
   await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
   await cutOff(path);
   sockets[0]?.destroy();
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  await isServed(path);
+  // The server hears of it in its own time; until then it cuts off whoever comes.
+  while (!(await answers(path))) await pause(5);
 });

@@ -1,10 +1,10 @@
 // When pods that wait for the policies of their namespace are admitted, by a server that is a list of answers.
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { type Pod, podKey } from '#policy/world.ts';
+import { VirtualTime } from '#test/support/virtual-time.ts';
 import { KINDS, readObject } from './kinds.ts';
-import { PolicyCheck } from './policy-check.ts';
+import { type CheckHost, PolicyCheck } from './policy-check.ts';
 import { ApiError } from './retry.ts';
 
 const KIND = KINDS.find(({ kind }) => kind === 'NetworkPolicy');
@@ -43,6 +43,7 @@ class Bench {
   waiting: readonly Pod[] = [WEB];
   readonly admitted: (readonly Pod[])[] = [];
   readonly stalled: string[] = [];
+  readonly time: VirtualTime = new VirtualTime();
 
   /** The last answer is given again and again. */
   constructor(t: TestContext, answers: readonly (() => unknown)[]) {
@@ -51,7 +52,7 @@ class Bench {
       return answers[Math.min(this.asked.length, answers.length) - 1]?.();
     };
     const stream = (): Promise<void> => Promise.reject(new Error('nobody watches here'));
-    this.check = new PolicyCheck({ get, stream }, 2, {
+    const host: CheckHost = {
       waiting: () => this.waiting,
       known: () => this.known,
       admit: (pods) => {
@@ -60,12 +61,14 @@ class Bench {
       },
       state: (_, problem) => void this.said.push(problem),
       stalled: ({ kind }) => void this.stalled.push(kind),
-    });
+    };
+    this.check = new PolicyCheck({ get, stream }, 2, host, this.time.pause);
     t.after(() => this.check.close());
   }
 
-  async isAdmitted(withinMs = 2000): Promise<boolean> {
-    for (let waited = 0; waited < withinMs && this.waiting.length > 0; waited += 5) await pause(5);
+  /** Whether nobody waits any more once so much time has passed. */
+  async isAdmitted(afterMs = 2000): Promise<boolean> {
+    await this.time.pass(afterMs);
     return this.waiting.length === 0;
   }
 }
@@ -95,12 +98,12 @@ for (const [what, now] of [
     assert.ok(!(await bench.isAdmitted(120)));
     assert.equal(bench.asked.length, 1, 'it is not asked all the time');
     bench.check.news('other');
-    await pause(20);
+    await bench.time.pass(20);
     assert.equal(bench.asked.length, 1);
     bench.known = known(...now);
     bench.check.news('shop');
     // The pause alone would be a quarter of a second, and more.
-    assert.ok(await bench.isAdmitted(100));
+    assert.ok(await bench.isAdmitted(0));
     assert.equal(bench.asked.length, 2);
   });
 }
@@ -113,12 +116,11 @@ test('what keeps them waiting is said from the second time on, and its end; no f
   bench.known = known(policy('a', 1));
   bench.check.look('shop');
   for (const asked of [1, 2, 3]) {
-    while (bench.asked.length < asked) await pause(5);
+    while (bench.asked.length < asked) await bench.time.pass(5);
     assert.ok(!(await bench.isAdmitted(20)));
     bench.check.news(null);
   }
   assert.ok(await bench.isAdmitted());
-  await pause(5);
   assert.deepEqual(bench.said, ['forbidden', 'the answer is no list', null]);
 });
 
@@ -138,9 +140,9 @@ test('policies that change all the time have them listed now and then, and not a
   const bench = new Bench(t, [() => list(policy('a', 9))]);
   bench.known = known(policy('a', 1));
   bench.check.look('shop');
-  for (const endMs = performance.now() + 1000; performance.now() < endMs; await pause(2)) bench.check.news('shop');
-  // After 0.1, 0.2 and 0.4 s more each time.
-  assert.ok(bench.asked.length >= 3 && bench.asked.length <= 4, `${bench.asked.length} lists in a second`);
+  for (; bench.time.nowMs < 1000; await bench.time.pass(2)) bench.check.news('shop');
+  // At once, after 0.1, 0.2 and 0.4 s more.
+  assert.equal(bench.asked.length, 4, 'lists in a second');
   bench.known = known(policy('a', 9));
   bench.check.news('shop');
   assert.ok(await bench.isAdmitted());
@@ -150,12 +152,12 @@ test('a watch that says nothing, though lists are others all the time, is given 
   const bench = new Bench(t, [() => list(policy('a', 9))]);
   bench.known = known(policy('a', 1));
   bench.check.look('shop');
-  while (bench.stalled.length < 1) await pause(5);
+  while (bench.stalled.length < 1) await bench.time.pass(5);
   assert.deepEqual([bench.stalled, bench.asked.length], [['NetworkPolicy'], 4]);
   // The server has news of the kind meanwhile: it is heard, and only late.
   while (bench.asked.length < 6) {
     bench.check.news(null);
-    await pause(50);
+    await bench.time.pass(50);
   }
   assert.equal(bench.stalled.length, 1);
 });

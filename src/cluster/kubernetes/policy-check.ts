@@ -21,6 +21,9 @@ export type CheckHost = {
   readonly stalled: (kind: ObjectKind) => void;
 };
 
+/** As `setTimeout` of node:timers/promises. */
+type Wait = (ms: number, value: undefined, options: { readonly signal: AbortSignal }) => Promise<void>;
+
 /**
  * Where what is known changes all the time, lists of a namespace come no closer to each other than the first, then twice as
  * long each time, up to the longest: whoever may write policies there has no more of them made.
@@ -49,16 +52,19 @@ export class PolicyCheck {
   readonly #requests: Requests;
   readonly #pageSize: number;
   readonly #host: CheckHost;
+  readonly #wait: Wait;
   readonly #end = new AbortController();
   /** Namespaces that are looked at, and what ends the pause of each. */
   readonly #looking = new Map<string, AbortController>();
   /** How often anything was heard of policies. */
   #heard = 0;
 
-  constructor(requests: Requests, pageSize: number, host: CheckHost) {
+  /** `wait`: how time passes. */
+  constructor(requests: Requests, pageSize: number, host: CheckHost, wait: Wait = pause) {
     this.#requests = requests;
     this.#pageSize = pageSize;
     this.#host = host;
+    this.#wait = wait;
   }
 
   close(): void {
@@ -101,8 +107,8 @@ export class PolicyCheck {
         const waitMs = pauseAfter(error, failures, randomInt(1001) / 1000);
         const leastMs = Math.min(waitMs, LONGEST_LEAST_MS, LEAST_PAUSE_MS * 2 ** Math.min(failures - 1, 16));
         // Each rejects where it is closed, the second where there is or was news, too.
-        await pause(leastMs, undefined, { signal: this.#end.signal }).catch(() => undefined);
-        await pause(waitMs - leastMs, undefined, { signal: news.signal }).catch(() => undefined);
+        await this.#wait(leastMs, undefined, { signal: this.#end.signal }).catch(() => undefined);
+        await this.#wait(waitMs - leastMs, undefined, { signal: news.signal }).catch(() => undefined);
       }
     }
     this.#looking.delete(namespace);
