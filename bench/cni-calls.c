@@ -40,8 +40,9 @@ static void die(const char *what)
 // `netns`: a file /run/netns/PREFIX-POD. The pod's name is what follows its last dash.
 static void start(struct call *call, char *plugin, const char *config, const char *command, const char *netns)
 {
-	char variables[5][512];
-	char *environment[6], *arguments[] = {plugin, NULL};
+	char variables[6][512];
+	char *environment[7], *arguments[] = {plugin, NULL};
+	const char *path = getenv("CNI_PATH");
 	const char *pod = strrchr(netns, '-') + 1;
 	posix_spawn_file_actions_t actions;
 
@@ -49,10 +50,12 @@ static void start(struct call *call, char *plugin, const char *config, const cha
 	snprintf(variables[1], sizeof(variables[1]), "CNI_CONTAINERID=c%s", pod);
 	snprintf(variables[2], sizeof(variables[2]), "CNI_NETNS=%s", netns);
 	snprintf(variables[3], sizeof(variables[3]), "CNI_IFNAME=eth0");
-	snprintf(variables[4], sizeof(variables[4]), "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=%s", pod);
-	for (int i = 0; i < 5; i++)
+	snprintf(variables[4], sizeof(variables[4]),
+		 "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=%s", pod);
+	snprintf(variables[5], sizeof(variables[5]), "CNI_PATH=%s", path ? path : "");
+	for (int i = 0; i < 6; i++)
 		environment[i] = variables[i];
-	environment[5] = NULL;
+	environment[6] = NULL;
 	call->output = memfd_create("output", MFD_CLOEXEC);
 	if (call->output < 0)
 		die("memfd_create");

@@ -56,6 +56,8 @@ export class Cni {
   /** Calls about one attachment wait for each other. */
   readonly #turns: Map<AttachmentId, Promise<unknown>> = new Map();
   readonly #last: Map<4 | 6, Address> = new Map();
+  /** Interfaces that are being removed: their hooks go with them. */
+  readonly #going: Set<number> = new Set();
   #sequence = 0;
 
   /** `folder`: where attachments and the spool are. Reads what an earlier process left. */
@@ -273,7 +275,8 @@ export class Cni {
     const { foreignIndex, hostInterface } = attachment;
     const index = hostIndex(attachment);
     if (foreignIndex === undefined) {
-      await this.#links.remove(hostInterface);
+      this.#going.add(index);
+      await this.#links.remove(hostInterface).finally(() => this.#going.delete(index));
       if (index !== 0) this.#host.detach(index);
     } else if (index === 0) this.#host.detach(foreignIndex);
     else this.#host.seal(foreignIndex);
@@ -283,6 +286,7 @@ export class Cni {
 
   /** The link went without a call: whoever made it took it away, or its pod's namespace ended. True where that is nobody's fault. */
   isOver(interfaceIndex: number): boolean {
+    if (this.#going.has(interfaceIndex)) return true;
     const over = this.#attachments.inOrder.find(({ foreignIndex }) => foreignIndex === interfaceIndex);
     if (over === undefined) return false;
     this.#host.detach(interfaceIndex);

@@ -15,8 +15,13 @@ const TCA_KIND = 1;
 const TCA_OPTIONS = 2;
 const TCA_BPF_ID = 11;
 
-/** A message: RTM_..., its flags (NLM_F_...), and what follows the header. */
-export type Message = { readonly kind: number; readonly flags: number; readonly body: Buffer };
+/** A message: RTM_..., its flags (NLM_F_...), and what follows the header. `sequence`: what its answers have, too; 0 where absent. */
+export type Message = {
+  readonly kind: number;
+  readonly flags: number;
+  readonly body: Buffer;
+  readonly sequence?: number;
+};
 
 /** One filter, as the kernel lists it: the order of the list is the order in which packets meet them. */
 export type Filter = {
@@ -36,8 +41,8 @@ type Part = { readonly changed: boolean };
 /** What the kernel tells in answer to a message. */
 export type Told = Pick<Message, 'kind' | 'body'> & Part;
 
-/** A message is through. `errno`: the kernel's refusal, 0 = none. */
-export type End = Part & { readonly errno: number };
+/** A message, of this sequence, is through. `errno`: the kernel's refusal, 0 = none. */
+export type End = Part & { readonly errno: number; readonly sequence: number };
 
 /** Bytes that are not what they should be: says where, and what was found. */
 export class NetlinkError extends Error {
@@ -48,11 +53,12 @@ export class NetlinkError extends Error {
 }
 
 /** A message with its header, padded. */
-export function encodeMessage({ kind, flags, body }: Message): Buffer {
+export function encodeMessage({ kind, flags, body, sequence = 0 }: Message): Buffer {
   const bytes = Buffer.alloc(aligned(HEADER + body.length));
   bytes.writeUInt32LE(HEADER + body.length, 0);
   bytes.writeUInt16LE(kind, 4);
   bytes.writeUInt16LE(flags, 6);
+  bytes.writeUInt32LE(sequence, 8);
   body.copy(bytes, HEADER);
   return bytes;
 }
@@ -73,22 +79,25 @@ export function encodeAttribute(kind: number, ...parts: readonly Uint8Array[]): 
 
 /** Reads one datagram of answers, in order. Throws NetlinkError where a length reaches beyond what was received. */
 export function decodeAnswer(datagram: Buffer): readonly (Told | End)[] {
-  return [...messagesOf(datagram)].map(({ kind, flags, body }) => {
+  return [...messagesOf(datagram)].map(({ kind, flags, body, sequence }) => {
     const changed = (flags & NLM_F_DUMP_INTR) !== 0;
-    if (kind === NLMSG_ERROR) return { errno: -wordOf(body, 'an error') | 0, changed };
-    if (kind === NLMSG_DONE) return { errno: body.length < 4 ? 0 : -body.readInt32LE(0) | 0, changed };
+    if (kind === NLMSG_ERROR) return { errno: -wordOf(body, 'an error') | 0, changed, sequence };
+    if (kind === NLMSG_DONE) return { errno: body.length < 4 ? 0 : -body.readInt32LE(0) | 0, changed, sequence };
     return { kind, body, changed };
   });
 }
 
-function* messagesOf(datagram: Buffer): Generator<Message> {
+function* messagesOf(datagram: Buffer): Generator<Required<Message>> {
   for (let at = 0; at < datagram.length; ) {
     const rest = datagram.subarray(at);
     const size = rest.length < HEADER ? 0 : rest.readUInt32LE(0);
     if (size < HEADER || size > rest.length) {
       throw new NetlinkError(`a message of ${size} bytes at byte ${at}, and ${rest.length} are left`);
     }
-    yield { kind: rest.readUInt16LE(4), flags: rest.readUInt16LE(6), body: rest.subarray(HEADER, size) };
+    yield {
+      ...{ kind: rest.readUInt16LE(4), flags: rest.readUInt16LE(6), sequence: rest.readUInt32LE(8) },
+      body: rest.subarray(HEADER, size),
+    };
     at += aligned(size);
   }
 }

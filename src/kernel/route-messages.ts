@@ -6,7 +6,7 @@ import { decodeAttributes, encodeAttribute, type Message, NetlinkError, type Tol
 
 const RTM = {
   ...{ NEWLINK: 16, DELLINK: 17, GETLINK: 18, NEWADDR: 20, GETADDR: 22 },
-  ...{ NEWROUTE: 24, NEWNEIGH: 28, NEWQDISC: 36, GETQDISC: 38, NEWNSID: 88, GETNSID: 90 },
+  ...{ NEWROUTE: 24, NEWNEIGH: 28, NEWQDISC: 36, GETQDISC: 38, NEWTFILTER: 44, NEWNSID: 88, GETNSID: 90 },
 } as const;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
@@ -39,6 +39,11 @@ const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PREFSRC: 7 } as const;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const TCA_KIND = 1;
+const TCA_OPTIONS = 2;
+const TCA_BPF_FD = 6;
+const TCA_BPF_NAME = 7;
+const TCA_BPF_FLAGS = 8;
+const TCA_BPF_FLAG_ACT_DIRECT = 1;
 const NETNSA_NSID = 1;
 const NETNSA_FD = 3;
 /** Size of struct rtgenmsg, with what fills it up to the first attribute. */
@@ -54,6 +59,11 @@ const RTPROT_BOOT = 3;
 const RT_SCOPE_LINK = 253;
 const RTN_UNICAST = 1;
 const TC_H_INGRESS = 0xffff_fff1;
+const CLSACT = 0xffff_0000;
+/** TC_H_CLSACT and the minor numbers of its two sides. */
+export const FILTER_PARENT = { ingress: 0xffff_fff2, egress: 0xffff_fff3 } as const;
+/** ETH_P_ALL, as it stands in a packet. */
+const EVERY_PROTOCOL = 0x0300;
 /** Sizes of struct ifinfomsg, ifaddrmsg and tcmsg. */
 const IFINFO = 16;
 const IFADDR = 8;
@@ -154,6 +164,45 @@ export function askIngressQueue(index: number): Message {
   body.writeUInt32LE(TC_H_INGRESS, 12);
   // Without an echo the kernel tells those alone who listen to changes.
   return { kind: RTM.GETQDISC, flags: CHANGE | NLM_F_ECHO, body };
+}
+
+/** A clsact queue, where there is none and no ingress queue either. */
+export function makeClsact(index: number): Message {
+  const body = tc({ index, handle: CLSACT, parent: TC_H_INGRESS, info: 0 });
+  return { kind: RTM.NEWQDISC, flags: CREATE, body: Buffer.concat([body, kindOf('clsact')]) };
+}
+
+/** A program, by an open file, in direct-action mode; what stands under this priority and handle is not touched, and refuses it. */
+export type NewFilter = {
+  readonly index: number;
+  readonly place: keyof typeof FILTER_PARENT;
+  readonly priority: number;
+  readonly handle: number;
+  readonly program: number;
+};
+
+export function makeFilter({ index, place, priority, handle, program }: NewFilter): Message {
+  const body = tc({ index, handle, parent: FILTER_PARENT[place], info: ((priority << 16) | EVERY_PROTOCOL) >>> 0 });
+  const options = encodeAttribute(
+    TCA_OPTIONS,
+    encodeAttribute(TCA_BPF_FD, word(program)),
+    encodeAttribute(TCA_BPF_NAME, zeroEnded('moat')),
+    encodeAttribute(TCA_BPF_FLAGS, word(TCA_BPF_FLAG_ACT_DIRECT)),
+  );
+  return { kind: RTM.NEWTFILTER, flags: CREATE, body: Buffer.concat([body, kindOf('bpf'), options]) };
+}
+
+function tc(header: { index: number; handle: number; parent: number; info: number }): Buffer {
+  const body = Buffer.alloc(TC);
+  body.writeInt32LE(header.index, 4);
+  body.writeUInt32LE(header.handle, 8);
+  body.writeUInt32LE(header.parent, 12);
+  body.writeUInt32LE(header.info, 16);
+  return body;
+}
+
+function kindOf(name: string): Buffer {
+  return encodeAttribute(TCA_KIND, zeroEnded(name));
 }
 
 /** Each asks for all there are. */

@@ -14,6 +14,7 @@ const call = {
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const MSG_DONTWAIT = 0x40;
+const NLM_F_ACK = 4;
 /** Answers are read here, by one at a time: reading never waits. The kernel makes none longer than 32 KiB. */
 const room: Buffer = Buffer.allocUnsafeSlow(1 << 16);
 const LIST_ATTEMPTS = 5;
@@ -34,7 +35,16 @@ export class Rtnetlink {
 
   /** Makes changes in order; one that is refused does not keep the later ones from being made. Throws the first refusal (SystemCallError). */
   change(what: string, messages: readonly Message[]): void {
-    this.#check(what, this.ask(messages));
+    const last = messages.length;
+    // The kernel tells of refusals anyway, in order; that all is well, of the last alone.
+    const told = messages.map((message, at) => {
+      return { ...message, sequence: at + 1, flags: at + 1 === last ? message.flags : message.flags & ~NLM_F_ACK };
+    });
+    this.#send(told);
+    this.#check(
+      what,
+      this.#receive((outcomes) => outcomes.at(-1)?.sequence === last),
+    );
   }
 
   /** As `change`, of one message, on another thread: nothing else may be asked of this socket meanwhile. */
@@ -49,14 +59,16 @@ export class Rtnetlink {
     // The reason stays with the other thread.
     if (sent !== this.#sending.length) throw new Error(`${what}: the kernel does not take the message`);
     this.#sending = null;
-    this.#check(what, this.#receive(1));
+    this.#check(
+      what,
+      this.#receive((outcomes) => outcomes.length === 1),
+    );
   }
 
   /** Asks each of the messages, which have NLM_F_ACK; or one for a list. What came of each. */
   ask(messages: readonly Message[]): readonly Outcome[] {
-    const bytes = Buffer.concat(messages.map(encodeMessage));
-    if (Number(call.send(this.#fd, bytes, bytes.length, 0)) < 0) throw new SystemCallError('send', koffi.errno());
-    return this.#receive(messages.length);
+    this.#send(messages);
+    return this.#receive((outcomes) => outcomes.length === messages.length);
   }
 
   /** All that there is of a kind, as it was at one moment; where that can't be had, as it was meanwhile. */
@@ -72,23 +84,28 @@ export class Rtnetlink {
     call.close(this.#fd);
   }
 
+  #send(messages: readonly Message[]): void {
+    const bytes = Buffer.concat(messages.map(encodeMessage));
+    if (Number(call.send(this.#fd, bytes, bytes.length, 0)) < 0) throw new SystemCallError('send', koffi.errno());
+  }
+
   #check(what: string, outcomes: readonly Outcome[]): void {
     const refusal = outcomes.find(({ errno }) => errno !== 0);
     if (refusal !== undefined) throw new SystemCallError(what, refusal.errno);
   }
 
   /** What the kernel has to say is there once it has taken the messages: nothing here waits. */
-  #receive(count: number): readonly Outcome[] {
+  #receive(isAll: (outcomes: readonly Outcome[]) => boolean): readonly Outcome[] {
     const outcomes: Outcome[] = [];
     let told: Told[] = [];
-    while (outcomes.length < count) {
+    while (!isAll(outcomes)) {
       const size = Number(call.receive(this.#fd, room, room.length, MSG_DONTWAIT));
       if (size < 0) throw new SystemCallError('recv', koffi.errno());
       // The room is used again; what is kept is not part of it.
       for (const part of decodeAnswer(Buffer.from(room.subarray(0, size)))) {
         if (!('errno' in part)) told.push(part);
         else {
-          outcomes.push({ told, errno: part.errno, changed: [...told, part].some(({ changed }) => changed) });
+          outcomes.push({ ...part, told, changed: [...told, part].some(({ changed }) => changed) });
           told = [];
         }
       }

@@ -2,6 +2,8 @@
 import koffi from 'koffi';
 import { readInterface } from './interfaces.ts';
 import { decodeFilterDump, encodeFilterDump, type Filter } from './netlink.ts';
+import { FILTER_PARENT, makeClsact, makeFilter } from './route-messages.ts';
+import type { Rtnetlink } from './rtnetlink.ts';
 import { SystemCallError } from './sockets.ts';
 
 const lib = koffi.load('libbpf.so.1');
@@ -69,6 +71,23 @@ export function createClsact(interfaceIndex: number): boolean {
   return made;
 }
 
+/** As `createClsact`, by a socket that is open. */
+export function createClsactBy(socket: Rtnetlink, interfaceIndex: number): boolean {
+  const [outcome] = socket.ask([makeClsact(interfaceIndex)]);
+  return outcome?.errno === 0 || createClsact(interfaceIndex);
+}
+
+/** Puts a program on both places, by one call of the kernel; the queue is new. */
+export function fillClsact(
+  socket: Rtnetlink,
+  interfaceIndex: number,
+  key: FilterKey,
+  filters: readonly { readonly place: FilterPlace; readonly program: number }[],
+): void {
+  const messages = filters.map((filter) => makeFilter({ index: interfaceIndex, ...key, ...filter }));
+  socket.change('filters of clsact', messages);
+}
+
 /** Takes the clsact queue and every filter on it away; no error where they, or the interface, are gone. */
 export function destroyClsact(interfaceIndex: number): void {
   check('bpf_tc_hook_destroy', call.hookDestroy(hookOf(interfaceIndex, BOTH)), ...GONE);
@@ -97,9 +116,6 @@ function check(name: string, result: unknown, ...expected: readonly string[]): s
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-/** TC_H_CLSACT and the minor numbers of its two sides. */
-const PARENT = { ingress: 0xffff_fff2, egress: 0xffff_fff3 } as const;
-
 /** Answers are read here, by one at a time: reading never waits. The kernel makes none longer than 32 KiB. */
 const room: Buffer = Buffer.allocUnsafeSlow(1 << 16);
 
@@ -108,7 +124,7 @@ export function listFilters(interfaceIndex: number, place: FilterPlace): readonl
   const fd = Number(call.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0));
   if (fd < 0) throw new SystemCallError('socket', koffi.errno());
   try {
-    const request = encodeFilterDump(interfaceIndex, PARENT[place]);
+    const request = encodeFilterDump(interfaceIndex, FILTER_PARENT[place]);
     if (Number(call.send(fd, request, request.length, 0)) < 0) throw new SystemCallError('send', koffi.errno());
     return receiveFilters(fd);
   } finally {

@@ -57,10 +57,13 @@ export class PodLinks {
   #create({ hostInterface, ifname, mac, hostMac, addresses, mtu }: PodLink, netns: number, inside: Rtnetlink): number {
     const peer = { name: ifname, mac: macBytes(mac), netns };
     const veth = makeVeth({ name: hostInterface, mac: macBytes(hostMac), mtu, peer });
-    this.#node.change(`the link ${hostInterface}`, [veth]);
-    const index = indexOf(inside, ifname);
+    const [made, found] = this.#node.ask([veth, askLink(hostInterface)]);
+    if (made?.errno !== 0) throw new SystemCallError(`the link ${hostInterface}`, made?.errno ?? 0);
+    const [link] = found?.told.flatMap((told) => readLinkRecord(told) ?? []) ?? [];
+    if (!link?.other) throw new SystemCallError(`the link ${hostInterface}`, found?.errno ?? 0);
+    const { index } = link.other;
     inside.change(`${ifname} inside the pod`, podSide({ index, gatewayMac: macBytes(hostMac), addresses }));
-    return interfaceIndex(hostInterface);
+    return link.index;
   }
 
   /** Lets traffic in and out: the node's end goes up. */
@@ -83,13 +86,6 @@ export class PodLinks {
       socket.close();
     }
   }
-}
-
-function indexOf(socket: Rtnetlink, name: string): number {
-  const [outcome] = socket.ask([askLink(name)]);
-  const [index] = outcome?.told.flatMap((told) => readLinkRecord(told)?.index ?? []) ?? [];
-  if (index === undefined) throw new SystemCallError(`the link ${name}`, outcome?.errno ?? 0);
-  return index;
 }
 
 function macBytes(text: string): Uint8Array {

@@ -2,7 +2,17 @@
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { closeObject, getPinned, pinObject, programId } from '#kernel/bpf.ts';
 import type { Filter } from '#kernel/netlink.ts';
-import { attachFilter, createClsact, destroyClsact, detachFilter, type FilterPlace, listFilters } from '#kernel/tc.ts';
+import { Rtnetlink } from '#kernel/rtnetlink.ts';
+import {
+  attachFilter,
+  createClsact,
+  createClsactBy,
+  destroyClsact,
+  detachFilter,
+  type FilterPlace,
+  fillClsact,
+  listFilters,
+} from '#kernel/tc.ts';
 import {
   type HookHealth,
   type HookPrograms,
@@ -34,6 +44,8 @@ export class ClsactHooks implements Hooks {
   readonly #attached = new Set<number>();
   /** Interfaces whose queue this process made: it goes when nothing is left on it. */
   readonly #queues = new Set<number>();
+  /** Of the namespace that this process is in, once something was attached. */
+  #socket: Rtnetlink | null = null;
 
   constructor({ places, programs, directory }: HookSetup) {
     this.#places = places;
@@ -44,10 +56,28 @@ export class ClsactHooks implements Hooks {
 
   attach(interfaceIndex: number): void {
     if (this.#attached.has(interfaceIndex)) return;
-    const isFresh = createClsact(interfaceIndex);
-    if (isFresh) this.#queues.add(interfaceIndex);
-    for (const [side, place] of this.#places) this.#put(interfaceIndex, side, place, isFresh);
+    this.#socket ??= new Rtnetlink();
+    const isFresh = createClsactBy(this.#socket, interfaceIndex);
+    if (isFresh) this.#fill(this.#socket, interfaceIndex);
+    else for (const [side, place] of this.#places) this.#put(interfaceIndex, side, place);
     this.#attached.add(interfaceIndex);
+  }
+
+  /** A queue that was just made: nothing of anybody's hangs there, and all of it goes where this fails. */
+  #fill(socket: Rtnetlink, interfaceIndex: number): void {
+    this.#queues.add(interfaceIndex);
+    const marks = this.#places.map(([side]) => ({ side, paths: markPaths(this.#directory, interfaceIndex, side) }));
+    try {
+      for (const { side, paths } of marks) this.#mark(side, paths[1]);
+      const filters = this.#places.map(([side, place]) => ({ place, program: this.#programs[side] }));
+      fillClsact(socket, interfaceIndex, HOOK, filters);
+    } catch (error) {
+      this.#queues.delete(interfaceIndex);
+      destroyClsact(interfaceIndex);
+      for (const { paths } of marks) rmSync(paths[1], { force: true });
+      throw error;
+    }
+    for (const { paths } of marks) renameSync(paths[1], paths[0]);
   }
 
   stands(interfaceIndex: number): boolean {
@@ -105,6 +135,8 @@ export class ClsactHooks implements Hooks {
   close(): void {
     this.#attached.clear();
     this.#queues.clear();
+    this.#socket?.close();
+    this.#socket = null;
   }
 
   #health(side: Side, filters: readonly Filter[]): HookHealth {
@@ -112,10 +144,10 @@ export class ClsactHooks implements Hooks {
     return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
-  #put(interfaceIndex: number, side: Side, place: FilterPlace, isFresh = false): void {
+  #put(interfaceIndex: number, side: Side, place: FilterPlace): void {
     this.#marked(interfaceIndex, side, () => attachFilter(interfaceIndex, place, HOOK, this.#programs[side]));
-    // What a process left that ended while it moved its hook; on a fresh queue there is none.
-    if (!isFresh) detachFilter(interfaceIndex, place, SHUT);
+    // What a process left that ended while it moved its hook.
+    detachFilter(interfaceIndex, place, SHUT);
   }
 
   /** Of one priority, what was added last comes first; a filter that drops everything holds the place meanwhile. */
@@ -131,8 +163,7 @@ export class ClsactHooks implements Hooks {
    */
   #marked(interfaceIndex: number, side: Side, hang: () => void): void {
     const [path, next] = markPaths(this.#directory, interfaceIndex, side);
-    rmSync(next, { force: true });
-    pinObject(this.#programs[side], next);
+    this.#mark(side, next);
     try {
       hang();
     } catch (error) {
@@ -140,6 +171,11 @@ export class ClsactHooks implements Hooks {
       throw error;
     }
     renameSync(next, path);
+  }
+
+  #mark(side: Side, path: string): void {
+    rmSync(path, { force: true });
+    pinObject(this.#programs[side], path);
   }
 }
 

@@ -44,10 +44,14 @@ export class PodLinks {
   }
 
   attach(link: EndpointLink, adoptForMs: number): void {
-    this.#attach(link, adoptForMs, (index) => this.#setup.hooks.attach(index));
+    const attached = this.#attach(link, adoptForMs, (index) => this.#setup.hooks.attach(index));
+    this.#refreshLink(attached, attached.facts, this.#setup.hooks.look(link.interfaceIndex));
   }
 
-  /** As `attach`, without waiting for the kernel: `finishNew` does what is left. */
+  /**
+   * As `attach`, without waiting for the kernel: `finishNew` does what is left. Nothing skips the host's side of the interface
+   * until it is looked at.
+   */
   attachNew(link: EndpointLink, adoptForMs: number): void {
     this.#attach(link, adoptForMs, (index) => this.#setup.hooks.attachNew(index));
   }
@@ -68,7 +72,7 @@ export class PodLinks {
     if (facts !== null) this.#refreshLink(link, facts, this.#setup.hooks.look(link.interfaceIndex));
   }
 
-  #attach(link: EndpointLink, adoptForMs: number, hook: (interfaceIndex: number) => void): void {
+  #attach(link: EndpointLink, adoptForMs: number, hook: (interfaceIndex: number) => void): AttachedLink {
     const facts = interfaceFacts(link.interfaceIndex);
     const adoptUntil = adoptForMs === 0 ? 0n : process.hrtime.bigint() + BigInt(adoptForMs) * 1_000_000n;
     const attached = { ...link, adoptUntil, facts, redirect: false };
@@ -76,7 +80,7 @@ export class PodLinks {
     this.#hook(link.interfaceIndex, hook);
     this.#links.set(link.interfaceIndex, attached);
     this.#bridges.attached(facts);
-    this.#refreshLink(attached, facts, this.#setup.hooks.look(link.interfaceIndex));
+    return attached;
   }
 
   detach(interfaceIndex: number): void {
