@@ -6,7 +6,7 @@
 
 #include "route.h"
 #include "event.h"
-#include "service.h"
+#include "quoted.h"
 
 #define TCX_NEXT (-1)
 #define TCX_DROP 2
@@ -49,12 +49,18 @@ static __always_inline int drop_spoiled(struct context *c)
 	return TCX_DROP;
 }
 
+/* What enters a client's pod is the Service's that it meant. Returns 0 where all of it became so. */
+static __always_inline int turn_back(struct __sk_buff *skb, struct context *c)
+{
+	return c->packet.flags & PACKET_ICMP_ERROR ? quote_back(skb, c) : translate_back(skb, c);
+}
+
 /* Into the pod's end of its link. */
 static __always_inline int enter_pod(struct __sk_buff *skb, struct context *c)
 {
 	__u8 *frame = c->bytes;
 
-	if (c->back && translate_back(skb, c))
+	if (c->back && turn_back(skb, c))
 		return drop_spoiled(c);
 	if (bpf_skb_load_bytes(skb, 0, frame, ETH_HLEN + 12))
 		return TCX_NEXT;
@@ -96,7 +102,7 @@ static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 {
 	struct counters *counters = node_counters();
 
-	if (c->hook == HOOK_TO_POD && c->back && translate_back(skb, c))
+	if (c->hook == HOOK_TO_POD && c->back && turn_back(skb, c))
 		return drop_spoiled(c);
 	count_passed(c);
 	if (c->hook != HOOK_FROM_POD || !c->direct || !may_skip_stack(&c->packet) ||

@@ -4,6 +4,7 @@
 #define MOAT_RELATED_H
 
 #include "flow.h"
+#include "quoted.h"
 
 /* What audit let through is judged anew, as the flow's own packets are: no verdict on it is ever current. The
  * flow's own packets tell of it. */
@@ -38,11 +39,12 @@ static __always_inline int inner_flow_stands(struct context *c, __u32 from_initi
 	       inner_leg_stands(c, LEG_INGRESS, responder, from);
 }
 
-/* An error passes where the flow it is about is alive and allowed; it refreshes nothing. */
+/* An error passes where the flow it is about is alive and allowed; it refreshes nothing. One about a flow to
+ * a Service tells each end of what that end knows. */
 __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct context *c)
 {
 	struct packet *outer, *inner;
-	__u32 from_initiator;
+	__u32 from_initiator, forth = 0;
 
 	c = own_context(c);
 	if (!c)
@@ -59,17 +61,33 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	/* A pod speaks only of packets that were sent to itself. */
 	if (c->hook == HOOK_FROM_POD && !addr_equal(&inner->destination, &outer->source))
 		return REASON_ICMP_UNRELATED;
+	make_key(c, inner);
+	if (may_quote_service(c) && recall_quoted(c)) {
+		forth = 1;
+		make_key(c, inner);
+	}
 	/* The endpoints of the inner flow: at the error's source there may be a router. */
 	if (find_endpoint(c, &inner->source, &c->destination) ||
 	    find_endpoint(c, &inner->destination, &c->source))
 		return REASON_TABLE_ERROR;
-	make_key(c, inner);
 	if (!find_entry_surely(c) || (c->entry.flags & ENTRY_TOMBSTONE))
 		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
 	from_initiator = c->side != c->entry.initiator;
 	/* What quotes a translated packet is translated as well. */
 	c->direct = c->entry.flags & ENTRY_DIRECT;
-	return inner_flow_stands(c, from_initiator) ? REASON_NONE : REASON_ICMP_UNRELATED;
+	if (!inner_flow_stands(c, from_initiator))
+		return REASON_ICMP_UNRELATED;
+	if (!(c->entry.flags & ENTRY_SERVICE))
+		return forth ? REASON_ICMP_UNRELATED : REASON_NONE;
+	/* Its later fragments would keep the addresses that they have. */
+	if ((outer->flags & PACKET_FRAGMENT_FIRST) ||
+	    (forth && !is_meant(&c->entry, &c->meant, c->meant_side)))
+		return REASON_ICMP_UNRELATED;
+	if (forth)
+		return quote_forth(skb, c) ? REASON_MALFORMED : REASON_NONE;
+	c->back = !from_initiator;
+	note_original(c, &c->entry);
+	return REASON_NONE;
 }
 
 static __always_inline void make_fragment_key(struct context *c)

@@ -191,9 +191,10 @@ static __always_inline long change_sum_v6(struct __sk_buff *skb, __u32 sum, __u3
 {
 	__s64 difference = bpf_csum_diff(from, 16, to, 16, 0);
 
-	if (bpf_l4_csum_replace(skb, sum, 0, difference, flags | BPF_F_PSEUDO_HDR))
+	if (bpf_l4_csum_replace(skb, sum, 0, difference, flags))
 		return -1;
-	bpf_csum_update(skb, difference);
+	if (flags & BPF_F_PSEUDO_HDR)
+		bpf_csum_update(skb, difference);
 	return 0;
 }
 
@@ -207,21 +208,22 @@ struct end_change {
 	__u32 port_at;
 };
 
-/* Rewrites an end, and the sums. Returns 0 where all of it was done. */
+/* Rewrites an end, and the sums. `sum`: where the transport's stands; 0 = nowhere. `pseudo`:
+ * BPF_F_PSEUDO_HDR, or 0 in a packet that is quoted: what is known of the sum of all (skb->csum) is not over
+ * its addresses. Returns 0 where all of it was done. */
 static __always_inline long change_end(struct __sk_buff *skb, const struct packet *p,
-				       const struct end_change *end)
+				       const struct end_change *end, __u32 sum, __u64 pseudo)
 {
-	__u32 sum = sum_offset(p), v4 = p->source.family == 4;
+	__u32 v4 = p->source.family == 4;
 	/* A datagram without a sum stays without. */
-	__u64 flags = p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u64 flags = pseudo | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
 	__u16 from_port = bpf_htons(end->from_port), to_port = bpf_htons(end->to_port);
 
-	if (sum && v4 &&
-	    bpf_l4_csum_replace(skb, sum, end->from[0], end->to[0], flags | BPF_F_PSEUDO_HDR | 4))
+	if (sum && v4 && bpf_l4_csum_replace(skb, sum, end->from[0], end->to[0], flags | 4))
 		return -1;
 	if (sum && !v4 && change_sum_v6(skb, sum, end->from, end->to, flags))
 		return -1;
-	if (sum && bpf_l4_csum_replace(skb, sum, from_port, to_port, flags | 2))
+	if (sum && bpf_l4_csum_replace(skb, sum, from_port, to_port, (flags & ~BPF_F_PSEUDO_HDR) | 2))
 		return -1;
 	if (v4 && (bpf_l3_csum_replace(skb, p->network + 10, end->from[0], end->to[0], 4) ||
 		   bpf_skb_store_bytes(skb, end->address_at, end->to, 4, 0)))
@@ -247,7 +249,7 @@ static __always_inline long rewrite_destination(struct __sk_buff *skb, struct co
 	    .port_at = p->transport + 2,
 	};
 
-	return change_end(skb, p, &end);
+	return change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR);
 }
 
 /* To the backend in c->translation. Returns a reason. */
@@ -324,7 +326,7 @@ __attribute__((noinline)) int translate_back(struct __sk_buff *skb, struct conte
 	end.to_port = c->meant_port;
 	end.address_at = p->network + (p->source.family == 4 ? 12 : 8);
 	end.port_at = p->transport;
-	return change_end(skb, p, &end) ? -1 : 0;
+	return change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR) ? -1 : 0;
 }
 
 #endif

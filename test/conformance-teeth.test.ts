@@ -330,7 +330,21 @@ const FAULTS: readonly Fault[] = [
   ['NDP has no room', 'admission.ts', 'length !== 8 || (option', '(option'],
   ['NDP has known options', 'admission.ts', 'option !== NONCE && !namesOwn', 'MAC_OPTIONS.has(option) && !namesOwn'],
   // Errors
-  ['errors need a live connection', 'reference.ts', 'this.#flows.isLive(inner, from.nowNs)', 'true'],
+  [
+    'errors need a live connection',
+    'reference.ts',
+    'if (entry === null) return from.ownNode',
+    'if (entry === null) return true',
+  ],
+  ['errors enter as what their client sent', 'reference.ts', 'if (entry.meant === null) return PASS', 'return PASS'],
+  ['errors come from the Service', 'reference.ts', 'entry.meant, isBackends)', 'entry.meant, false)'],
+  ['and routers’ from routers', 'reference.ts', 'entry.meant, isBackends)', 'entry.meant, true)'],
+  ['and enter no backend so', 'reference.ts', "&& travelOf(entry, inner) === 'request'", ''],
+  ['backends hear of their own answers', 'reference.ts', 'return this.#mayTranslate(asked) ?', 'return false ?'],
+  ['errors in parts are not translated', 'reference.ts', 'if (fragment !== null) return unrelated;', ''],
+  ['the sum of an error follows', 'rewrite.ts', 'if (at !== message + 2)', 'if (false)'],
+  ['and is over ICMPv6’s addresses', 'rewrite.ts', 'v6 ? [ETHERNET + 8, ETHERNET + 40, message, stop] : ', ''],
+  ['padding has no sum', 'rewrite.ts', 'frame.subarray(0, stop)', 'frame'],
   [
     'errors pass audit only with what they speak of',
     'flows.ts',
@@ -340,8 +354,8 @@ const FAULTS: readonly Fault[] = [
   [
     'errors about a cut connection are dropped',
     'flows.ts',
-    'entry === null || entry.tombstone || this.#isInherited(entry)) return false;',
-    'entry === null) return false;\n    if (entry) return true;',
+    'entry.tombstone || this.#isInherited(entry)) return false;',
+    'entry) return true;',
   ],
   [
     'errors come to who sent',

@@ -16,6 +16,7 @@ import { REFUSAL_CASES } from './conformance/refusal-cases.ts';
 import { IPV4, IPV6, type Names, Rig } from './conformance/rig.ts';
 import { ROOM_CASES } from './conformance/room-cases.ts';
 import { SERVICE_CASES } from './conformance/service-cases.ts';
+import { SERVICE_ERROR_CASES } from './conformance/service-error-cases.ts';
 import { SPOOF_CASES } from './conformance/spoof-cases.ts';
 import { TCP_CASES } from './conformance/tcp-cases.ts';
 
@@ -37,6 +38,7 @@ export const CASES: readonly Case[] = [
   ...SERVICE_CASES,
   ...AFFINITY_CASES,
   ...REFUSAL_CASES,
+  ...SERVICE_ERROR_CASES,
 ];
 
 /** How much room a case asks for. */

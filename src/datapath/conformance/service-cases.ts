@@ -336,7 +336,7 @@ export const SERVICE_CASES: readonly Case[] = [
   },
 ];
 
-function withoutSum(spec: PortSpec): Uint8Array {
+export function withoutSum(spec: PortSpec): Uint8Array {
   const frame = udp(spec);
   frame.set([0, 0], 40);
   return frame;

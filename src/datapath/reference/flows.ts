@@ -69,10 +69,14 @@ export class Flows {
     return this.#judgeLegs(tuple, judgeProtocol).outcome;
   }
 
-  /** True where the tuple is of a connection that passes now. Refreshes nothing. */
-  isLive(tuple: Tuple, nowNs: bigint): boolean {
+  /** The connection of the tuple, where it passes now; null where it does not. Refreshes nothing. */
+  live(tuple: Tuple, nowNs: bigint): Entry | null {
     const entry = this.#conntrack.find(tuple, nowNs);
-    if (entry === null || entry.tombstone || this.#isInherited(entry)) return false;
+    return entry !== null && this.#isLive(entry) ? entry : null;
+  }
+
+  #isLive(entry: Entry): boolean {
+    if (entry.tombstone || this.#isInherited(entry)) return false;
     if (entry.host) return true;
     // What audit let through is judged anew, as the flow's own packets are.
     return ownedLegs(this.#plan, entry.initiator).every((place) => {

@@ -1,9 +1,10 @@
 // The reference datapath: judges frames as the kernel programs do, in plain code, with an injected clock.
 import { applyStep, emptyPlan } from '#compile/apply.ts';
-import type { Plan, Step } from '#compile/plan.ts';
+import type { Backend, Plan, Step } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { admitFromPod, admitToPod, type Place } from './admission.ts';
+import { travelOf } from './conntrack.ts';
 import { type FlowOptions, Flows } from './flows.ts';
 import { FragmentMap } from './fragments.ts';
 import { Epochs } from './legs.ts';
@@ -22,7 +23,7 @@ import {
   passageOf,
 } from './passage.ts';
 import { refusalOf } from './refusal.ts';
-import { withEnd } from './rewrite.ts';
+import { withEnd, withQuotedEnd } from './rewrite.ts';
 import { Services, toBackend } from './services.ts';
 import { isOwnNode } from './verdict.ts';
 
@@ -126,7 +127,7 @@ export class ReferenceDatapath implements Datapath {
     const fromStack = injection.hook === 'to-pod' && injection.sender === 'own-node';
     const ownNode = fromStack && destination !== undefined && isOwnNode(this.#plan, destination, tuple.source);
     const from: From = { hook: injection.hook, ownNode, nowNs: injection.nowNs };
-    if (frame.transport.kind === 'icmp-error') return this.#judgeError(from, tuple, frame.transport.inner);
+    if (frame.transport.kind === 'icmp-error') return this.#judgeError(injection, frame, from);
     return this.#judgeFlow(injection, frame, from);
   }
 
@@ -179,7 +180,9 @@ export class ReferenceDatapath implements Datapath {
    * An ICMP error passes with the live connection that it quotes, and comes to the one who sent the quoted packet.
    * A pod speaks only of packets that were sent to it.
    */
-  #judgeError(from: From, outer: Tuple, inner: Tuple | null): Outcome {
+  #judgeError(injection: Injection, { transport, fragment }: IpFrame, from: From): Outcome {
+    const outer = transport.tuple;
+    const inner = transport.kind === 'icmp-error' ? transport.inner : null;
     // Only the first router may send somebody elsewhere, and that is this node; for IPv6 it is NDP.
     const redirects = outer.source.family === 4 && outer.policyPort >> 8 === REDIRECT;
     if (redirects && !from.ownNode) return dropped('spoofed-neighbour');
@@ -188,7 +191,24 @@ export class ReferenceDatapath implements Datapath {
     if (formatAddress(inner.source) !== formatAddress(outer.destination)) return unrelated;
     const isForged = formatAddress(inner.destination) !== formatAddress(outer.source);
     if (from.hook === 'from-pod' && isForged) return unrelated;
-    return from.ownNode || this.#flows.isLive(inner, from.nowNs) ? PASS : unrelated;
+    const answering = this.#answering(from, inner);
+    const quoted = answering === null ? inner : reversed(toBackend(reversed(inner), answering));
+    const entry = this.#flows.live(quoted, from.nowNs);
+    if (entry === null) return from.ownNode ? PASS : unrelated;
+    if (entry.meant === null) return PASS;
+    // Its later fragments would keep the addresses that they have.
+    if (fragment !== null) return unrelated;
+    const { frame } = injection;
+    if (answering !== null) return { ...PASS, frame: withQuotedEnd(frame, 'source', answering, true) };
+    const enters = from.hook === 'to-pod' && travelOf(entry, inner) === 'request';
+    const isBackends = formatAddress(inner.destination) === formatAddress(outer.source);
+    return enters ? { ...PASS, frame: withQuotedEnd(frame, 'destination', entry.meant, isBackends) } : PASS;
+  }
+
+  /** Whose answer, as a Service's, a pod speaks of. */
+  #answering(from: From, inner: Tuple): Backend | null {
+    const asked = passageOf({ kind: 'flow', tuple: reversed(inner) }, from);
+    return this.#mayTranslate(asked) ? this.#services.answering(asked.tuple, from.nowNs) : null;
   }
 
   /** A packet of a pod of this node comes by that pod's interface. Any other with its address is somebody else's. */
@@ -230,6 +250,12 @@ export class ReferenceDatapath implements Datapath {
     const flow = { source, destination, protocol, ...ports };
     this.#events.push({ kind, hook: at.hook, ...verdict, ...flow, count: 1, timeNs: at.nowNs });
   }
+}
+
+/** The tuple of what answers. */
+function reversed({ source, destination, sourcePort, destinationPort, protocol }: Tuple): Tuple {
+  const ports = { sourcePort: destinationPort, destinationPort: sourcePort, policyPort: sourcePort };
+  return { source: destination, destination: source, protocol, ...ports };
 }
 
 /** The id of an echo; 0 for other messages. */

@@ -56,6 +56,11 @@ export class Services {
     this.#translations.set(nameOf(tuple), backend);
   }
 
+  /** The backend that answers a pod's flow as the Service to which the pod's packets go. */
+  answering(tuple: Tuple, nowNs: bigint): Backend | null {
+    return this.#translationOf(tuple, { address: tuple.destination, port: tuple.destinationPort }, nowNs);
+  }
+
   #translationOf(tuple: Tuple, service: Backend, nowNs: bigint): Backend | null {
     const known = this.#translations.get(nameOf(tuple));
     return known !== undefined && this.#flows.standing(toBackend(tuple, known), service, nowNs) === 'this'
