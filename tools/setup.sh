@@ -3,7 +3,7 @@
 # programs. `setup.sh` does all of it, `setup.sh node` only what simulation needs, `setup.sh kernels` what trying other
 # kernels takes besides, `setup.sh bench` what the bench compares with, `setup.sh kubernetes` the API server that the agent's
 # source is tried on, `setup.sh cluster` what the cluster of `make cluster` is made of, `setup.sh e2e` the Kubernetes e2e suite and
-# what its pods run. Speaks on stderr alone.
+# what its pods run, `setup.sh kube-proxy` the API server and kube-proxy. Speaks on stderr alone.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -65,7 +65,7 @@ missing_packages() {
 	bench)
 		command -v ipset >/dev/null || echo ipset
 		;;
-	kubernetes | cluster)
+	kubernetes | kube-proxy | cluster)
 		command -v etcd >/dev/null || echo etcd-server
 		command -v etcdctl >/dev/null || echo etcd-client
 		command -v openssl >/dev/null || echo openssl
@@ -232,6 +232,7 @@ kubernetes)
 	fetch_monitoring_kinds
 	build_kubernetes kube-apiserver helm flannel
 	;;
+kube-proxy) build_kubernetes kube-apiserver kube-proxy ;;
 helm) build_kubernetes helm ;;
 cluster)
 	fetch_packages

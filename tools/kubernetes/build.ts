@@ -86,6 +86,7 @@ const PROGRAMS: Readonly<Record<string, Module>> = {
   'kube-apiserver': KUBERNETES,
   'kube-controller-manager': KUBERNETES,
   'kube-scheduler': KUBERNETES,
+  'kube-proxy': KUBERNETES,
   kubectl: KUBERNETES,
   kubelet: KUBERNETES,
   agnhost: AGNHOST,
