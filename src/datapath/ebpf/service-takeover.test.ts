@@ -9,7 +9,7 @@ import type * as sockets from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
-import { Conversation } from '#test/support/conversation.ts';
+import { Conversation, MOMENT_MS } from '#test/support/conversation.ts';
 import { endpointStep, ground } from '#test/support/hand-plan.ts';
 import { hold } from '#test/support/holder.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
@@ -100,19 +100,26 @@ describe('Services after their process (root)', needsRoot, () => {
   });
 
   it('clients that a Service keeps stay with their backend', () => {
-    const service = serve(TCP, [backend(1), backend(2)], { affinitySeconds: 100 });
+    // As many Services, for the first flow after a start decides where the client of one stays from then on.
+    const ports = Array.from({ length: FLOWS }, (_, index) => 80 + index);
+    const services = ports.map((port) => serve(TCP, [backend(1), backend(2)], { port, affinitySeconds: 100 }));
     const { interfaceIndex, mac } = bed.pod(0).link;
-    const seen = new Set<string>();
+    const seen = new Map(ports.map((port) => [port, new Set<string>()]));
+    let sport = 4000;
     for (let turn = 0; turn < 2; turn++) {
-      const next = start(service);
+      const next = start(...services);
       next.settle();
-      for (let sport = 4000 + turn * FLOWS; sport < 4000 + (turn + 1) * FLOWS; sport++) {
-        const frame = tcp({ from: bed.pod(0).v4, to: SERVICE, sport, dport: 80, sourceMac: mac });
-        const met = inject(next, { hook: 'from-pod', interfaceIndex, frame });
-        seen.add(Buffer.from(met.frame.subarray(30, 34)).join('.'));
+      for (const port of ports) {
+        for (let flow = 0; flow < FLOWS; flow++) {
+          const frame = tcp({ from: bed.pod(0).v4, to: SERVICE, sport: sport++, dport: port, sourceMac: mac });
+          const met = inject(next, { hook: 'from-pod', interfaceIndex, frame });
+          seen.get(port)?.add(Buffer.from(met.frame.subarray(30, 34)).join('.'));
+        }
       }
     }
-    assert.equal(seen.size, 1, [...seen].join());
+    for (const [port, backends] of seen) assert.equal(backends.size, 1, `${port}: ${[...backends].join()}`);
+    const all = new Set([...seen.values()].flatMap((backends) => [...backends]));
+    assert.equal(all.size, 2, 'another Service, another backend');
   });
 
   it('what a start that never ended left of a Service leads nobody to another one', () => {
@@ -126,7 +133,7 @@ describe('Services after their process (root)', needsRoot, () => {
     datapath = next;
     next.apply([serve(UDP, [backend(2)])]);
     const wrong = talk(2, { address: ANOTHER, port: 80 });
-    assert.equal(wrong.exchange(1), false, 'it is another Service’s backend');
+    assert.equal(wrong.exchange(1, MOMENT_MS), false, 'it is another Service’s backend');
     wrong.close();
     for (const pod of bed.pods) next.attach(pod.link);
     next.apply([

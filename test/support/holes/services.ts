@@ -46,7 +46,7 @@ export const SERVICES: readonly Hole[] = [
     rule: 'and no longer than it says',
     file: CONFORMANCE,
     test: 'so long after its last connection it is kept no more, and until then it is',
-    faults: [inPrograms('affinity.h', '(__s64)(seconds * SECOND)', '(1ll << 62)')],
+    faults: [inPrograms('affinity.h', '(__s64)(seconds * SECOND)', '(__s64)(seconds * SECOND) + (1ll << 61)')],
   },
   {
     rule: 'also over the next start of an agent',
