@@ -20,7 +20,7 @@ import {
   until,
 } from './support/api-agent.ts';
 import { apiPods } from './support/api-pods.ts';
-import { Conversation } from './support/conversation.ts';
+import { Conversation, MOMENT_MS } from './support/conversation.ts';
 import { needsApiServer, needsRoot } from './support/needs.ts';
 import { udpArrives } from './support/pod-bed.ts';
 
@@ -75,7 +75,7 @@ test('needs root: audit, by an API server', { skip: needsRoot.skip || needsApiSe
     await audit('Audit');
     assert.equal((await first.client.status()).audited, 0);
     assert.ok(denied(6001));
-    assert.ok(!talk(1, 6002).exchange(1));
+    assert.ok(!talk(1, 6002).exchange(1, MOMENT_MS));
   });
 
   await t.test('an audited namespace: what its policy denies passes, and is told with the rule', async () => {
@@ -138,12 +138,12 @@ test('needs root: audit, by an API server', { skip: needsRoot.skip || needsApiSe
       const agent = agents.at(-1) ?? first;
       await audit(null);
       await untilAudited(agent, 0);
-      assert.ok(!audited?.exchange(1), 'it outlived the audit');
+      assert.ok(!audited?.exchange(1, MOMENT_MS), 'it outlived the audit');
       assert.ok(allowed?.exchange(2));
       assert.ok(denied(6005));
       await audit('audit');
       await untilAudited(agent, 2);
-      assert.ok(!audited?.exchange(1), 'what was cut stays cut');
+      assert.ok(!audited?.exchange(1, MOMENT_MS), 'what was cut stays cut');
       assert.ok(talk(1, 6006).exchange(2));
       await stopAgent(agent);
     },
@@ -154,7 +154,7 @@ test('needs root: audit, by an API server', { skip: needsRoot.skip || needsApiSe
     assert.ok(before.exchange(1), 'the kernel alone goes on auditing');
     const agent = await start('--mode', 'enforce');
     await untilAudited(agent, 0);
-    assert.ok(!before.exchange(1));
+    assert.ok(!before.exchange(1, MOMENT_MS));
     assert.ok(denied(6008));
     assert.ok(allowed?.exchange(1));
     await stopAgent(agent);
@@ -205,7 +205,7 @@ test('needs root: audit, by an API server', { skip: needsRoot.skip || needsApiSe
     };
     await until('two Events', async () => ((await events('PolicyBypassed')) === 2 ? true : null));
     assert.equal((await bypass('--off', '-o', 'json')).out, '{\n  "leftMs": 0\n}\n');
-    assert.ok(!through.exchange(1), 'it outlived the bypass');
+    assert.ok(!through.exchange(1, MOMENT_MS), 'it outlived the bypass');
     assert.ok(denied(6013));
     await until('its end', async () => ((await events('PolicyBypassEnded')) === 1 ? true : null));
     await bypass('--for', '300ms');

@@ -223,10 +223,12 @@ test(
     assert.deepEqual([event?.regarding.kind, event?.regarding.name, event?.regarding.uid], ['Pod', 'web-0', 'u-1']);
     assert.equal(event?.series?.count, 100);
 
+    const floodMs = performance.now();
     for (let index = 0; index < 1000; index++) fail(`flood-${index}`);
     await pause(500);
     const written = writer.outcomes.get('written') ?? 0;
-    assert.ok(written <= 22, `${written}`);
+    // 20 at once and one a second, and the one before.
+    assert.ok(written <= 22 + (performance.now() - floodMs) / 1000, `${written}`);
     assert.ok((writer.outcomes.get('dropped') ?? 0) > 700);
   },
 );

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { TCP, UDP } from '#net/protocol.ts';
 import { ApiBed, egressTo } from './support/api-bed.ts';
-import { Conversation, type Talk, talks } from './support/conversation.ts';
+import { Conversation, MOMENT_MS, type Talk, talks } from './support/conversation.ts';
 import { needsApiServer, needsRoot } from './support/needs.ts';
 import { NODE_ADDRESSES } from './support/node-bed.ts';
 import { address } from './support/pod-bed.ts';
@@ -240,7 +240,7 @@ describe('Services of an API server, with `--services moat` (needs root)', {
     assert.ok(datagrams.exchange(1));
     await bed.startAgent();
     await soon('web', 'other', ALL);
-    assert.equal(datagrams.exchange(1), false, 'a socket that meant it before finds the next backend');
+    assert.equal(datagrams.exchange(1, MOMENT_MS), false, 'a socket that meant it before finds the next backend');
     datagrams.close();
     assert.deepEqual(reached('web', 'db'), []);
     await setEndpoints([{ pod: 'db' }]);

@@ -15,7 +15,7 @@ import { needsRoot } from '#test/support/needs.ts';
 
 const BPFFS = '/sys/fs/bpf';
 /** An agent looks at its pins every 200 ms. */
-const NOTICED_MS = 1000;
+const NOTICED_MS = 4000;
 
 for (const attach of ATTACH_MODES) {
   describe(`the bpffs, unmounted under an agent with ${attach} (root)`, needsRoot, () => {

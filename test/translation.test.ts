@@ -14,7 +14,7 @@ import { TCP, UDP } from '#net/protocol.ts';
 import { netnsPath, nodeNetns, worldNetns } from '#sandbox/names.ts';
 import { type Sandbox, startSandbox } from '#sandbox/sandbox.ts';
 import { instanceName, podText, policyText } from '#test/support/cluster.ts';
-import { Conversation, type Talk, talks } from '#test/support/conversation.ts';
+import { Conversation, MOMENT_MS, type Talk, talks } from '#test/support/conversation.ts';
 import { needsFirewall, needsRoot } from '#test/support/needs.ts';
 import { address } from '#test/support/pod-bed.ts';
 
@@ -147,7 +147,7 @@ describe('translated flows (root)', needsRoot.skip === false ? needsFirewall : n
         try {
           assert.ok(conversation.exchange(2));
           flagAll();
-          assert.equal(conversation.exchange(1), false);
+          assert.equal(conversation.exchange(1, MOMENT_MS), false);
         } finally {
           conversation.close();
         }

@@ -14,8 +14,10 @@ export type Talk = {
   readonly at: sockets.Peer;
 };
 
-/** How long one message may take. */
-const PATIENCE_MS = 400;
+/** How long one message may take: of TCP, the first may be sent twice more. */
+const PATIENCE_MS = 4000;
+/** For what must not arrive: what passes takes a few milliseconds. */
+export const MOMENT_MS: number = 400;
 const MESSAGE = 8;
 
 /** Both ends of a conversation, to be closed. A connected UDP socket hears nobody but the one it means. */
@@ -44,9 +46,9 @@ export class Conversation {
     return this.#seen;
   }
 
-  /** Sends a message each way so many times; true where all of them arrived. */
-  exchange(times: number): boolean {
-    for (let each = 0; each < times; each++) if (!this.#ask() || !this.#answer()) return false;
+  /** Sends a message each way so many times; true where all of them arrived, each within the time. */
+  exchange(times: number, patienceMs: number = PATIENCE_MS): boolean {
+    for (let each = 0; each < times; each++) if (!this.#ask(patienceMs) || !this.#answer(patienceMs)) return false;
     return true;
   }
 
@@ -54,24 +56,24 @@ export class Conversation {
     for (const fd of [this.#client, this.#peer, this.#listener]) if (fd !== null) sockets.closeSocket(fd);
   }
 
-  #ask(): boolean {
+  #ask(patienceMs: number): boolean {
     const message = this.#message();
     if (this.#talk.protocol === UDP) {
       if (sockets.sendSocket(this.#client, message, null).kind !== 'done') return false;
-      return waitFor(() => this.#hears(message), PATIENCE_MS);
+      return waitFor(() => this.#hears(message), patienceMs);
     }
-    if (this.#peer === null && !waitFor(() => this.#accepted(), PATIENCE_MS)) return false;
+    if (this.#peer === null && !waitFor(() => this.#accepted(), patienceMs)) return false;
     const peer = this.#peer;
     if (peer === null || sockets.sendSocket(this.#client, message, null).kind !== 'done') return false;
-    return waitFor(() => receives(peer, message), PATIENCE_MS);
+    return waitFor(() => receives(peer, message), patienceMs);
   }
 
-  #answer(): boolean {
+  #answer(patienceMs: number): boolean {
     const message = this.#message();
     const to = this.#talk.protocol === UDP ? this.#sender : null;
     const from = this.#talk.protocol === UDP ? this.#listener : this.#peer;
     if (from === null || sockets.sendSocket(from, message, to).kind !== 'done') return false;
-    return waitFor(() => receives(this.#client, message), PATIENCE_MS);
+    return waitFor(() => receives(this.#client, message), patienceMs);
   }
 
   #sender: sockets.Peer | null = null;
@@ -97,11 +99,11 @@ export class Conversation {
   }
 }
 
-/** Whether a conversation of a few messages succeeds; it is closed then. */
+/** Whether a conversation of a few messages succeeds, none of which is late; it is closed then. */
 export function talks(talk: Talk): boolean {
   const conversation = new Conversation(talk);
   try {
-    return conversation.exchange(5);
+    return conversation.exchange(5, MOMENT_MS);
   } finally {
     conversation.close();
   }

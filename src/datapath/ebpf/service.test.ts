@@ -10,7 +10,7 @@ import { type Address, formatAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
-import { Conversation, type Talk, talks } from '#test/support/conversation.ts';
+import { Conversation, MOMENT_MS, type Talk, talks } from '#test/support/conversation.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { address, type BedPod, PodBed, waitFor } from '#test/support/pod-bed.ts';
@@ -149,7 +149,7 @@ for (const attach of ATTACH_MODES) {
         const datagrams = new Conversation(talk);
         assert.ok(datagrams.exchange(2));
         serve(family, UDP, [{ address: ownOf(bed.pod(3), family), port: talk.at.port }]);
-        assert.equal(datagrams.exchange(1), false, 'the old backend hears nothing more');
+        assert.equal(datagrams.exchange(1, MOMENT_MS), false, 'the old backend hears nothing more');
         datagrams.close();
       });
 

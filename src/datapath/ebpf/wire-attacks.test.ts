@@ -8,7 +8,7 @@ import type { DropReason } from '#datapath/port.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import type { Address } from '#net/address.ts';
 import { ICMP, ICMPV6, type Protocol, TCP, UDP } from '#net/protocol.ts';
-import { Conversation } from '#test/support/conversation.ts';
+import { Conversation, MOMENT_MS } from '#test/support/conversation.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { address, waitFor } from '#test/support/pod-bed.ts';
@@ -359,7 +359,7 @@ describe('headers, errors and connections over real veths (root)', needsRoot, ()
 
       const other = live();
       send(net.outsider, other.reset('R', 0));
-      assert.equal(other.talk.exchange(1), false, 'by the peer');
+      assert.equal(other.talk.exchange(1, MOMENT_MS), false, 'by the peer');
       other.talk.close();
 
       const third = live();
@@ -367,7 +367,7 @@ describe('headers, errors and connections over real veths (root)', needsRoot, ()
       datapath.detach(net.pod(1).link.interfaceIndex);
       send(attacker(), third.reset('R', 0));
       for (const pod of [net.pod(0), net.pod(1)]) datapath.attach(pod.link);
-      assert.equal(third.talk.exchange(1), false, 'without hooks, by anybody');
+      assert.equal(third.talk.exchange(1, MOMENT_MS), false, 'without hooks, by anybody');
       third.talk.close();
     });
   }
