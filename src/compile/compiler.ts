@@ -236,6 +236,13 @@ export class Compiler {
     return this.#finish(NOTHING, this.#endpoints.size > 0, { most });
   }
 
+  /** False where an event can change nothing: it is of a pod that is nobody to policy, and was nobody. */
+  isNews(event: WorldEvent): boolean {
+    if (event.kind !== 'pod') return true;
+    const { key, value } = event;
+    return (value !== null && isSomebody(value)) || this.#population.knows(key);
+  }
+
   /** True where the policy is in force for some local pod. */
   isActive(key: PolicyKey): boolean {
     return this.#subjects.isActive(key);
@@ -344,4 +351,9 @@ export class Compiler {
     this.#shares.sweep();
     for (const { number } of retired) this.#recorder.identity(number, null);
   }
+}
+
+/** An endpoint, or one of its node's addresses' pods. */
+function isSomebody(pod: Pod): boolean {
+  return isEndpoint(pod) || (pod.hostNetwork && !pod.finished);
 }

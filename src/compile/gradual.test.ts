@@ -359,6 +359,44 @@ test('what is in force is told up to the first change that waits', () => {
   assert.equal(gradual.revision, 3);
 });
 
+/** Made, but without an address yet. */
+function nobody(index: number): WorldEvent & { readonly value: Pod } {
+  const event = pod(index);
+  assert.ok(event.kind === 'pod' && event.value !== null);
+  return { ...event, value: { ...event.value, addresses: [] } };
+}
+
+test('pods that are nobody and were nobody change nothing, and their revision is in force', () => {
+  const { compiler, gradual } = waiting();
+  finish(gradual);
+  const before = inMaps(compiler.plan);
+  const gone = { kind: 'pod', key: nobody(77).value.key, value: null } as const;
+  assert.deepEqual([gradual.apply([nobody(77)], 3), gradual.apply([gone], 4)], [[], []]);
+  assert.deepEqual([gradual.revision, inMaps(compiler.plan)], [4, before]);
+});
+
+test('one that was somebody, here or a moment ago in the same batch, is not left behind', () => {
+  const { compiler, gradual } = waiting();
+  finish(gradual);
+  gradual.apply([pod(11), nobody(11)], 3);
+  assert.deepEqual(endpoints(compiler), ['10.0.0.10']);
+  gradual.apply([pod(11)], 4);
+  assert.deepEqual(endpoints(compiler), ['10.0.0.10', '10.0.0.11']);
+  gradual.apply([nobody(11)], 5);
+  assert.deepEqual(endpoints(compiler), ['10.0.0.10']);
+});
+
+test('a list that was noted comes into force with a batch of nobody', () => {
+  const compiler = new Compiler({ semantics: { ipBlockPods: false }, isLocal: () => true });
+  const gradual = new GradualCompiler(compiler);
+  gradual.note([pod(11)]);
+  gradual.apply([nobody(77)], 1);
+  assert.deepEqual(endpoints(compiler), ['10.0.0.11']);
+  gradual.note([pod(12)]);
+  gradual.apply([nobody(77)], 2);
+  assert.deepEqual(endpoints(compiler), ['10.0.0.11', '10.0.0.12']);
+});
+
 test('who is allowed by a selector that is on its way is not denied by a policy with many new ones', () => {
   const { compiler, gradual } = waiting();
   // Together they bring more selectors than are introduced early, the second form alone fewer.

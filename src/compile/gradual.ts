@@ -48,6 +48,8 @@ export class GradualCompiler {
   #held: Held[] = [];
   #twins: Waiting | null = null;
   #revision = 0;
+  /** Something is known that comes into force with the next batch, whatever that says. */
+  #isNoted = true;
   /** The last slice was one of classes that are behind. */
   #catchesUp = false;
 
@@ -116,6 +118,7 @@ export class GradualCompiler {
   note(events: readonly WorldEvent[]): void {
     for (const held of this.#held) this.#forget(held);
     this.#held = [];
+    this.#isNoted = true;
     this.#compiler.note(events);
   }
 
@@ -129,8 +132,11 @@ export class GradualCompiler {
    * Takes changes that belong together. They are in force with the steps, or once `advance` has come so far. Those of a
    * first list are many: `write` gets the first of them in parts.
    */
-  apply(events: readonly WorldEvent[], revision: number, write?: Write): readonly Step[] {
+  apply(all: readonly WorldEvent[], revision: number, write?: Write): readonly Step[] {
     this.#revision = revision;
+    const events = this.#news(all);
+    if (events.length === 0 && !this.#isNoted) return [];
+    this.#isNoted = false;
     const named = events.map((event) => ({ event, name: nameOf(event) }));
     const joined = this.#held.filter((held) => this.#concerns(held, named));
     const [first, ...others] = joined;
@@ -230,6 +236,19 @@ export class GradualCompiler {
         judge: held.early ? 'all' : 'changed',
       },
     );
+  }
+
+  /** Without pods that are nobody to policy and were nobody: most changes are of pods that begin or have ended. */
+  #news(events: readonly WorldEvent[]): readonly WorldEvent[] {
+    // Who comes and goes in one batch was somebody in between.
+    const met = new Set<string>();
+    return events.filter((event) => {
+      const name = nameOf(event);
+      const isNews =
+        this.#compiler.isNews(event) || met.has(name) || this.#held.some(({ events: held }) => held.has(name));
+      if (isNews) met.add(name);
+      return isNews;
+    });
   }
 
   #settle(change: Change, how: ApplyOptions): readonly Step[] {

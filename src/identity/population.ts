@@ -95,6 +95,11 @@ export class Population {
     if (value !== null && isEndpoint(value)) this.#addPod(value);
   }
 
+  /** Whether a pod with this key is somebody to policy. */
+  knows(key: PodKey): boolean {
+    return this.#hosts.has(key) || this.pods.find(key) !== undefined;
+  }
+
   /** The deletion of everything here. */
   *known(): Generator<WorldEvent> {
     for (const name of this.#declared.keys()) yield { kind: 'namespace', name, value: null };
