@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { KINDS } from '#cluster/kubernetes/kinds.ts';
+import { ApiClient } from '#cluster/kubernetes/client.ts';
+import { KINDS, readObject } from '#cluster/kubernetes/kinds.ts';
 import { REFLECTOR_DEFAULTS, type ReflectorOptions } from '#cluster/kubernetes/reflector.ts';
 import { KubernetesSource } from '#cluster/kubernetes/source.ts';
+import { fieldsOf, itemsOf } from '#policy/fields.ts';
 import { ControlPlane, EVERYTHING } from './support/control-plane.ts';
 import { Mirror, Recorded } from './support/mirror.ts';
 import { needsApiServer } from './support/needs.ts';
@@ -270,5 +272,46 @@ test(
     // By now the store has grown past the version that was known: only a new list can tell what is not there any more.
     await makePolicy('restored', 'since');
     await until('a change', () => mirror.about('restored/since').length === 1);
+  },
+);
+
+test(
+  'a pod of a real server means the same by protobuf, which the server knows, and by JSON',
+  needsApiServer,
+  async () => {
+    await makeNamespace('wire');
+    const ports = [
+      { name: 'dns', containerPort: 53, protocol: 'UDP', hostPort: 5353, hostIP: '192.0.2.9' },
+      { containerPort: 9090 },
+    ];
+    const spec = {
+      nodeName: 'node-a',
+      containers: [{ name: 'c', image: 'none', ports, env: [{ name: 'A', value: 'b' }] }],
+      initContainers: [
+        { name: 'side', image: 'none', restartPolicy: 'Always', ports: [{ name: 'http', containerPort: 80 }] },
+      ],
+    };
+    const owner = { apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'web-1', uid: 'u-1', controller: true };
+    const metadata = {
+      ...{ name: 'web', labels: { app: 'web', empty: '' }, annotations: { 'kubernetes.io/config.mirror': 'other' } },
+      ownerReferences: [{ ...owner, controller: false, name: 'not-it', uid: 'u-0' }, owner],
+    };
+    await plane.do('POST', '/api/v1/namespaces/wire/pods', { metadata, spec });
+    const host = { nodeName: 'node-a', hostNetwork: true, containers: [{ name: 'c', image: 'none' }] };
+    await plane.do('POST', '/api/v1/namespaces/wire/pods', { metadata: { name: 'host' }, spec: host });
+    await setStatus('wire', 'web', {
+      ...{ phase: 'Running', podIP: '10.9.0.8', podIPs: [{ ip: '10.9.0.8' }, { ip: 'fd00::8' }], hostIP: '192.0.2.1' },
+      hostIPs: [{ ip: '192.0.2.1' }],
+    });
+    const client = new ApiClient(plane.connect('admin'));
+    const kind = KINDS.find((each) => each.kind === 'Pod') ?? assert.fail();
+    const read = async (format: 'json' | 'protobuf'): Promise<readonly unknown[]> => {
+      const list = fieldsOf(await client.get('/api/v1/namespaces/wire/pods', new AbortController().signal, format));
+      assert.equal('kind' in list, format === 'json', 'what came is what was asked for');
+      return itemsOf(list.items).map((pod) => readObject(kind, pod));
+    };
+    const pods = await read('protobuf');
+    assert.equal(pods.length, 2);
+    assert.deepEqual(pods, await read('json'));
   },
 );

@@ -2,6 +2,7 @@
 import type { Batch, Follower } from '#cluster/follower.ts';
 import { ApiClient } from '#cluster/kubernetes/client.ts';
 import type { Connect } from '#cluster/kubernetes/connection.ts';
+import type { Format } from '#cluster/kubernetes/kinds.ts';
 import type { Requests, StreamReader } from '#cluster/kubernetes/reflector.ts';
 import { formatAddress } from '#net/address.ts';
 import type { ClusterEvent } from '#policy/world.ts';
@@ -65,8 +66,8 @@ export class Recorded implements Requests {
     this.#client = new ApiClient(connect);
   }
 
-  async get(path: string, signal: AbortSignal): Promise<unknown> {
-    return await this.#noting(`GET ${path}`, () => this.#client.get(this.rewrite(path), signal));
+  async get(path: string, signal: AbortSignal, format?: Format): Promise<unknown> {
+    return await this.#noting(`GET ${path}`, () => this.#client.get(this.rewrite(path), signal, format));
   }
 
   async stream(path: string, reader: StreamReader): Promise<void> {

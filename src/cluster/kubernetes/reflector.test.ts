@@ -71,7 +71,10 @@ async function run(context: TestContext, answers: readonly Answer[]): Promise<Ru
     gone: (name) => void told?.push(`gone ${name}`),
     state: (problem) => void told?.push(problem ?? 'well'),
   };
-  const reflector = new Reflector(requests, '/things', listener, { pageSize: 2, watchSeconds: 100 });
+  const reflector = new Reflector(requests, { path: '/things', format: 'json', restMs: 0 }, listener, {
+    pageSize: 2,
+    watchSeconds: 100,
+  });
   context.after(() => reflector.close());
   await over.promise;
   return { asked: asked ?? [], told: told ?? [] };
@@ -231,7 +234,10 @@ test('a watch that is given up is a failure: everything is listed again', async 
     list: () => void told.push('list'),
     state: (problem) => void told.push(problem ?? 'well'),
   };
-  const reflector = new Reflector(requests, '/things', listener, { pageSize: 2, watchSeconds: 100 });
+  const reflector = new Reflector(requests, { path: '/things', format: 'json', restMs: 0 }, listener, {
+    pageSize: 2,
+    watchSeconds: 100,
+  });
   t.after(() => reflector.close());
   await watched.promise;
   reflector.giveUp(new Error('it says nothing'));

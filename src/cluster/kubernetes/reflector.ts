@@ -2,13 +2,14 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fieldsOf } from '#policy/fields.ts';
+import type { Format, ObjectKind } from './kinds.ts';
 import { listPages } from './pages.ts';
 import { ApiError, isBusy, isEarlier, isExpired, pauseAfter } from './retry.ts';
 
 /** How requests are made: by HTTPS, or by a test. Each throws an ApiError where the server refuses. */
 export type Requests = {
-  /** The answer to a GET, parsed. */
-  get(path: string, signal: AbortSignal): Promise<unknown>;
+  /** The answer to a GET, parsed. `format`: what is asked for, `json` by default. */
+  get(path: string, signal: AbortSignal, format?: Format): Promise<unknown>;
   /** Resolves where the server ends it in order. Throws where it breaks off, or says nothing for too long. */
   stream(path: string, reader: StreamReader): Promise<void>;
 };
@@ -18,9 +19,13 @@ export type StreamReader = {
   readonly signal: AbortSignal;
   /** A watch that says nothing for so long is dead. */
   readonly silentMs: number;
+  /** What is asked for; `json` by default. */
+  readonly format?: Format;
+  /** After each piece nothing is read for so long: what comes meanwhile comes together. 0 by default. */
+  readonly restMs?: number;
   /** The server has agreed. */
   opened(): void;
-  /** The parsed lines of each piece of the answer. */
+  /** The changes that end in each piece of the answer, parsed. */
   lines(values: readonly unknown[]): void;
 };
 
@@ -59,6 +64,8 @@ const EARLY_MS = 1000;
 export class Reflector<Reading> {
   readonly #requests: Requests;
   readonly #path: string;
+  readonly #format: Format;
+  readonly #restMs: number;
   readonly #listener: Listener<Reading>;
   readonly #options: ReflectorOptions;
   readonly #end = new AbortController();
@@ -72,9 +79,16 @@ export class Reflector<Reading> {
   /** The last watch told of nothing, and ended: another such tells of nothing either, and seems well. */
   #endedAtOnce = false;
 
-  constructor(requests: Requests, path: string, listener: Listener<Reading>, options: ReflectorOptions) {
+  constructor(
+    requests: Requests,
+    { path, format, restMs }: Pick<ObjectKind, 'path' | 'format' | 'restMs'>,
+    listener: Listener<Reading>,
+    options: ReflectorOptions,
+  ) {
     this.#requests = requests;
     this.#path = path;
+    this.#format = format;
+    this.#restMs = restMs;
     this.#listener = listener;
     this.#options = options;
     void this.#run();
@@ -144,7 +158,7 @@ export class Reflector<Reading> {
   async #page(query: string): Promise<unknown> {
     for (;;) {
       try {
-        return await this.#requests.get(`${this.#path}?${query}`, this.#end.signal);
+        return await this.#requests.get(`${this.#path}?${query}`, this.#end.signal, this.#format);
       } catch (error) {
         if (!isBusy(error) || this.#closed) throw error;
         this.#failures++;
@@ -168,6 +182,7 @@ export class Reflector<Reading> {
       await this.#requests.stream(`${this.#path}?${query}`, {
         signal: AbortSignal.any([this.#end.signal, watching.signal]),
         silentMs: timeoutSeconds * 1000 + OVERDUE_MS,
+        ...{ format: this.#format, restMs: this.#restMs },
         opened: () => this.#listener.state(null),
         lines: (values) => {
           isSilent &&= values.length === 0;
@@ -192,7 +207,7 @@ export class Reflector<Reading> {
    * happens until it has.
    */
   async #checkStore(version: string): Promise<void> {
-    const { metadata } = fieldsOf(await this.#requests.get(`${this.#path}?limit=1`, this.#end.signal));
+    const { metadata } = fieldsOf(await this.#requests.get(`${this.#path}?limit=1`, this.#end.signal, this.#format));
     const { resourceVersion } = fieldsOf(metadata);
     if (typeof resourceVersion !== 'string') throw new Error('the answer is no list');
     if (isEarlier(resourceVersion, version)) throw setBack(version, resourceVersion);

@@ -14,13 +14,13 @@ export class ApiError extends Error {
   }
 }
 
-/** Characters of an answer, or of a line of a watch: an object of 1.5 MiB in etcd may be six times as long in JSON. */
+/** Bytes of an answer, or of a change of a watch: an object of 1.5 MiB in etcd may be six times as long in JSON. */
 export const LARGEST_ANSWER: number = 16 << 20;
 
 /** The answer is larger than anybody reads: of a list, less is to be asked for at a time. */
 export class AnswerTooLarge extends Error {
   constructor() {
-    super(`the answer has more than ${LARGEST_ANSWER} characters`);
+    super(`the answer has more than ${LARGEST_ANSWER} bytes`);
     this.name = 'AnswerTooLarge';
   }
 }

@@ -122,7 +122,7 @@ export class KubernetesSource implements Source {
 
   #start(kinds: readonly ObjectKind[]): void {
     for (const kind of kinds) {
-      this.#reflectors.set(kind, new Reflector(this.#requests, kind.path, this.#listener(kind), this.#options));
+      this.#reflectors.set(kind, new Reflector(this.#requests, kind, this.#listener(kind), this.#options));
     }
   }
 
