@@ -20,10 +20,12 @@ import type { AgentRequest, AttachRequest, CniCall, CniReply } from './protocol.
 import { AgentServer } from './server.ts';
 import { Waiters } from './waiters.ts';
 
-/** Events are fetched this often while some flow, and while none do. */
+/** Events are fetched this often while some flow that somebody waits for, or many, and else. */
 const BUSY_MS = 3;
 const IDLE_MS = 20;
 const BUSY_FOR_MS = 1000;
+/** So many at once would find no room in the kernel if they were fetched seldom. */
+const MANY_EVENTS = 32;
 /** Hooks are looked at, and put back, this often: a pod is open for no longer. */
 const CHECK_MS = 200;
 /** Queues, bridges and the like on interfaces are looked at this often. */
@@ -214,7 +216,8 @@ class AgentLoop {
       const { events, lost } = state.poll();
       const now = performance.now();
       if (events.length > 0 || lost > 0) {
-        this.#busyUntilMs = now + BUSY_FOR_MS;
+        const isAwaited = this.#server.subscribers > 0 || events.length >= MANY_EVENTS || lost > 0;
+        if (isAwaited) this.#busyUntilMs = now + BUSY_FOR_MS;
         this.#server.publishFlows(events, lost);
         this.#options.observer.flows(events);
       }

@@ -284,13 +284,15 @@ export class EbpfDatapath implements Datapath {
 
   /** What happened since the last call. Nobody is woken for it: to be called every few milliseconds. */
   poll(): { readonly events: readonly DatapathEvent[]; readonly lost: number } {
-    if (performance.now() - this.#swept > SWEEP_INTERVAL_MS) this.sweep();
+    const isSweeping = performance.now() - this.#swept > SWEEP_INTERVAL_MS;
+    if (isSweeping) this.sweep();
     const events: DatapathEvent[] = [];
     this.#ring.drain((record) => events.push(decodeEvent(record, (rule) => this.#encoder.ruleOf(rule))));
-    const lost = readLost(this.#map('counter_map'));
-    const since = lost - this.#lost;
-    this.#lost = lost;
-    return { events, lost: Number(since) };
+    // What finds no room finds others there.
+    if (events.length === 0 && !isSweeping) return { events, lost: 0 };
+    const before = this.#lost;
+    this.#lost = readLost(this.#map('counter_map'));
+    return { events, lost: Number(this.#lost - before) };
   }
 
   /** What found no room in the kernel: whom it is about is denied until it does. */
