@@ -25,6 +25,14 @@ static __always_inline __u32 interface_at(const struct ct_key *key, __u32 side)
 	return record ? record->ifindex : 0;
 }
 
+/* An element of an earlier layout's table, in this one. */
+static __always_inline void take_earlier(const void *raw_key, const void *raw_entry, struct ct_key *key,
+					 struct ct_value *entry)
+{
+	move_bytes(earlier_key_back, key, raw_key);
+	move_bytes(earlier_value, entry, raw_entry);
+}
+
 /* A place for an entry that no packet brought. Returns 0 where there is one. */
 static __always_inline long place_entry(const struct ct_key *key, struct ct_value *entry, __u64 now)
 {
@@ -79,8 +87,7 @@ static long carry_translation(void *map, const void *raw_key, void *raw_entry, v
 	struct ct_key key = {};
 
 	(void)map;
-	move_bytes(earlier_key_back, &key, raw_key);
-	move_bytes(earlier_value, &entry, raw_entry);
+	take_earlier(raw_key, raw_entry, &key, &entry);
 	if ((entry.flags & ENTRY_SERVICE) && !is_stale(&entry, &key, carry->now))
 		restore_translation(&key, &entry);
 	return 0;
@@ -93,8 +100,7 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	struct ct_key key = {};
 
 	(void)map;
-	move_bytes(earlier_key_back, &key, raw_key);
-	move_bytes(earlier_value, &entry, raw_entry);
+	take_earlier(raw_key, raw_entry, &key, &entry);
 	/* Its own packets were faster, or it is over. */
 	if (bpf_map_lookup_elem(&ct_map, &key) || is_stale(&entry, &key, carry->now) ||
 	    (key.family & KEY_FRAGMENT))

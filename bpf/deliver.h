@@ -45,7 +45,7 @@ static __always_inline void mend_sum(struct __sk_buff *skb, __u32 family)
 /* A part of it was rewritten: nobody may have it. */
 static __always_inline int drop_spoiled(struct context *c)
 {
-	drop_packet(c, REASON_MALFORMED);
+	report_reason(c, REASON_MALFORMED);
 	return TCX_DROP;
 }
 

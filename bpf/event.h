@@ -125,9 +125,9 @@ static __always_inline void fill_drop_key(struct context *c, __u32 reason)
 	key->leg = c->denied_leg;
 }
 
-/* Counts a drop, or with DROP_AUDITED what would have been one, and reports it, now or as part of the next
- * event of its tuple. */
-__attribute__((noinline)) int drop_packet(struct context *c, __u32 reason)
+/* Counts a packet under its reason, which is a drop's, or with DROP_AUDITED that of one which audit lets
+ * pass, and reports it, now or as part of the next event of its tuple. */
+__attribute__((noinline)) int report_reason(struct context *c, __u32 reason)
 {
 	struct counters *counters = node_counters();
 	struct drop_value fresh = {}, *seen;
@@ -182,7 +182,7 @@ static __always_inline void report_audited(struct context *c)
 	if (c->answers || (c->hook != HOOK_FROM_POD && c->source.ifindex))
 		return;
 	c->denied_leg = 1 + leg;
-	drop_packet(c, c->audited[leg] | DROP_AUDITED);
+	report_reason(c, c->audited[leg] | DROP_AUDITED);
 }
 
 #endif

@@ -89,15 +89,28 @@ static __always_inline void fill_legs(struct context *c, __u32 from_initiator)
 	fill_leg(c, LEG_INGRESS, from_initiator ? &c->destination : &c->source);
 }
 
+/* The two ends of a flow, as its initiator sees them. */
+struct flow_ends {
+	const struct endpoint *initiator;
+	const struct endpoint *responder;
+	const struct addr *from;
+	const struct addr *to;
+};
+
+static __always_inline struct flow_ends ends_of(const struct context *c, __u32 from_initiator)
+{
+	const struct packet *p = &c->packet;
+
+	return from_initiator ? (struct flow_ends){&c->source, &c->destination, &p->source, &p->destination}
+			      : (struct flow_ends){&c->destination, &c->source, &p->destination, &p->source};
+}
+
 static __always_inline int legs_are_current(const struct context *c, __u32 from_initiator)
 {
-	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
-	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
-	const struct addr *from = from_initiator ? &c->packet.source : &c->packet.destination;
-	const struct addr *to = from_initiator ? &c->packet.destination : &c->packet.source;
+	struct flow_ends ends = ends_of(c, from_initiator);
 
-	return leg_is_current(c, LEG_EGRESS, initiator, to) &&
-	       leg_is_current(c, LEG_INGRESS, responder, from);
+	return leg_is_current(c, LEG_EGRESS, ends.initiator, ends.to) &&
+	       leg_is_current(c, LEG_INGRESS, ends.responder, ends.from);
 }
 
 /* What one leg denies is denied, whatever is to be said of the other: that may be audited, and is never
@@ -127,13 +140,10 @@ static __always_inline int leg_stands(const struct context *c, __u32 leg, const 
 /* An audited flow is judged with each packet, and written where that comes to something else than before. */
 static __always_inline int legs_stand(const struct context *c, __u32 from_initiator)
 {
-	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
-	const struct endpoint *responder = from_initiator ? &c->destination : &c->source;
-	const struct addr *from = from_initiator ? &c->packet.source : &c->packet.destination;
-	const struct addr *to = from_initiator ? &c->packet.destination : &c->packet.source;
+	struct flow_ends ends = ends_of(c, from_initiator);
 
-	return !(c->entry.flags & ENTRY_TOMBSTONE) && leg_stands(c, LEG_EGRESS, initiator, to) &&
-	       leg_stands(c, LEG_INGRESS, responder, from);
+	return !(c->entry.flags & ENTRY_TOMBSTONE) && leg_stands(c, LEG_EGRESS, ends.initiator, ends.to) &&
+	       leg_stands(c, LEG_INGRESS, ends.responder, ends.from);
 }
 
 #endif

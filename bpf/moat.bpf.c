@@ -180,7 +180,7 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	else if (reason && !find_mac(c->ifindex, c->mac))
 		reason = REASON_NO_ENDPOINT;
 	if (reason) {
-		drop_packet(c, reason);
+		report_reason(c, reason);
 		return hook == HOOK_FROM_POD && reason == REASON_NO_BACKEND ? refuse(skb, c, place != 0)
 									    : TCX_DROP;
 	}

@@ -118,43 +118,27 @@ static __always_inline long make_reset(struct __sk_buff *skb, struct context *c,
 	return bpf_skb_store_bytes(skb, 0, c->made, ETH_HLEN + V6_HEADER + TCP_HEADER, 0);
 }
 
-/* RFC 792: port unreachable, about the packet's header and the first bytes behind it. */
-static __always_inline long make_unreachable_v4(struct __sk_buff *skb, struct context *c)
+/* RFC 792, and RFC 4443, section 3.1: port unreachable, about the packet's header and the first bytes behind
+ * it. `family` is known when this is compiled. */
+static __always_inline long make_unreachable(struct __sk_buff *skb, struct context *c, const __u32 family)
 {
-	const __u32 quoted = V4_HEADER + QUOTED, at = ETH_HLEN + V4_HEADER;
-	__u8 *header = c->bytes;
-
-	begin_answer(c, IPPROTO_ICMP, ICMP_HEADER + quoted);
-	__builtin_memset(header, 0, ICMP_HEADER);
-	header[0] = V4_UNREACHABLE;
-	header[1] = V4_PORT;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, header + ICMP_HEADER, quoted))
-		return -1;
-	put_sum(header + 2, ~fold_sum(add_sum(0, header, ICMP_HEADER + quoted)));
-	__builtin_memcpy(c->made + at, header, ICMP_HEADER);
-	return bpf_skb_change_tail(skb, ETH_HLEN + quoted, 0) ||
-	       bpf_skb_adjust_room(skb, V4_HEADER + ICMP_HEADER, BPF_ADJ_ROOM_MAC, 0) ||
-	       bpf_skb_store_bytes(skb, 0, c->made, at + ICMP_HEADER, 0);
-}
-
-/* RFC 4443, section 3.1: the same. */
-static __always_inline long make_unreachable_v6(struct __sk_buff *skb, struct context *c)
-{
-	const __u32 quoted = V6_HEADER + QUOTED, at = ETH_HLEN + V6_HEADER;
+	const __u32 ip = family == 4 ? V4_HEADER : V6_HEADER, quoted = ip + QUOTED, at = ETH_HLEN + ip;
+	const __u32 protocol = family == 4 ? IPPROTO_ICMP : PROTO_ICMPV6, length = ICMP_HEADER + quoted;
 	__u8 *header = c->bytes;
 	__u32 sum;
 
-	begin_answer(c, PROTO_ICMPV6, ICMP_HEADER + quoted);
+	begin_answer(c, protocol, length);
 	__builtin_memset(header, 0, ICMP_HEADER);
-	header[0] = V6_UNREACHABLE;
-	header[1] = V6_PORT;
+	header[0] = family == 4 ? V4_UNREACHABLE : V6_UNREACHABLE;
+	header[1] = family == 4 ? V4_PORT : V6_PORT;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, header + ICMP_HEADER, quoted))
 		return -1;
-	sum = ends_sum(c, PROTO_ICMPV6, ICMP_HEADER + quoted);
-	put_sum(header + 2, ~fold_sum(add_sum(sum, header, ICMP_HEADER + quoted)));
+	/* ICMPv6's is over the addresses, too. */
+	sum = family == 4 ? 0 : ends_sum(c, protocol, length);
+	put_sum(header + 2, ~fold_sum(add_sum(sum, header, length)));
 	__builtin_memcpy(c->made + at, header, ICMP_HEADER);
 	return bpf_skb_change_tail(skb, ETH_HLEN + quoted, 0) ||
-	       bpf_skb_adjust_room(skb, V6_HEADER + ICMP_HEADER, BPF_ADJ_ROOM_MAC, 0) ||
+	       bpf_skb_adjust_room(skb, ip + ICMP_HEADER, BPF_ADJ_ROOM_MAC, 0) ||
 	       bpf_skb_store_bytes(skb, 0, c->made, at + ICMP_HEADER, 0);
 }
 
@@ -179,9 +163,9 @@ __attribute__((noinline)) int refuse(struct __sk_buff *skb, struct context *c, _
 	if (p->protocol == IPPROTO_TCP)
 		failed = make_reset(skb, c, late);
 	else if (p->source.family == 4)
-		failed = make_unreachable_v4(skb, c);
+		failed = make_unreachable(skb, c, 4);
 	else
-		failed = make_unreachable_v6(skb, c);
+		failed = make_unreachable(skb, c, 6);
 	if (failed || bpf_skb_change_type(skb, PACKET_FOR_US))
 		return TCX_DROP;
 	skb->mark = 0;
