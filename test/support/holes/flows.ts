@@ -121,8 +121,8 @@ export const FLOWS: readonly Hole[] = [
     faults: [
       inPrograms(
         'related.h',
-        '\treturn inner_flow_stands(c, from_initiator) ?',
-        '\t{\n\t\tstruct ct_value *seen = bpf_map_lookup_elem(&ct_map, &c->key);\n\n\t\tif (seen)\n\t\t\tseen->last_seen = c->now;\n\t}\n\treturn inner_flow_stands(c, from_initiator) ?',
+        '\tif (!inner_flow_stands(c, from_initiator))',
+        '\t{\n\t\tstruct ct_value *seen = bpf_map_lookup_elem(&ct_map, &c->key);\n\n\t\tif (seen)\n\t\t\tseen->last_seen = c->now;\n\t}\n\tif (!inner_flow_stands(c, from_initiator))',
       ),
     ],
   },
