@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 NODE := sh tools/node.sh
 
-.PHONY: help setup demo test ci bench bench-api test-kube-proxy fuzz kernels kubernetes image manifest cluster cluster-down cluster-test e2e soak teeth format clean
+.PHONY: help setup demo test ci bench bench-api bench-services test-kube-proxy fuzz kernels kubernetes image manifest cluster cluster-down cluster-test e2e soak teeth format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -44,6 +44,10 @@ bench: ## packets with policy against the plain kernel, the kernel programs alon
 bench-api: ## an agent that follows a real API server with 5 000 pods: memory, processor time, staleness (needs root)
 	@sh tools/setup.sh kubernetes
 	@$(NODE) test/api-load.ts
+
+bench-services: setup ## Services by Moat against kube-proxy's nftables mode, with 10, 1 000 and 10 000 of them (needs root)
+	@sh tools/setup.sh kube-proxy
+	@$(NODE) test/service-times.ts
 
 test-kube-proxy: setup ## Services of the real kube-proxy, by nftables, beside an agent (needs root)
 	@sh tools/setup.sh kube-proxy

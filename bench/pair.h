@@ -16,7 +16,9 @@ struct pair {
 	const char *name;
 	int client_ns, server_ns;
 	struct sockaddr_storage server;
+	struct sockaddr_storage meant; /* whom the client asks: the server, or a Service in front of it */
 	socklen_t length;
+	int has_service;
 	int listener, client, peer;
 	uint64_t amount, ns; /* of this slot */
 	uint64_t taken;      /* of this slot, in ns, with what does not count */
@@ -40,6 +42,27 @@ static int socket_in(int ns, int family, int type)
 	return fd;
 }
 
+/* Gives the length of the address; an address of neither family ends the program. */
+static socklen_t parse_address(struct sockaddr_storage *address, const char *text, int port)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)address;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
+	if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons((uint16_t)port);
+		return sizeof(*v4);
+	}
+	if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons((uint16_t)port);
+		return sizeof(*v6);
+	}
+	errno = EINVAL;
+	die(text);
+	return 0;
+}
+
+/* name,client-netns,server-netns,server-address; for a Service also ,server-port,its-address,its-port */
 static void parse_pair(struct pair *pair, char *text)
 {
 	char *field[4];
@@ -53,18 +76,11 @@ static void parse_pair(struct pair *pair, char *text)
 	pair->server_ns = open(field[2], O_RDONLY | O_CLOEXEC);
 	if (pair->client_ns < 0 || pair->server_ns < 0)
 		die("open netns");
-	struct sockaddr_in *v4 = (struct sockaddr_in *)&pair->server;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&pair->server;
-	if (inet_pton(AF_INET, field[3], &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		pair->length = sizeof(*v4);
-	} else if (inet_pton(AF_INET6, field[3], &v6->sin6_addr) == 1) {
-		v6->sin6_family = AF_INET6;
-		pair->length = sizeof(*v6);
-	} else {
-		errno = EINVAL;
-		die(field[3]);
-	}
+	char *port = strsep(&text, ","), *address = strsep(&text, ",");
+	pair->length = parse_address(&pair->server, field[3], port ? atoi(port) : 0);
+	pair->has_service = address && text;
+	if (pair->has_service)
+		parse_address(&pair->meant, address, atoi(text));
 	pair->listener = pair->client = pair->peer = -1;
 }
 
@@ -75,6 +91,8 @@ static void listen_on(struct pair *pair, int type)
 		die("bind");
 	if (getsockname(pair->listener, (struct sockaddr *)&pair->server, &pair->length))
 		die("getsockname");
+	if (!pair->has_service)
+		pair->meant = pair->server;
 	if (type == SOCK_STREAM && listen(pair->listener, 1024))
 		die("listen");
 }
@@ -92,7 +110,7 @@ static void dial(struct pair *pair)
 	int one = 1;
 	pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_STREAM);
 	be_impatient(pair->client);
-	if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
+	if (connect(pair->client, (struct sockaddr *)&pair->meant, pair->length))
 		die(pair->name);
 	pair->peer = accept(pair->listener, NULL, NULL);
 	if (pair->peer < 0)

@@ -1,19 +1,21 @@
 // Measures packets between pairs of network namespaces, both ends in one thread on one CPU, in short
 // interleaved slots: no scheduler and no neighbour's load between two numbers that are to be compared.
 //
-//   traffic KIND SLOTS SLOT_MS CPU PAIR...      PAIR = name,client-netns,server-netns,server-address
+//   traffic KIND SLOTS SLOT_MS CPU PAIR...      PAIR = name,client-netns,server-netns,server-address; and for
+//   a server behind a Service ,server-port,service-address,service-port
 //   KIND    rtt   one byte to and fro over an open TCP connection: microseconds
 //           udp   64-byte UDP datagrams in bursts of 32, received: packets/s
 //           cpu   64-byte UDP datagrams one by one: nanoseconds of CPU a packet, both ends and all between
-//           them crr   TCP connect, one byte each way, reset: connections/s bulk  one TCP stream: bytes/s
+//           them crr   TCP connect, one byte each way, reset: connections/s new   the same: microseconds bulk
+//           one TCP stream: bytes/s
 //
 // A slot is dealt out in pieces of about 2 ms, in random order among the pieces of all pairs, so that what
 // the machine does meanwhile (another speed, other guests of its host, its clock's interrupts) meets every
 // pair alike. Each piece begins with work that does not count, which warms the caches. The thread has a
 // real-time priority: nothing else that runs here takes its CPU in the middle of a piece.
 //
-// Prints a line `slot pair value` for each slot; for rtt its p50 and p99, and at the end `all pair p50 p99`,
-// of the samples of all slots. Exits 1 with a message on any failure: a pair that can't talk is no
+// Prints a line `slot pair value` for each slot; for rtt and new its p50 and p99, and at the end `all pair
+// p50 p99`, of the samples of all slots. Exits 1 with a message on any failure: a pair that can't talk is no
 // measurement.
 #define _GNU_SOURCE
 #include <time.h>
@@ -92,10 +94,12 @@ struct kind {
 	step_fn step;
 	int type, dialled;
 	clockid_t clock;
+	int sampled; /* microseconds of each step are told, and no rate */
 };
 
 static const struct kind kinds[] = {
-    {"rtt", step_rtt, SOCK_STREAM, 1, CLOCK_MONOTONIC},
+    {"rtt", step_rtt, SOCK_STREAM, 1, CLOCK_MONOTONIC, 1},
+    {"new", step_crr, SOCK_STREAM, 0, CLOCK_MONOTONIC, 1},
     {"udp", step_udp, SOCK_DGRAM, 0, CLOCK_MONOTONIC},
     {"cpu", step_cpu, SOCK_DGRAM, 0, CLOCK_THREAD_CPUTIME_ID},
     {"crr", step_crr, SOCK_STREAM, 0, CLOCK_MONOTONIC},
@@ -121,7 +125,7 @@ static void open_pair(struct pair *pair, const struct kind *kind)
 		be_impatient(pair->listener);
 		pair->client = socket_in(pair->client_ns, pair->server.ss_family, SOCK_DGRAM);
 		be_impatient(pair->client);
-		if (connect(pair->client, (struct sockaddr *)&pair->server, pair->length))
+		if (connect(pair->client, (struct sockaddr *)&pair->meant, pair->length))
 			die("connect");
 		answer_once(pair);
 	}
@@ -147,7 +151,7 @@ static void run_piece(struct pair *pair, const struct kind *kind, uint64_t lengt
 	for (; done < begun + length_ns; last = done) {
 		pair->amount += kind->step(pair);
 		done = now_ns();
-		if (kind->step == step_rtt)
+		if (kind->sampled)
 			keep_sample(pair, done - last);
 	}
 	pair->ns += clock_ns(kind->clock) - before;
@@ -204,7 +208,7 @@ static void print_slot(int slot, struct pair *pair, const struct kind *kind)
 		die(pair->name);
 	}
 	double per_unit = (double)pair->ns / (double)pair->amount;
-	if (kind->step == step_rtt)
+	if (kind->sampled)
 		print_samples(number, pair, pair->first);
 	else
 		printf("%d %s %.1f\n", slot, pair->name, kind->step == step_cpu ? per_unit : 1e9 / per_unit);
@@ -228,7 +232,7 @@ static void take_cpu(int number)
 int main(int argc, char **argv)
 {
 	if (argc < 6 || argc - 5 > MAX_PAIRS) {
-		fprintf(stderr, "usage: traffic rtt|udp|cpu|crr|bulk SLOTS SLOT_MS CPU PAIR...\n");
+		fprintf(stderr, "usage: traffic rtt|udp|cpu|new|crr|bulk SLOTS SLOT_MS CPU PAIR...\n");
 		return 2;
 	}
 	const struct kind *kind = kind_named(argv[1]);
@@ -245,7 +249,7 @@ int main(int argc, char **argv)
 		for (int i = 0; i < pairs; i++)
 			print_slot(slot, &pair[i], kind);
 	}
-	for (int i = 0; i < pairs && kind->step == step_rtt; i++)
+	for (int i = 0; i < pairs && kind->sampled; i++)
 		print_samples("all", &pair[i], 0);
 	return 0;
 }
