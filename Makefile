@@ -72,7 +72,7 @@ cluster-down: ## takes that down, and leaves nothing
 
 cluster-test: setup ## brings it up, tries policies on it, interrupts and kills it, and takes it down (needs root)
 	@sh tools/setup.sh cluster
-	@$(NODE) --test --test-concurrency=1 test/real-cluster.ts test/real-cluster-shop.ts
+	@$(NODE) --test --test-concurrency=1 test/real-cluster.ts test/real-cluster-shop.ts test/real-cluster-uninstall.ts
 
 e2e: setup ## the Kubernetes e2e suite's NetworkPolicy tests on that cluster, or others: make e2e FOCUS='Services' (needs root)
 	@sh tools/setup.sh cluster

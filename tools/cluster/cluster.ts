@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { connectAgent } from '#sandbox/agent-client.ts';
+import { BRIDGE_FILE, bridgeConfig } from './bridge.ts';
 import { removeCgroups, requireCgroups } from './cgroups.ts';
 import { run, until } from './commands.ts';
 import { certify, connect, connectComputer, SERVER, startControlPlane } from './control-plane.ts';
@@ -32,11 +33,24 @@ const READY_LIMIT_MS = 180_000;
 const GONE_LIMIT_MS = 20_000;
 const SILENT = { flows: () => undefined, applied: () => undefined, problem: () => undefined, gone: () => undefined };
 
+/** Of each node, by its name. */
+type Blocks = ReadonlyMap<string, readonly string[]>;
+
 /** Says what is done, one line of at most 80 columns each. */
 export type Say = (text: string) => void;
 
-/** Brings the cluster up. Resolves when pods can be put on its nodes. Throws where anything of a cluster is there. */
-export async function up(say: Say): Promise<void> {
+/** Who makes pods' links: Moat, by the chart; or the reference bridge plugin, where nothing of Moat is installed yet, nor names. */
+export type Network = 'moat' | 'bridge';
+
+/**
+ * Brings the cluster up. Resolves when pods can be put on its nodes. Throws where anything of a cluster is there. `look`: at nodes
+ * that have no network yet.
+ */
+export async function up(
+  say: Say,
+  network: Network = 'moat',
+  look: (nodes: readonly Machine[]) => Promise<void> = async () => undefined,
+): Promise<void> {
   requireCgroups();
   mountBpffs();
   say('images from static programs');
@@ -59,14 +73,22 @@ export async function up(say: Say): Promise<void> {
   await startControlPlane(control, kubectl);
   say('containerd and kubelet of each node');
   await Promise.all(nodes.map((node, index) => startNode(node, numberOf(index), { authority, images })));
-  say('the chart');
-  await installChart();
-  await apply(dnsObjects());
-  const blocks = await until('nodes that are ready', READY_LIMIT_MS, () => readyNodes(nodes));
+  const blocks = await until('nodes with a block of addresses', READY_LIMIT_MS, () => blocksOf(nodes));
+  await look(nodes);
   await addRoutes(control, blocks);
-  for (const node of nodes) await until(`the agent of ${node.name}`, READY_LIMIT_MS, () => agentReady(node));
-  say('names');
-  await kubectl(['-n', 'kube-system', 'rollout', 'status', DNS_DEPLOYMENT, `--timeout=${READY_LIMIT_MS / 1000}s`]);
+  if (network === 'bridge') {
+    say('the bridge plugin');
+    for (const node of nodes) await addBridge(node, blocks);
+    await until('nodes that are ready', READY_LIMIT_MS, () => areReady(nodes));
+  } else {
+    say('the chart');
+    await installChart();
+    await apply(dnsObjects());
+    await until('nodes that are ready', READY_LIMIT_MS, () => areReady(nodes));
+    for (const node of nodes) await until(`the agent of ${node.name}`, READY_LIMIT_MS, () => agentReady(node));
+    say('names');
+    await kubectl(['-n', 'kube-system', 'rollout', 'status', DNS_DEPLOYMENT, `--timeout=${READY_LIMIT_MS / 1000}s`]);
+  }
   // The control plane's doing, without which no pod is taken.
   await until('the default account', READY_LIMIT_MS, () => kubectl(['get', 'serviceaccount', 'default']));
 }
@@ -102,12 +124,15 @@ export function keepLogs(): string {
   return LOGS;
 }
 
+/** As deploy/helm/moat/values.yaml has them. */
+type ChartValues = Readonly<Record<string, unknown>> & { readonly cni?: Readonly<Record<string, unknown>> };
+
 /** Installs the chart, or changes what it was installed with. */
-export async function installChart(values: Readonly<Record<string, unknown>> = {}): Promise<void> {
+export async function installChart({ cni, ...values }: ChartValues = {}): Promise<void> {
   const { hostname, port } = new URL(SERVER);
   const own = {
     kubernetes: { host: hostname, port: Number(port) },
-    cni: { binFolder: `${INSIDE}/cni/bin`, configFolder: `${INSIDE}/cni/net.d` },
+    cni: { binFolder: `${INSIDE}/cni/bin`, configFolder: `${INSIDE}/cni/net.d`, ...cni },
     instance: INSTANCE,
     // Nobody else does.
     services: 'moat',
@@ -148,14 +173,22 @@ function numberOf(index: number): number {
   return index + 2;
 }
 
-/** The pods' blocks of each node; null until all are there and ready. */
-async function readyNodes(nodes: readonly Machine[]): Promise<ReadonlyMap<string, readonly string[]> | null> {
-  const { items } = JSON.parse(await kubectl(['get', 'nodes', '-o', 'json'])) as NodeList;
-  const ready = items.filter(({ status }) =>
+/** The pods' blocks of each node; null until all have some. */
+async function blocksOf(nodes: readonly Machine[]): Promise<Blocks | null> {
+  const blocks = (await nodeList()).map(({ metadata, spec }) => [metadata.name, spec.podCIDRs ?? []] as const);
+  return blocks.length === nodes.length && blocks.every(([, each]) => each.length > 0) ? new Map(blocks) : null;
+}
+
+/** Null until all nodes take pods. */
+async function areReady(nodes: readonly Machine[]): Promise<true | null> {
+  const ready = (await nodeList()).filter(({ status }) =>
     status.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True'),
   );
-  const blocks = ready.map(({ metadata, spec }) => [metadata.name, spec.podCIDRs ?? []] as const);
-  return blocks.length === nodes.length && blocks.every(([, each]) => each.length > 0) ? new Map(blocks) : null;
+  return ready.length === nodes.length ? true : null;
+}
+
+async function nodeList(): Promise<NodeList['items']> {
+  return (JSON.parse(await kubectl(['get', 'nodes', '-o', 'json'])) as NodeList).items;
 }
 
 type NodeList = {
@@ -166,13 +199,20 @@ type NodeList = {
   }[];
 };
 
-/** Direct routes to the pods of all nodes, for a machine without an agent: the API server may speak to them. */
-async function addRoutes(machine: Machine, blocks: ReadonlyMap<string, readonly string[]>): Promise<void> {
+/** Direct routes to the pods of the other nodes, for a machine without an agent: the control plane's, and those of a bridge. */
+async function addRoutes(machine: Machine, blocks: Blocks): Promise<void> {
   const lines = NODES.flatMap((name, index) => {
     const via = addressesOf(numberOf(index));
-    return (blocks.get(name) ?? []).map((block) => `route replace ${block} via ${via[block.includes(':') ? 6 : 4]}\n`);
+    const own = name === machine.name ? [] : (blocks.get(name) ?? []);
+    return own.map((block) => `route replace ${block} via ${via[block.includes(':') ? 6 : 4]}\n`);
   });
   await machine.run('ip', ['-batch', '-'], lines.join(''));
+}
+
+/** The network of a node by the reference plugins alone, as somebody has it before Moat comes beside it. */
+async function addBridge(node: Machine, blocks: Blocks): Promise<void> {
+  await addRoutes(node, blocks);
+  writeFileSync(join(node.folder, 'cni/net.d', BRIDGE_FILE), bridgeConfig(blocks.get(node.name) ?? []));
 }
 
 /** Where a node's agent listens, as this computer sees it. */
