@@ -32,8 +32,6 @@ describe('a cluster that is looked at', needsApiServer, () => {
   before(async () => {
     plane = await ControlPlane.start(['watcher', 'nobody']);
     await plane.allow('watcher', EVERYTHING);
-    const info = { operatingSystem: 'linux', architecture: 'amd64', containerRuntimeVersion: 'containerd://2.1.0' };
-    await makeNode('good', { ...info, kernelVersion: '6.12.1' }, '10.244.0.0/24');
   });
   after(async () => {
     await plane?.close();
@@ -50,7 +48,15 @@ describe('a cluster that is looked at', needsApiServer, () => {
     await plane.do('PATCH', `/api/v1/nodes/${name}/status`, { status: { nodeInfo: { ...empty, ...nodeInfo } } });
   }
 
+  it('lacks nodes where there are none, and says of none what they are', async () => {
+    const found = await report('--kubeconfig', plane.kubeconfig('admin'));
+    assert.deepEqual(of(found, 'nodes'), ['lacking', 'none with Linux']);
+    for (const subject of ['kernels', 'architectures', 'podCIDR']) assert.equal(of(found, subject), undefined, subject);
+  });
+
   it('lacks nothing, to whom may do everything', async () => {
+    const info = { operatingSystem: 'linux', architecture: 'amd64', containerRuntimeVersion: 'containerd://2.1.0' };
+    await makeNode('good', { ...info, kernelVersion: '6.12.1' }, '10.244.0.0/24');
     const found = await report('--kubeconfig', plane.kubeconfig('admin'));
     assert.equal(found.ok, true, JSON.stringify(found));
     assert.equal(of(found, 'rights')?.[0], 'ok');

@@ -107,15 +107,15 @@ async function checkRights(api: Api, rights: readonly Right[]): Promise<Finding>
     const answer = fieldsOf(await api.post('/apis/authorization.k8s.io/v1/selfsubjectaccessreviews', body));
     if (fieldsOf(answer.status).allowed !== true) missing.push(`${verb} ${resource}`);
   }
-  if (missing.length === 0)
-    return finding(
-      'rights',
-      'ok',
-      someOf(
-        rights.map(([, resource, verb]) => `${verb} ${resource}`),
+  if (missing.length === 0) {
+    const allowed = [...Map.groupBy(rights, ([, , verb]) => verb)].map(([verb, some]) => {
+      return `${verb} ${someOf(
+        some.map(([, resource]) => resource),
         8,
-      ),
-    );
+      )}`;
+    });
+    return finding('rights', 'ok', allowed.join('; '));
+  }
   const meaning =
     rights === AGENTS
       ? 'agents would follow nothing: bind the ClusterRole of the chart'
@@ -136,9 +136,13 @@ function nodeFindings(nodes: readonly Fields[]): readonly Finding[] {
   const judged = (subject: string, bad: readonly string[], good: string, meaning: string): Finding =>
     bad.length === 0 ? finding(subject, 'ok', good) : finding(subject, 'lacking', someOf(bad), meaning);
   const kernels = [...new Set(linux.map((node) => String(infoOf(node).kernelVersion)))].sort();
+  const foreign =
+    others === 0 ? [] : [finding('nodes', 'warning', `${others} with Windows`, 'Moat does not run there')];
+  if (linux.length === 0)
+    return [finding('nodes', 'lacking', 'none with Linux', 'agents run nowhere until one joins'), ...foreign];
   return [
-    finding('nodes', linux.length === 0 ? 'lacking' : 'ok', `${linux.length} with Linux: ${someOf(runtimes)}`),
-    ...(others === 0 ? [] : [finding('nodes', 'warning', `${others} with Windows`, 'Moat does not run there')]),
+    finding('nodes', 'ok', `${linux.length} with Linux: ${someOf(runtimes)}`),
+    ...foreign,
     judged('kernels', old, someOf(kernels), 'these nodes need Linux 6.1 or newer: agents refuse to start there'),
     judged('architectures', strange, 'amd64 or arm64', 'there is no image for these nodes'),
     judged(

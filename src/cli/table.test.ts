@@ -17,3 +17,14 @@ test('only a word that is longer than its column is broken, and nothing of it is
     'External                UDP 53',
   ]);
 });
+
+test('a name that is too long is broken after a dot, where there is one in its second half', async () => {
+  const rows = [
+    ['networkpolicies.networking.k8s.io', 'ok'],
+    ['a.nameofonepartalone', 'ok'],
+  ];
+  assert.deepEqual(
+    (await tableText(['kind', ''], rows, 22)).split('\n').map((line) => line.trimEnd()),
+    ['kind', 'networkpolicies.    ok', 'networking.k8s.io', 'a.nameofonepartalo  ok', 'ne'],
+  );
+});

@@ -47,9 +47,10 @@ function columnWidths(rows: readonly (readonly string[])[], width: number): numb
   return widths;
 }
 
-/** Words longer than their column in pieces that fit: the library breaks at spaces alone, and would cut them short. */
+/** Words longer than their column in pieces that fit, by preference after a dot: the library breaks at spaces alone, and would cut them short. */
 function breakable(cell: string, width: number): string {
-  return cell.replaceAll(new RegExp(`\\S{${width}}(?=\\S)`, 'g'), '$& ');
+  const piece = `\\S{${Math.floor(width / 2)},${width - 1}}\\.|\\S{${width}}`;
+  return cell.replaceAll(new RegExp(`(?=\\S{${width + 1}})(?:${piece})`, 'g'), '$& ');
 }
 
 function sum(values: readonly number[]): number {
