@@ -227,12 +227,15 @@ struct ct_value {
 	__u64 tail;
 };
 
+/* Whose packets a Service's port is for: those of this node's pods, or what arrives at an uplink. */
+enum service_scope { SCOPE_INSIDE, SCOPE_OUTSIDE };
+
 /* A port of a Service, at one of its addresses. */
 struct service_key {
 	struct addr address;
 	__u16 port;
 	__u8 protocol;
-	__u8 pad;
+	__u8 scope; /* enum service_scope */
 };
 
 /* Immutable once published. */

@@ -53,7 +53,8 @@ static __always_inline struct service *find_service(struct context *c, int *torn
 {
 	struct service_key key = {.address = c->packet.destination,
 				  .port = c->packet.destination_port,
-				  .protocol = c->packet.protocol};
+				  .protocol = c->packet.protocol,
+				  .scope = c->outside};
 	int missed = 0;
 
 	*torn = 0;

@@ -52,15 +52,25 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
   for (const { at, claim, portName } of claimsOf(service, place.addresses)) {
     const key = serviceKey(at);
     if (all.has(key)) continue;
-    const isLocal = service.nodeLocal && claim === 'cluster';
+    const isLocal = at.scope === 'outside' || (service.nodeLocal && claim === 'cluster');
     const slicesFor = isLocal ? slices.map((slice) => ofNode(slice, place.node)) : slices;
     // Who asks for the node's own endpoints asks for no hints.
     const asked = { at, portName, place: isLocal ? null : place, claim };
     const backends = sortedBackends(backendsOf(asked, slicesFor));
+    if (at.scope === 'outside' && !servesOutside(service, backends, place)) continue;
     const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
     all.set(key, { ...at, ...affinity, backends, claim });
   }
   return [...all.values()];
+}
+
+/**
+ * Whether a node serves whoever is outside. Where it has no endpoint and `externalTrafficPolicy` is not Local, others may; and
+ * what a pod of the node's own network answers no hook translates back.
+ */
+function servesOutside({ outsideLocal }: Service, backends: readonly Backend[], { addresses }: NodePlace): boolean {
+  const own = new Set(addresses.map(formatAddress));
+  return (outsideLocal || backends.length > 0) && !backends.some(({ address }) => own.has(formatAddress(address)));
 }
 
 /** The table by which flows are spread over backends. */
@@ -86,13 +96,13 @@ function claimsOf(service: Service, own: readonly Address[]): readonly Claimed[]
           .filter(({ family }) => families.has(family))
           .map((address) => ({ at: { address, protocol, port: nodePort }, claim: 'node', portName: name })),
   );
-  const outer = (addresses: readonly Address[]): Address[] => addresses.filter((address) => !isSpecial(address));
-  return [
-    ...at(clusterAddresses, 'cluster'),
+  const outer = [
     ...atNodes,
-    ...at(outer(balancerAddresses), 'balancer'),
-    ...at(outer(externalAddresses), 'external'),
+    ...at(balancerAddresses.filter(isOrdinary), 'balancer'),
+    ...at(externalAddresses.filter(isOrdinary), 'external'),
   ];
+  const fromOutside = outer.map((each): Claimed => ({ ...each, at: { ...each.at, scope: 'outside' } }));
+  return [...at(clusterAddresses, 'cluster'), ...outer, ...fromOutside];
 }
 
 function ofNode(slice: EndpointSlice, node: string): EndpointSlice {
@@ -130,11 +140,11 @@ function listening(
     formatAddress(address) === formatAddress(at.address) && (claim !== 'node' || port === at.port);
   return endpoint.addresses
     .filter((address) => address.family === at.address.family && !isItself(address))
-    .filter((address) => !isSpecial(address))
+    .filter(isOrdinary)
     .map((address) => ({ endpoint, backend: { address, port } }));
 }
 
 /** The API server takes some of these: a tenant's slice may name what pods can't send to by themselves. */
-function isSpecial(address: Address): boolean {
-  return isGroup(address) || isNowhere(address) || isV4Mapped(address);
+function isOrdinary(address: Address): boolean {
+  return !isGroup(address) && !isNowhere(address) && !isV4Mapped(address);
 }
