@@ -105,6 +105,16 @@ function toAndFro(make: Make, protocol: number): Case['run'] {
 export const SERVICE_CASES: readonly Case[] = [
   { name: 'a connection to a Service goes to its backend, and answers are the Service’s', run: toAndFro(tcp, TCP) },
   { name: 'so do datagrams', run: toAndFro(udp, UDP) },
+  {
+    name: 'a datagram from the Service’s address itself does not lead its flow away from the backend',
+    run: (rig, at) => {
+      serve(rig, at, { by: [`${at.remote} ${LISTENS}`], protocol: UDP });
+      for (let sent = 0; sent < 2; sent++) {
+        assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'remote');
+        rig.injectAsIs('to a from afar', udp(back(client(at))));
+      }
+    },
+  },
   { name: 'a datagram without a sum stays without', family: 4, run: toAndFro(withoutSum, UDP) },
   {
     name: 'SCTP goes to a backend with the same port, and to no other',
