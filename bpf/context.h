@@ -5,6 +5,7 @@
 #define MOAT_CONTEXT_H
 
 #include "maps.h"
+#include "state.h"
 
 enum packet_flag {
 	PACKET_FRAGMENT_FIRST = 1,
@@ -136,26 +137,6 @@ static __always_inline struct context *the_context(void)
 static __always_inline struct context *own_context(struct context *c)
 {
 	return strict_keys ? the_context() : c;
-}
-
-static __always_inline struct state *node_state(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&state_map, &zero);
-}
-
-/*
- * A look-up that holds an element while it is taken out and used again for another key ends in a miss, or at
- * a shorter prefix, though its key never left the map. It counts only if no hash changed meanwhile; else it
- * is made again.
- */
-static __always_inline int is_quiet(__u64 changes)
-{
-	struct state *state = node_state();
-
-	asm volatile("" ::: "memory");
-	return state && !(changes & 1) && *(volatile __u64 *)&state->changes == changes;
 }
 
 static __always_inline struct counters *node_counters(void)

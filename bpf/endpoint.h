@@ -6,8 +6,6 @@
 #include "tag.h"
 #include "context.h"
 
-#define ATTEMPTS 3
-
 /*
  * The endpoint of a local address; `ifindex` 0 where the address is not local. Returns a reason only where
  * tables contradict themselves again and again: a recycled hash element shows another key's tag.

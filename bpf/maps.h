@@ -1,27 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The maps, one sentence each, and the knobs that user space sets between open and load. */
+/* The maps of programs that judge packets, one sentence each, and the knobs that user space sets between open
+ * and load. */
 #ifndef MOAT_MAPS_H
 #define MOAT_MAPS_H
 
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include "node_maps.h"
 
-#include "abi.h"
-
-#define SECOND 1000000000ull
-
-/* Sizes are the defaults; user space may change them before load. */
-#define MAP(kind, name_, key_, value_, size_, flags_)                                                        \
-	struct {                                                                                             \
-		__uint(type, kind);                                                                          \
-		__uint(max_entries, size_);                                                                  \
-		__uint(map_flags, flags_);                                                                   \
-		__type(key, key_);                                                                           \
-		__type(value, value_);                                                                       \
-	} name_ SEC(".maps")
-
-/* Local addresses → slot of their endpoint record. */
-MAP(BPF_MAP_TYPE_HASH, endpoint_map, struct addr, struct tagged, 4096, BPF_F_NO_PREALLOC);
 /* Endpoint records, immutable. */
 MAP(BPF_MAP_TYPE_ARRAY, endpoint_slots, __u32, struct endpoint, 16384, BPF_F_MMAPABLE);
 /* Interface → the pod's MAC (6 bytes) and the low 16 bits of the interface as a tag. */
@@ -50,8 +34,6 @@ MAP(BPF_MAP_TYPE_ARRAY, set_slots, __u32, struct set_slot, 32768, BPF_F_MMAPABLE
 MAP(BPF_MAP_TYPE_ARRAY, set_epoch, __u32, __u64, 16384, BPF_F_MMAPABLE);
 /* Hash of a peer's address → the same. */
 MAP(BPF_MAP_TYPE_ARRAY, peer_epoch, __u32, __u64, 65536, BPF_F_MMAPABLE);
-/* The node's own numbers. */
-MAP(BPF_MAP_TYPE_ARRAY, state_map, __u32, struct state, 1, BPF_F_MMAPABLE);
 /* Flows. Assured ones nothing takes away before their time: established TCP, datagrams that go on, and such
  * flows once cut; a pod without room for more is refused. The rest, half-open and closing TCP, datagrams of
  * late, fragmented ones: a pod without room gives up its oldest. */
@@ -66,22 +48,9 @@ MAP(BPF_MAP_TYPE_ARRAY, total_map, __u32, struct share, 1, 0);
 MAP(BPF_MAP_TYPE_LRU_HASH, wire_map, struct ct_key, __u64, 8192, 0);
 /* Drops of one tuple within a short window are one event; the sweep takes old ones away. */
 MAP(BPF_MAP_TYPE_HASH, drop_map, struct drop_key, struct drop_value, 16384, 0);
-/* Ports of Services → slot of their record. */
-MAP(BPF_MAP_TYPE_HASH, service_map, struct service_key, struct tagged, 65536, BPF_F_NO_PREALLOC);
-/* Their records, immutable. */
-MAP(BPF_MAP_TYPE_ARRAY, service_slots, __u32, struct service, 131072, BPF_F_MMAPABLE);
-/* Their places, immutable. */
-MAP(BPF_MAP_TYPE_ARRAY, service_places, __u32, struct service_places, 524288, BPF_F_MMAPABLE);
-/* Who serves. */
-MAP(BPF_MAP_TYPE_ARRAY, backend_slots, __u32, struct backend, 131072, BPF_F_MMAPABLE);
-/* Bits of hashes of addresses that are, or were, a Service's. */
-MAP(BPF_MAP_TYPE_ARRAY, service_marks, __u32, __u64, SERVICE_MARKS / 64, BPF_F_MMAPABLE);
 /* Flows to Services, as their initiators send them → backends. One at most for each flow in ct_map, gone with
  * it. */
 MAP(BPF_MAP_TYPE_HASH, translation_map, struct ct_key, struct translation, 262144, BPF_F_NO_PREALLOC);
-/* Clients of Services that keep them with their backends. What finds no room takes the place of the longest
- * unused. */
-MAP(BPF_MAP_TYPE_LRU_HASH, affinity_map, struct affinity_key, struct affinity, 16384, 0);
 /* What was dropped, passed and lost. */
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counter_map, __u32, struct counters, 1, 0);
 

@@ -61,13 +61,6 @@ static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32
 	return 1;
 }
 
-static __always_inline int is_closed(void)
-{
-	struct state *state = node_state();
-
-	return !state || *(volatile __u64 *)&state->closed;
-}
-
 /*
  * Made by this node's own stack: it came by no interface. Fragments forget by which they came where the node
  * has put an IPv6 datagram together (conntrack does) and cuts it up again, but they have a sender's socket

@@ -5,26 +5,10 @@
 #define MOAT_SERVICE_H
 
 #include "affinity.h"
+#include "backend.h"
 #include "conntrack.h"
 
 #define PLACES_TRIED 16
-
-/* There is, or was, a Service. */
-static __always_inline int has_marks(void)
-{
-	struct state *state = node_state();
-
-	return state && *(volatile __u64 *)&state->marked;
-}
-
-/* An address whose tag this is may be, or have been, a Service's. */
-static __always_inline int is_marked(__u32 tag)
-{
-	__u32 mark = tag & (SERVICE_MARKS - 1), word = mark / 64;
-	__u64 *marks = bpf_map_lookup_elem(&service_marks, &word);
-
-	return marks && (*(volatile __u64 *)marks >> (mark & 63) & 1);
-}
 
 /* What a pod sends to an address that is, or was, a Service's, or shares its mark. One of a local endpoint
  * never is. */
@@ -48,42 +32,6 @@ static __always_inline __u32 flow_hash(const struct packet *p)
 	return mix(hash, hash >> 16);
 }
 
-/* The record of the Service that the packet is for; 0 where it is for none. */
-static __always_inline struct service *find_service(struct context *c, int *torn)
-{
-	struct service_key key = {.address = c->packet.destination,
-				  .port = c->packet.destination_port,
-				  .protocol = c->packet.protocol};
-	int missed = 0;
-
-	*torn = 0;
-	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-		struct tagged *word = bpf_map_lookup_elem(&service_map, &key), found;
-
-		if (!word) {
-			if (missed++ || is_quiet(c->changes))
-				return 0;
-			continue;
-		}
-		found = read_tagged(word);
-		if (found.tag == service_tag(&key)) {
-			struct service *service = bpf_map_lookup_elem(&service_slots, &found.value);
-
-			*torn = !service;
-			return service;
-		}
-	}
-	*torn = 1;
-	return 0;
-}
-
-static __always_inline int is_serving(__u32 slot, __u32 generation)
-{
-	struct backend *backend = bpf_map_lookup_elem(&backend_slots, &slot);
-
-	return backend && *(volatile __u64 *)&backend->live == ((__u64)slot << 32 | generation);
-}
-
 /* Copies a backend to c->translation. Returns 0 where there is none. */
 static __always_inline int take_backend(struct context *c, __u32 slot)
 {
@@ -101,10 +49,9 @@ static __always_inline int take_backend(struct context *c, __u32 slot)
 /* That of a place. */
 static __always_inline int take_place_of(struct context *c, const struct service *service, __u32 place)
 {
-	__u32 record = service->places + place / PLACES_RECORD;
-	struct service_places *places = bpf_map_lookup_elem(&service_places, &record);
+	__u32 slot;
 
-	return places && take_backend(c, places->backend[place & (PLACES_RECORD - 1)]);
+	return read_place(service, place, &slot) && take_backend(c, slot);
 }
 
 /* Whether the ports are in use between the pod and this backend, by a flow that was meant for somebody else:
@@ -134,6 +81,32 @@ __attribute__((noinline)) int is_taken(struct context *c)
 	return TAKEN;
 }
 
+/* Copies what is known of the packet's client to c->affinity. Returns 0 where that is nothing, or too long
+ * ago. */
+__attribute__((noinline)) int recall_backend(struct context *c, __u32 seconds)
+{
+	c = own_context(c);
+	if (!c)
+		return 0;
+	__builtin_memset(&c->affinity_key, 0, sizeof(c->affinity_key));
+	c->affinity_key.service.address = c->packet.destination;
+	c->affinity_key.service.port = c->packet.destination_port;
+	c->affinity_key.service.protocol = c->packet.protocol;
+	__builtin_memcpy(c->affinity_key.client, c->packet.source.w, sizeof(c->affinity_key.client));
+	return read_affinity(&c->affinity_key, c->now, seconds, &c->affinity);
+}
+
+/* The client goes to the backend in c->translation from now on, which this hash chose. */
+__attribute__((noinline)) int keep_backend(struct context *c, __u32 hash)
+{
+	c = own_context(c);
+	if (!c)
+		return REASON_TABLE_ERROR;
+	write_affinity(&c->affinity_key, &c->affinity, c->now, hash, c->translation.slot,
+		       c->translation.generation);
+	return REASON_NONE;
+}
+
 /* A backend for a flow that begins, in c->translation: that of the client's flow before, where the Service
  * keeps its clients; else of the place that a hash says, or one behind it. Where all are taken, it is one
  * whose backend spoke first: what it says from then on is an answer. Returns a reason, or -1 where it is to
@@ -141,13 +114,17 @@ __attribute__((noinline)) int is_taken(struct context *c)
 __attribute__((noinline)) int choose_backend(struct context *c)
 {
 	__u32 hash, place, size, spare = ~0u;
+	struct service_key key = {};
 	struct service *service;
 	int torn, taken;
 
 	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
-	service = find_service(c, &torn);
+	key.address = c->packet.destination;
+	key.port = c->packet.destination_port;
+	key.protocol = c->packet.protocol;
+	service = find_service(&key, c->changes, &torn);
 	if (!service)
 		return torn ? REASON_TABLE_ERROR : -1;
 	size = service->count;
