@@ -12,6 +12,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pinPath } from '#kernel/bpffs.ts';
 import { agentOf, killAgent, linksOf, takeHooksOff } from '#test/support/cluster-nodes.ts';
+import { hooksOf } from '#test/support/node-snapshot.ts';
 import {
   addressesOf,
   apply,
@@ -81,13 +82,10 @@ async function visitorsOfNewServer(some: readonly string[]): Promise<readonly st
 async function tracesOf(machine: Machine): Promise<readonly string[]> {
   const files = ['cni/net.d/05-moat.conflist', 'cni/bin/moat-cni', `run/moat/${INSTANCE}`];
   const paths = [...files.map((file) => join(machine.folder, file)), pinPath(INSTANCE, machine.name)];
-  const hooks = JSON.parse(await machine.run('bpftool', ['-j', 'net'])) as readonly Readonly<
-    Record<string, readonly unknown[]>
-  >[];
   return [
     ...(await linksOf(machine)).map(({ ifname }) => ifname),
     ...paths.filter((path) => existsSync(path)),
-    ...hooks.flatMap((each) => Object.values(each).flat()).map((hook) => JSON.stringify(hook)),
+    ...(await hooksOf(machine)),
     ...(await machine.run('ip', ['route', 'show', 'proto', '109'])).split('\n').filter((line) => line !== ''),
     ...(await machine.run('nft', ['list', 'tables'])).split('\n').filter((line) => line.includes('moat')),
     ...(await machine.run('tc', ['qdisc', 'show'])).split('\n').filter((line) => line.includes('clsact')),
@@ -331,8 +329,8 @@ describe('a real cluster of two nodes (needs root)', () => {
     const before = await Promise.all(machines.map(tracesOf));
     for (const traces of before)
       assert.ok(
-        ['moat', '/sys/fs/bpf/', '10.244', 'table inet moat'].every((start) =>
-          traces.some((each) => each.startsWith(start)),
+        [/^moat/, /^\/sys\/fs\/bpf\//, /^10\.244/, /^table inet moat/, / ingress \d+$/].every((shape) =>
+          traces.some((each) => shape.test(each)),
         ),
         traces.join('\n'),
       );

@@ -185,7 +185,7 @@ async function proxyFinding(api: Api): Promise<Finding> {
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 404) throw error;
     const meaning =
-      "where nothing else translates Services, pods reach none, and agents need the chart's value kubernetes.host; k3s and others have one without this ConfigMap";
+      "pods reach Services only where agents serve them (the chart's value services: moat), or something else translates them, and agents need the chart's value kubernetes.host; k3s and others have a kube-proxy without this ConfigMap";
     return finding('kube-proxy', 'warning', 'no ConfigMap kube-system/kube-proxy', meaning);
   }
 }

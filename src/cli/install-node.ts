@@ -168,6 +168,6 @@ async function proxyFinding(): Promise<Finding> {
     'kube-proxy',
     'warning',
     'does not answer on 127.0.0.1:10249',
-    'where nothing else translates Services, pods reach none',
+    "pods reach Services only where agents serve them (the chart's value services: moat), or something else translates them",
   );
 }

@@ -53,7 +53,7 @@ export async function snapshotOf(machine: Machine): Promise<Snapshot> {
     ...shown,
     ['queue lengths', await queueLengthsOf(machine)],
     ['queues', linesOf(await machine.run('tc', ['qdisc', 'show']))],
-    ['hooks', (await hooksOf(machine)).map((hook) => JSON.stringify(hook))],
+    ['hooks', await hooksOf(machine)],
     ['nftables', rules],
     ['settings', settings],
     ['files', FOLDERS.flatMap((folder) => filesIn(machine.folder, folder))],
@@ -111,12 +111,17 @@ async function queueLengthsOf(machine: Machine): Promise<readonly string[]> {
   return links.map(({ ifname, txqlen }) => `${ifname} ${txqlen ?? 0}`);
 }
 
-type Hook = Readonly<Record<string, unknown>>;
+const TCX_PROGRAMS = join(import.meta.dirname, 'tcx-programs.ts');
 
-/** As bpftool shows what hangs on the links. */
-async function hooksOf(machine: Machine): Promise<readonly Hook[]> {
-  const found = JSON.parse(await machine.run('bpftool', ['-j', 'net'])) as readonly Record<string, readonly Hook[]>[];
-  return found.flatMap((each) => Object.values(each).flat());
+/** What hangs on a node's links: by tc's filters, as bpftool shows them, and by tcx. */
+export async function hooksOf(machine: Machine): Promise<readonly string[]> {
+  type Shown = Readonly<Record<string, readonly unknown[]>>;
+  const filters = JSON.parse(await machine.run('bpftool', ['-j', 'net'])) as readonly Shown[];
+  const tcx = await machine.run(process.execPath, [TCX_PROGRAMS]);
+  return [
+    ...filters.flatMap((each) => Object.values(each).flat()).map((hook) => JSON.stringify(hook)),
+    ...linesOf(tcx),
+  ];
 }
 
 /** All of nftables, iptables' rules among them, without counters and numbers. */
