@@ -11,7 +11,8 @@
 #include "service.h"
 
 #define NOT_FOLLOWED (-2)
-#define SPOILED (-3) /* rewritten in part: nobody may have it */
+#define SPOILED (-3)    /* rewritten in part: nobody may have it */
+#define TO_SERVICE (-4) /* not followed as it is: a pod sends it to what may be a Service */
 
 static __always_inline __u32 tag_of(__u8 family, const __u32 *words)
 {
@@ -222,7 +223,16 @@ static __always_inline int step_on(struct __sk_buff *skb, struct context *c, str
  * looked up is what it becomes, by c->translation; or one of a flow that was, perhaps an answer. */
 enum service_part { PART_NONE, PART_SENT, PART_SERVED };
 
-/* The verdict of a packet whose flow's entry was found, or NOT_FOLLOWED, or SPOILED. */
+/* What a pod sends to an address that is, or was, a Service's goes where its translation says, whatever flow
+ * stands between these very ends: a segment, where there is one. `tag`: of the address. */
+static __always_inline int goes_to_service(const struct state *state, const struct ct_key *key, __u32 tag)
+{
+	if (!*(volatile __u64 *)&state->marked || !is_marked(tag))
+		return 0;
+	return key->protocol != IPPROTO_TCP || bpf_map_lookup_elem(&translation_map, key);
+}
+
+/* The verdict of a packet whose flow's entry was found, or NOT_FOLLOWED, SPOILED, TO_SERVICE. */
 static __always_inline int follow_entry(struct __sk_buff *skb, struct context *c, __u32 hook,
 					struct ct_value *entry, enum service_part part)
 {
@@ -250,12 +260,15 @@ static __always_inline int follow_entry(struct __sk_buff *skb, struct context *c
 	if (tcp && !place && entry->tcp != TCP_SYN_ACKED && entry->tcp != TCP_OPEN)
 		return NOT_FOLLOWED;
 	from = bucket_of(g->key.family, g->key.address[g->side & 1]);
-	to = bucket_of(g->key.family, g->key.address[!(g->side & 1)]);
-	source = follow_leg(entry, place ? LEG_INGRESS : LEG_EGRESS, to);
+	to = tag_of(g->key.family, g->key.address[!(g->side & 1)]);
+	source = follow_leg(entry, place ? LEG_INGRESS : LEG_EGRESS, to & 0xffff);
 	destination = follow_leg(entry, place ? LEG_EGRESS : LEG_INGRESS, from);
 	if (!source.follows || !destination.follows ||
 	    !comes_rightly(skb, hook, g->key.family, source.record, destination.record))
 		return NOT_FOLLOWED;
+	if (part != PART_SENT && hook == HOOK_FROM_POD && !destination.record &&
+	    goes_to_service(state, &g->key, to))
+		return TO_SERVICE;
 	if (hook == HOOK_FROM_NODE && (g->ttl <= 1 || !may_enter(destination.record, glance_length(skb, g))))
 		return NOT_FOLLOWED;
 	answers = part == PART_SERVED && place && (entry->flags & ENTRY_SERVICE);
@@ -354,16 +367,19 @@ static __always_inline int follow(struct __sk_buff *skb, struct context *c, __u3
 {
 	const struct glance *g = &c->glance;
 	struct ct_value *entry;
+	int verdict;
 
 	/* A SYN may open. */
 	if ((g->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		return NOT_FOLLOWED;
 	entry = bpf_map_lookup_elem(&ct_map, &g->key);
-	if (entry && (entry->flags & ENTRY_SERVICE))
-		return follow_served(skb, c, hook);
-	if (entry)
-		return follow_entry(skb, c, hook, entry, PART_NONE);
-	return hook == HOOK_FROM_POD ? follow_service(skb, c) : NOT_FOLLOWED;
+	if (!entry)
+		verdict = hook == HOOK_FROM_POD ? TO_SERVICE : NOT_FOLLOWED;
+	else if (entry->flags & ENTRY_SERVICE)
+		verdict = follow_served(skb, c, hook);
+	else
+		verdict = follow_entry(skb, c, hook, entry, PART_NONE);
+	return verdict == TO_SERVICE ? follow_service(skb, c) : verdict;
 }
 
 #endif

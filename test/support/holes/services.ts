@@ -31,6 +31,12 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('service.h', 'return SPARE;', 'return TAKEN;')],
   },
   {
+    rule: 'Nobody leads a flow to a Service away from its backend by what says to come from the Service',
+    file: CONFORMANCE,
+    test: 'what comes from the Service’s address itself leads no flow away from its backend',
+    faults: [inPrograms('hit.h', 'goes_to_service(state, &g->key, to))', '0)')],
+  },
+  {
     rule: 'A flow that stands goes by the tables of the process that is there',
     file: TAKEOVER,
     test: 'datagrams of a flow that stands stay with their backend, also when others come after the next start',
