@@ -1,6 +1,7 @@
 // The node daemon's loop: cluster changes → plan → datapath; kernel events → whoever listens.
 import type { Batch, Follower, Source, Tell } from '#cluster/follower.ts';
 import type { EndpointLink, Fill } from '#datapath/port.ts';
+import { trimHeap } from '#kernel/heap.ts';
 import type { PodNetwork } from '#network/pod-network.ts';
 import type { WorldEvent } from '#policy/world.ts';
 import { type AgentFacts, NOTHING } from './agent-facts.ts';
@@ -152,9 +153,12 @@ class AgentLoop {
         this.#guard((state) => state.note(follow(events)));
       },
       apply: ({ events, revision }) => {
+        const wasListing = this.#listing;
         this.#listing = false;
         this.#heard = revision;
         this.#guard((state) => this.#apply(state, { events: follow(events), revision }));
+        // What a list takes for some seconds would stay with the process for good.
+        if (wasListing) trimHeap();
       },
       known: () => [...(this.#state?.known() ?? []), ...(this.#cni?.pods.known() ?? [])],
     };
