@@ -10,13 +10,14 @@ import { generateAbi } from '../tools/gen-abi.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const OBJECT = join(ROOT, 'build/bpf/moat.bpf.o');
+const HOST = join(ROOT, 'build/bpf/host.bpf.o');
 
 describe('abi.gen.ts', () => {
   it('says what the compiler laid out', () => {
     execFileSync('sh', [join(ROOT, 'tools/build-bpf.sh')]);
     assert.ok(existsSync(OBJECT));
     const committed = readFileSync(join(ROOT, 'src/datapath/ebpf/encode/abi.gen.ts'), 'utf8');
-    assert.equal(committed, generateAbi(OBJECT), 'run: node tools/gen-abi.ts');
+    assert.equal(committed, generateAbi(OBJECT, HOST), 'run: node tools/gen-abi.ts');
   });
 
   it('has the port’s drop reasons, in the same order', () => {

@@ -151,6 +151,23 @@ describe('the chart', needsHelm, () => {
     assert.deepEqual(seen({ adoptRunningPods: true, run: 'uninstall' }), [false, false]);
   });
 
+  it('sees the node’s cgroups to serve Services alone, and only to read', () => {
+    const seen = (values: Readonly<Record<string, unknown>>): readonly unknown[] => {
+      const pod = podOf(values);
+      const [first = {}] = containersOf(pod);
+      const mounts = itemsOf(first.volumeMounts).map(fieldsOf);
+      return itemsOf(pod.volumes)
+        .map(fieldsOf)
+        .filter(({ hostPath }) => fieldsOf(hostPath).path === '/sys/fs/cgroup')
+        .flatMap((volume) => mounts.filter(({ name }) => name === volume.name))
+        .map(({ mountPath, readOnly }) => [mountPath, readOnly]);
+    };
+    assert.deepEqual(seen({}), []);
+    for (const run of ['agent', 'check']) {
+      assert.deepEqual(seen({ services: 'moat', run }), [['/host/sys/fs/cgroup', true]], run);
+    }
+  });
+
   it('audits all, or nobody, where that is asked for', () => {
     const modes = (values: Readonly<Record<string, unknown>>): readonly unknown[] => {
       const [first = {}] = containersOf(podOf(values));

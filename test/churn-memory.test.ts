@@ -98,7 +98,7 @@ class Node {
         lost: 0n,
       }),
       lacks: [],
-      bridgeComplaints: [],
+      complaints: [],
       usage: async () => [],
       failure: null,
       repair: () => [],

@@ -61,20 +61,25 @@ const ENUMS: readonly (readonly [string, string])[] = [
   ['queue', 'QUEUE_'],
 ];
 
-/** The text of src/datapath/ebpf/encode/abi.gen.ts for a built object. */
-export function generateAbi(object: string): string {
+/** The text of src/datapath/ebpf/encode/abi.gen.ts for the built objects: of programs that judge packets, and of those of sockets. */
+export function generateAbi(object: string, host: string): string {
+  const types = typesOf(object);
+  const blocks = [
+    ...STRUCTS.map((name) => structText(find(types, 'STRUCT', name))),
+    ...ENUMS.map(([name, prefix]) => enumText(find(types, 'ENUM', name), prefix)),
+    knobText(types, 'KNOBS'),
+    knobText(typesOf(host), 'HOST_KNOBS'),
+  ];
+  return `// Generated from bpf/abi.h by tools/gen-abi.ts. Do not edit: offsets and sizes are bytes.\n\n${blocks.join('\n')}`;
+}
+
+function typesOf(object: string): readonly BtfType[] {
   const json = execFileSync('bpftool', ['-j', 'btf', 'dump', 'file', object], {
     encoding: 'utf8',
     maxBuffer: 1 << 26,
     env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
   });
-  const types = (JSON.parse(json) as { readonly types: readonly BtfType[] }).types;
-  const blocks = [
-    ...STRUCTS.map((name) => structText(find(types, 'STRUCT', name))),
-    ...ENUMS.map(([name, prefix]) => enumText(find(types, 'ENUM', name), prefix)),
-    knobText(types),
-  ];
-  return `// Generated from bpf/abi.h by tools/gen-abi.ts. Do not edit: offsets and sizes are bytes.\n\n${blocks.join('\n')}`;
+  return (JSON.parse(json) as { readonly types: readonly BtfType[] }).types;
 }
 
 function find(types: readonly BtfType[], kind: string, name: string): BtfType {
@@ -94,13 +99,13 @@ function enumText(type: BtfType, prefix: string): string {
   return `/** enum ${type.name} */\nexport const ${upper(type.name)} = {\n${lines.join('\n')}\n} as const;\n`;
 }
 
-function knobText(types: readonly BtfType[]): string {
+function knobText(types: readonly BtfType[], name: string): string {
   const names = new Map(types.map((type) => [type.id, type.name]));
   const variables = find(types, 'DATASEC', '.rodata').vars ?? [];
   const lines = variables.map(
     (each) => `  ${camel(names.get(each.type_id) ?? '')}: { offset: ${each.offset}, size: ${each.size} },`,
   );
-  return `/** Knobs, in the object's read-only data. */\nexport const KNOBS = {\n${lines.join('\n')}\n} as const;\n`;
+  return `/** Knobs, in the object's read-only data. */\nexport const ${name} = {\n${lines.join('\n')}\n} as const;\n`;
 }
 
 function camel(name: string): string {
@@ -112,6 +117,6 @@ function upper(name: string): string {
 }
 
 if (import.meta.main) {
-  const text = generateAbi(join(ROOT, 'build/bpf/moat.bpf.o'));
+  const text = generateAbi(join(ROOT, 'build/bpf/moat.bpf.o'), join(ROOT, 'build/bpf/host.bpf.o'));
   writeFileSync(join(ROOT, 'src/datapath/ebpf/encode/abi.gen.ts'), text);
 }

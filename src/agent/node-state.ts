@@ -24,8 +24,8 @@ export type NodeDatapath = Datapath & {
   counters(): Counters;
   /** What the kernel had no room for: whom it is about is denied. */
   readonly lacks: readonly Lack[];
-  /** What to say of others' bridges that pods are on. */
-  readonly bridgeComplaints: readonly string[];
+  /** What to say of others' bridges that pods are on, and of hooks of the node's own clients. */
+  readonly complaints: readonly string[];
   /** How full its tables are; how many addresses and prefixes the steps named, whoever gave them knows. */
   usage(known: { readonly address_map: number; readonly prefix_map: number }): Promise<readonly Fill[]>;
   /** Set once a change failed: then everything is denied, until another process or a fresh start takes over. */
@@ -159,11 +159,11 @@ export class NodeState {
     this.#datapath.refresh();
   }
 
-  /** What to say of that for which the kernel has no room, and of bridges that are not pods' alone. */
+  /** What to say of that for which the kernel has no room, of bridges that are not pods' alone, and of the node's own clients. */
   get lacks(): readonly string[] {
-    const { lacks, bridgeComplaints } = this.#datapath;
+    const { lacks, complaints } = this.#datapath;
     const texts = lacks.map((lack) => lackText(lack, lack.rule === null ? null : this.#names.name(lack.rule)));
-    return [...texts, ...bridgeComplaints];
+    return [...texts, ...complaints];
   }
 
   /** What to say of the namespaces whose policies need more than their share of this node. */

@@ -27,9 +27,10 @@ export async function runAgent(options: AgentProcessOptions): Promise<Agent> {
   if (cniPlaces !== undefined) checkCniPlaces(cniPlaces);
   // This thread alone, and the network alone: pins stay in the host's bpffs. Threads made later come along.
   if (netns !== null) enterNetns(netns);
+  const hostClients = options.source.kind === 'kubernetes' && options.source.services === 'moat';
   const makeState = (): NodeState => {
     const compiler = new Compiler({ semantics, isLocal: (pod) => pod.node === node });
-    return new NodeState(node, compiler, openDatapath({ instance, node }));
+    return new NodeState(node, compiler, openDatapath({ instance, node, hostClients }));
   };
   const makeNetwork: AgentOptions['makeNetwork'] = network && ((tell) => new PodNetwork({ node, ...network, tell }));
   const { watched } = options;

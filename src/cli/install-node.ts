@@ -5,13 +5,23 @@ import { get } from 'node:http';
 import { release } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { type CniPlaces, namesPlugin, networkConfigs } from '#agent/cni-install.ts';
+import { HOST_OBJECT, loadHostPrograms } from '#datapath/ebpf/host-hooks.ts';
 import { checkKernel } from '#datapath/ebpf/kernel-check.ts';
 import { openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
+import { cgroupRoot } from '#kernel/cgroup.ts';
+import { netnsCookie } from '#kernel/sockets.ts';
 import { fieldsOf, itemsOf } from '#policy/fields.ts';
 import { type Finding, findingOf, messageOf } from './install-finding.ts';
 
 const TMPFS = 0x01021994;
 const PROXY_MODE = 'http://127.0.0.1:10249/proxyMode';
+/** Room that is only tried. */
+const SMALL: ReadonlyMap<string, number> = new Map(
+  ['endpoint_map', 'service_map', 'affinity_map', 'service_slots', 'service_places', 'backend_slots'].map((name) => [
+    name,
+    64,
+  ]),
+);
 const finding = findingOf('node');
 
 /** Looks at this node, and loads the kernel programs under a name of its own: needs root. */
@@ -70,9 +80,18 @@ function runFinding(): Finding {
   return finding('/run', 'warning', 'outlives a boot', meaning);
 }
 
+/** Hooks for the node's own clients are at the root of cgroup2, which is beside v1 on older machines. */
 function cgroupFinding(): Finding {
-  const version = existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'v2' : 'v1';
-  return finding('cgroups', 'ok', version, "the kubelet's matter: Moat has no hooks there");
+  const root = cgroupRoot();
+  const found = `${existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'v2' : 'v1'}, ${root === null ? 'no root of cgroup2' : `root of cgroup2: ${root}`}`;
+  const without = 'with services: moat, clients on the node itself, and pods on its network, reach no Service';
+  if (root === null) return finding('cgroups', 'warning', found, without);
+  try {
+    loadHostPrograms(HOST_OBJECT, { cookie: netnsCookie(), sizes: SMALL }).close();
+    return finding('cgroups', 'ok', found);
+  } catch (error) {
+    return finding('cgroups', 'warning', `${found}; ${messageOf(error)}`, without);
+  }
 }
 
 function sysctlFindings(): readonly Finding[] {

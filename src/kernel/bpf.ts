@@ -189,6 +189,30 @@ export function attachTcx(program: number, interfaceIndex: number, place: TcxPla
   return Number(bpf('BPF_LINK_CREATE', attributes));
 }
 
+/** Where a program of sockets stands at a cgroup: enum bpf_attach_type. */
+const CGROUP = {
+  connect4: 10,
+  connect6: 11,
+  sendmsg4: 14,
+  sendmsg6: 15,
+  recvmsg4: 19,
+  recvmsg6: 20,
+  getpeername4: 29,
+  getpeername6: 30,
+} as const;
+
+export type CgroupPlace = keyof typeof CGROUP;
+
+/** Attaches a program by a link to a cgroup, beside those of others. `cgroup`: descriptor of its folder. */
+export function attachCgroup(program: number, cgroup: number, place: CgroupPlace): number {
+  return Number(bpf('BPF_LINK_CREATE', new Attributes().u32(0, program).u32(4, cgroup).u32(8, CGROUP[place])));
+}
+
+/** The cgroup that a link is on: the inode of its folder; 0n = the link was taken off. */
+export function linkCgroup(fd: number): bigint {
+  return objectInfo(fd).readBigUInt64LE(16);
+}
+
 /** Swaps a link's program: at no moment is there none. */
 export function updateLink(link: number, program: number): void {
   bpf('BPF_LINK_UPDATE', new Attributes().u32(0, link).u32(4, program));

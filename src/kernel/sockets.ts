@@ -39,6 +39,7 @@ const SO_REUSEADDR = 2;
 const SO_ERROR = 4;
 const SO_RCVBUF = 8;
 const SO_LINGER = 13;
+const SO_NETNS_COOKIE = 71;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 
@@ -176,6 +177,18 @@ export function socketError(fd: number): string | null {
   check('getsockopt', call.getsockopt(fd, SOL_SOCKET, SO_ERROR, value, length));
   const errno = value.readInt32LE();
   return errno === 0 ? null : errnoName(errno);
+}
+
+/** The kernel's own number for the network namespace that the thread is in: never another one's. */
+export function netnsCookie(): bigint {
+  const fd = openSocket(4, 'datagram');
+  try {
+    const value = Buffer.alloc(8);
+    check('getsockopt', call.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, value, Buffer.from([8, 0, 0, 0])));
+    return value.readBigUInt64LE();
+  } finally {
+    closeSocket(fd);
+  }
 }
 
 /** Closing sends a reset instead of the usual farewell: no half-closed connection stays behind. */

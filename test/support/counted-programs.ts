@@ -27,9 +27,11 @@ export class CountedPrograms {
       }
       // A size that no other map has, by which the store is found again.
       size = Math.ceil((branches.length + 1) / 8) * 8 + 4096;
-      const main = join(bpf, 'moat.bpf.c');
       const declaration = `volatile unsigned char branch_taken[${size}] __attribute__((section(".bss.branches")))`;
-      writeFileSync(main, `${declaration};\n${readFileSync(main, 'utf8')}`);
+      for (const name of readdirSync(bpf).filter((each) => each.endsWith('.bpf.c'))) {
+        const path = join(bpf, name);
+        writeFileSync(path, `${declaration};\n${readFileSync(path, 'utf8')}`);
+      }
     }, ZEROED);
     this.object = object;
     this.remove = remove;

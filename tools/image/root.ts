@@ -20,7 +20,7 @@ import { locate, makeFolders, needs, target } from './programs.ts';
 const ROOT = join(import.meta.dirname, '../..');
 /** Loaded by name, while the agent runs (src/kernel). */
 const LOADED = ['libbpf.so.1', 'libc.so.6'];
-const BUILT = ['build/bpf/moat.bpf.o', 'build/cni/moat-cni'];
+const BUILT = ['build/bpf/moat.bpf.o', 'build/bpf/host.bpf.o', 'build/cni/moat-cni'];
 /** Of the packages, what only those read who build or learn them. */
 const NOT_RUN = /\/(vendor|docs?|tests?|examples?|CHANGELOG\.md)(\/|$)|\.(d\.[cm]?ts|map|cc|hh|[chS]|asm)$/;
 /** `moat` for people in a container that has no shell. */

@@ -11,6 +11,8 @@ export type OpenOptions = {
   readonly knobs?: Knobs;
   /** Another object than the project's build. */
   readonly object?: string;
+  /** Whether Services are served to the sockets of this network namespace itself, by hooks at the root of cgroup2. */
+  readonly hostClients?: boolean;
   /** How hooks are attached; by default what the kernel has. */
   readonly attach?: AttachMode;
 };

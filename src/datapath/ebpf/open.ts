@@ -7,7 +7,7 @@ import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
 import type { Datapath, DatapathEvent, EndpointLink, Fill, Lack } from '#datapath/port.ts';
 import { runSyscall } from '#kernel/bpf.ts';
 import { lockPins, pinDirectory, pinPath, removePins } from '#kernel/bpffs.ts';
-import { gracePeriod, gracePeriodNow, Ring } from '#kernel/memory.ts';
+import { gracePeriodNow, Ring } from '#kernel/memory.ts';
 import { type LoadedMap, type LoadedObject, ObjectError } from '#kernel/object.ts';
 import { makeHooks } from './attach.ts';
 import { dropAllFilters } from './clsact-hooks.ts';
@@ -25,12 +25,14 @@ import {
   type StagedHooks,
   UPLINK_PLACES,
 } from './hooks.ts';
+import { dropHostHooks, HostHooks } from './host-hooks.ts';
 import { checkKernel } from './kernel-check.ts';
 import { type AddressedInterface, allInterfaceFacts } from './links.ts';
 import { isShared, loadPrograms, type Program, sharedShapes } from './load.ts';
 import type { OpenOptions } from './open-options.ts';
 import { keepPins, listPins, type PinPlaces } from './pins.ts';
 import { PodLinks } from './pod-links.ts';
+import { Reclaim } from './reclaim.ts';
 import type { Repair } from './repair.ts';
 import { clearForStart, clearLeftovers, readLeftovers } from './takeover.ts';
 import { Upgrade } from './upgrade.ts';
@@ -96,6 +98,8 @@ export class EbpfDatapath implements Datapath {
   readonly #encoder: Encoder;
   readonly #pods: PodLinks;
   readonly #uplinks: Uplinks;
+  readonly #host: HostHooks | null;
+  readonly #reclaim: Reclaim;
   readonly #ring: Ring;
   readonly #bank: 0 | 1;
   /** Numbers of earlier processes end here. */
@@ -103,7 +107,6 @@ export class EbpfDatapath implements Datapath {
   #lock: number;
   #lost: bigint;
   #swept = 0;
-  #reclaiming: Promise<void> | null = null;
   #failure: DatapathError | null = null;
   #closed = false;
 
@@ -157,6 +160,11 @@ export class EbpfDatapath implements Datapath {
       areFilters,
       publish: (index, flags) => this.#change(() => this.#encoder.uplink(index, flags)),
     });
+    this.#reclaim = new Reclaim(this.#encoder, this.#tables, (cause) => void this.#fail(cause));
+    const { directory, tables } = pins;
+    this.#host = options.hostClients
+      ? new HostHooks({ object: options.object ?? OBJECT, directory, tables, maps: object.maps })
+      : null;
     const ring = this.#map('event_ring');
     this.#ring = new Ring(ring.fd, ring.maxEntries);
     this.#lost = this.counters().lost;
@@ -204,6 +212,8 @@ export class EbpfDatapath implements Datapath {
   refresh(): ReadonlyMap<number, HookHealth> {
     const interfaces = allInterfaceFacts();
     this.#refreshUplinks(interfaces);
+    // What failed may go well by now.
+    if (this.#host?.complaint) this.#host.attach();
     return this.#pods.refresh(interfaces);
   }
 
@@ -220,6 +230,7 @@ export class EbpfDatapath implements Datapath {
     const kept = keepPins(this.#places, this.#lock, this.#sharedMaps());
     this.#lock = kept.lock;
     const repairs = [...this.#pods.repair(kept.isPinned), ...this.#uplinks.repair()];
+    this.#host?.repair(kept.isPinned);
     return repairs.map((repair) => ({ ...repair, failure: kept.failure ?? repair.failure }));
   }
 
@@ -274,6 +285,8 @@ export class EbpfDatapath implements Datapath {
       this.#encoder.retry();
       this.#tables.state('closed', 0n);
     });
+    if (this.#host === null) dropHostHooks(this.#places.directory);
+    else this.#host.attach();
   }
 
   /** Gives back the room of expired connections, and reports drops that wait for an event. About once a second. */
@@ -300,9 +313,9 @@ export class EbpfDatapath implements Datapath {
     return this.#encoder.lacks;
   }
 
-  /** What to say of bridges that pods are on. */
-  get bridgeComplaints(): readonly string[] {
-    return this.#pods.bridges.complaints;
+  /** What to say of bridges that pods are on, and of the node's own clients. */
+  get complaints(): readonly string[] {
+    return [...this.#pods.bridges.complaints, ...(this.#host?.complaint ? [this.#host.complaint] : [])];
   }
 
   /** How full the tables are: of some, whoever has given the steps knows it. */
@@ -324,6 +337,8 @@ export class EbpfDatapath implements Datapath {
     if (pinned) this.#pods.close();
     if (this.#upgrade?.pending) this.#upgrade.close();
     if (pinned) this.#uplinks.close();
+    if (pinned) this.#host?.close();
+    this.#reclaim.close();
     this.#ring.close();
     this.#tables.close();
     this.#object.close();
@@ -346,6 +361,7 @@ export class EbpfDatapath implements Datapath {
   detachAll(): void {
     this.#pods.detachAll();
     this.#uplinks.detachAll();
+    this.#host?.detach();
   }
 
   #sharedMaps(): ReadonlyMap<string, number> {
@@ -367,7 +383,7 @@ export class EbpfDatapath implements Datapath {
     } catch (cause) {
       throw this.#fail(cause);
     }
-    this.#reclaim();
+    this.#reclaim.start();
   }
 
   #fail(cause: unknown): DatapathError {
@@ -375,26 +391,5 @@ export class EbpfDatapath implements Datapath {
     this.#tables.state('closed', 1n);
     this.#failure = new DatapathError('the tables could not be changed; every packet is denied now', cause);
     return this.#failure;
-  }
-
-  /** What was freed is used again after two grace periods, on another thread's time. */
-  #reclaim(): void {
-    if (this.#reclaiming !== null || this.#encoder.limbo.isEmpty) return;
-    this.#reclaiming = this.#reclaimBatches()
-      .catch((cause: unknown) => void this.#fail(cause))
-      .finally(() => {
-        this.#reclaiming = null;
-      });
-  }
-
-  async #reclaimBatches(): Promise<void> {
-    while (!this.#closed && !this.#encoder.limbo.isEmpty) {
-      const batch = this.#encoder.limbo.take();
-      await gracePeriod();
-      await gracePeriod();
-      if (this.#closed) return;
-      this.#encoder.finish(batch);
-      this.#tables.flush();
-    }
   }
 }

@@ -3,6 +3,7 @@ import { type Hole, inPrograms, inSources } from './fault.ts';
 
 const CONFORMANCE = 'src/datapath/ebpf/conformance.test.ts';
 const REFUSAL = 'src/datapath/ebpf/refusal.test.ts';
+const HOST = 'src/datapath/ebpf/host-hooks.test.ts';
 const TAKEOVER = 'src/datapath/ebpf/service-takeover.test.ts';
 
 export const SERVICES: readonly Hole[] = [
@@ -82,6 +83,40 @@ export const SERVICES: readonly Hole[] = [
         'if (service !== null) this.#judgePeerAgain',
         'if (false) this.#judgePeerAgain',
       ),
+    ],
+  },
+  {
+    rule: 'Sockets of other network namespaces than the node’s own are sent nowhere else',
+    file: HOST,
+    test: 'are the node’s alone: a socket of another namespace means what it says',
+    faults: [
+      inPrograms('host.bpf.c', 'bpf_get_netns_cookie(ctx) == host_netns', 'bpf_get_netns_cookie(ctx) && host_netns'),
+    ],
+  },
+  {
+    rule: 'An address of a local endpoint is no Service’s to them',
+    file: HOST,
+    test: 'mean a pod where they say a pod’s address, whatever a Service says',
+    faults: [inPrograms('host.bpf.c', ' || is_endpoint(&key.address, changes)', '')],
+  },
+  {
+    rule: 'They are refused where tables contradict themselves, or nobody vouches for them',
+    file: HOST,
+    test: 'are refused while the tables can’t be told, but for the time of a bypass',
+    faults: [inPrograms('host.bpf.c', '!service || (is_closed()', '!service || (0')],
+  },
+  {
+    rule: 'They hear the Service that they meant',
+    file: HOST,
+    test: 'hear the Service by a socket that is not connected, of each of several',
+    faults: [inPrograms('host.bpf.c', 'if (recall_service(ctx, &meant))', 'if (0)')],
+  },
+  {
+    rule: 'Their hooks outlive the agent that puts them there',
+    file: HOST,
+    test: 'go on while nobody runs, and what their sockets mean is known to the next process',
+    faults: [
+      inSources('datapath/ebpf/host-hooks.ts', '    pinObject(link, linkPath(this.#setup.directory, place));\n', ''),
     ],
   },
 ];

@@ -70,4 +70,9 @@ timeoutSeconds: 5
   mountPath: /host{{ .Values.cni.binFolder }}
 - name: cni-config
   mountPath: /host{{ .Values.cni.configFolder }}
+{{- if eq .Values.services "moat" }}
+- name: cgroup
+  mountPath: /host/sys/fs/cgroup
+  readOnly: true
+{{- end }}
 {{- end }}

@@ -361,3 +361,8 @@ export const KNOBS = {
   earlierKeyBack: { offset: 224, size: 96 },
   earlierValue: { offset: 320, size: 96 },
 } as const;
+
+/** Knobs, in the object's read-only data. */
+export const HOST_KNOBS = {
+  hostNetns: { offset: 0, size: 8 },
+} as const;
