@@ -98,20 +98,17 @@ export class LayerClasses {
   ): Changes {
     const classes = new Map<IdentityEntry, TableEntry | null>();
     const behind = this.behind.of(body);
+    const look = (identity: IdentityEntry): TableEntry | null => this.#contents.classSeen(body.rules, identity, sight);
     for (let at = 0; at < identities.length; at++) {
       const identity = identities[at] as IdentityEntry;
       const known = body.classes.get(identity.number) ?? null;
       const touch = behind.has(identity.number) || body.lacking.has(identity) ? undefined : touches?.get(identity);
       if (touch !== undefined && leaves(this.#tables.contentOf(known), touch)) continue;
-      const table = this.#seen(body, identity, sight);
+      const table = this.#room.class(body, identity, look);
       if (table !== known) classes.set(identity, table);
       else if (table !== null) this.#tables.give(table);
     }
     return classes;
-  }
-
-  #seen(body: Body, identity: IdentityEntry, sight: Sight): TableEntry | null {
-    return this.#room.class(body, identity, () => this.#contents.classSeen(body.rules, identity, sight));
   }
 
   /** Puts classes in the place of what was there, in a layer that is in use. */
@@ -179,7 +176,7 @@ export class LayerClasses {
   /** Takes the class of one identity after the other. */
   #classes(body: Body): (identity: IdentityEntry) => TableEntry | null {
     const look = this.#contents.classes(body.rules);
-    return (identity) => this.#room.class(body, identity, () => look(identity));
+    return (identity) => this.#room.class(body, identity, look);
   }
 
   /** Puts a class in the place of what was there. */

@@ -30,9 +30,9 @@ export class Room<Body extends Furnished> {
   }
 
   /** One more use of what `make` takes. Where the share has no room: no class, or one that denies where rules deny. */
-  class(body: Body, identity: IdentityEntry, make: () => TableEntry | null): TableEntry | null {
+  class(body: Body, identity: IdentityEntry, make: (identity: IdentityEntry) => TableEntry | null): TableEntry | null {
     const { rules, lacking } = body;
-    const found = rules.share.spent === null ? this.#afforded(rules, make()) : 'none';
+    const found = rules.share.spent === null ? this.#afforded(rules, make(identity)) : 'none';
     if (found !== 'none') {
       lacking.delete(identity);
       return found;

@@ -42,14 +42,14 @@ export class Share {
 
   /** What is used up; null where there is room for more. */
   get spent(): keyof Taken | null {
-    return this.#short ?? ALL.find((what) => this.#taken[what] >= this.limits[what]) ?? null;
+    return this.#short ?? this.#firstBeyond(-1);
   }
 
   /** True where more was taken than there is: whoever took it last has to give it back. */
   isOverdrawn(): boolean {
-    const what = ALL.find((one) => this.#taken[one] > this.limits[one]);
-    if (what !== undefined) this.#short = what;
-    return what !== undefined;
+    const what = this.#firstBeyond(0);
+    if (what !== null) this.#short = what;
+    return what !== null;
   }
 
   take(what: Partial<Taken>): void {
@@ -72,6 +72,15 @@ export class Share {
     const gave = this.#gave;
     this.#gave = false;
     return gave;
+  }
+
+  /** What more is taken of than its limit and so much. Asked for each class: a function for `find` would be garbage each time. */
+  #firstBeyond(more: number): keyof Taken | null {
+    for (let at = 0; at < ALL.length; at++) {
+      const what = ALL[at] as keyof Taken;
+      if (this.#taken[what] > this.limits[what] + more) return what;
+    }
+    return null;
   }
 
   #add({ entries = 0, ranges = 0, classes = 0 }: Partial<Taken>, sign: 1 | -1): void {
