@@ -103,4 +103,12 @@ static __always_inline int is_nobody(const struct addr *a)
 	return is_nowhere(a) || is_group(a);
 }
 
+/* Whether packets may go there at all, whoever sends them. Returns a reason. */
+static __always_inline int check_destination(const struct addr *a)
+{
+	if (is_group(a))
+		return REASON_MULTICAST;
+	return is_nowhere(a) ? REASON_MALFORMED : REASON_NONE;
+}
+
 #endif

@@ -229,20 +229,32 @@ static __always_inline long rewrite_destination(struct __sk_buff *skb, struct co
 	return change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR);
 }
 
-/* To the backend in c->translation. Returns a reason. */
+/* To the backend in c->translation, where a packet to that itself might go. Returns a reason. */
 static __always_inline int change_destination(struct __sk_buff *skb, struct context *c)
 {
 	struct packet *p = &c->packet;
+	int reason;
 
 	/* Its sum is over the ports, and not one that can be changed. */
 	if (p->protocol == IPPROTO_SCTP && p->destination_port != c->translation.port)
 		return REASON_NO_BACKEND;
+	__builtin_memcpy(p->destination.w, c->translation.address, sizeof(p->destination.w));
+	reason = check_destination(&p->destination);
+	if (!reason)
+		reason = find_endpoint(c, &p->destination, &c->destination);
+	if (reason)
+		return reason;
+	if (c->source.ifindex == c->destination.ifindex) {
+		/* The pod itself, by another address than it speaks from: its answer would not come by here.
+		 */
+		p->destination = c->meant_address;
+		return REASON_NO_BACKEND;
+	}
 	if (rewrite_destination(skb, c))
 		return REASON_MALFORMED;
-	__builtin_memcpy(p->destination.w, c->translation.address, sizeof(p->destination.w));
 	p->destination_port = c->translation.port;
 	make_key(c, p);
-	return find_endpoint(c, &p->destination, &c->destination);
+	return REASON_NONE;
 }
 
 /*

@@ -4,6 +4,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { AFFINITY_CASES } from './conformance/affinity-cases.ts';
 import { ATTACK_CASES } from './conformance/attack-cases.ts';
 import { AUDIT_CASES } from './conformance/audit-cases.ts';
+import { BACKEND_CASES } from './conformance/backend-cases.ts';
 import type { Case, Need } from './conformance/case.ts';
 import { CHANGE_CASES } from './conformance/change-cases.ts';
 import { ERROR_CASES } from './conformance/error-cases.ts';
@@ -36,6 +37,7 @@ export const CASES: readonly Case[] = [
   ...SPOOF_CASES,
   ...ATTACK_CASES,
   ...SERVICE_CASES,
+  ...BACKEND_CASES,
   ...AFFINITY_CASES,
   ...REFUSAL_CASES,
   ...SERVICE_ERROR_CASES,

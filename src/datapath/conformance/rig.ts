@@ -96,11 +96,12 @@ export class Rig {
     for (const pod of PODS) this.admit(pod);
   }
 
-  /** Gives the pod a fresh interface with the datapath's hooks. */
-  attach(pod: PodName): void {
+  /** Gives the pod a fresh interface with the datapath's hooks; `more`: addresses that it has beside its usual ones. */
+  attach(pod: PodName, more: readonly string[] = []): void {
     const interfaceIndex = this.harness.addInterface();
     this.#interfaces.set(pod, interfaceIndex);
-    this.harness.datapath.attach({ interfaceIndex, mac: macOfPod(pod), addresses: addressesOf(pod) });
+    const addresses = [...addressesOf(pod), ...more.map(address)];
+    this.harness.datapath.attach({ interfaceIndex, mac: macOfPod(pod), addresses });
   }
 
   detach(pod: PodName): void {
@@ -116,8 +117,8 @@ export class Rig {
   }
 
   /** Writes the pod's endpoint records; `owner` is who lives at the addresses now. */
-  admit(pod: PodName, owner: string = pod): void {
-    for (const own of addressesOf(pod)) {
+  admit(pod: PodName, owner: string = pod, addresses: readonly Address[] = addressesOf(pod)): void {
+    for (const own of addresses) {
       const audit = this.#audits.get(pod);
       const sets = {
         egress: this.#setOf(pod, 'egress'),

@@ -105,33 +105,6 @@ function toAndFro(make: Make, protocol: number): Case['run'] {
 export const SERVICE_CASES: readonly Case[] = [
   { name: 'a connection to a Service goes to its backend, and answers are the Service’s', run: toAndFro(tcp, TCP) },
   { name: 'so do datagrams', run: toAndFro(udp, UDP) },
-  {
-    name: 'what comes from the Service’s address itself leads no flow away from its backend',
-    run: (rig, at) => {
-      for (const protocol of [UDP, TCP]) serve(rig, at, { by: [`${at.remote} ${LISTENS}`], protocol });
-      for (let sent = 0; sent < 2; sent++) {
-        assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'remote');
-        rig.pass('to a from afar', udp(back(client(at))));
-      }
-      const far = { ...client(at), to: at.remote, dport: LISTENS };
-      rig.pass('from a', tcp(client(at)));
-      rig.pass('to a', tcp({ ...back(far), flags: 'SA' }));
-      rig.pass('to a from afar', tcp(back(client(at))));
-      for (const flags of ['A', 'PA', 'FA', 'R'])
-        assert.equal(destinationOf(rig.pass('from a', tcp({ ...client(at), flags })), at), 'remote');
-    },
-  },
-  {
-    name: 'nor does the answer of who had the address before its Service came',
-    run: (rig, at) => {
-      rig.pass('from a', udp(client(at)));
-      serve(rig, at, { by: [`${at.remote} ${LISTENS}`], protocol: UDP });
-      for (let sent = 0; sent < 2; sent++) {
-        rig.pass('to a from afar', udp(back(client(at))));
-        assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'remote');
-      }
-    },
-  },
   { name: 'a datagram without a sum stays without', family: 4, run: toAndFro(withoutSum, UDP) },
   {
     name: 'SCTP goes to a backend with the same port, and to no other',
@@ -316,17 +289,6 @@ export const SERVICE_CASES: readonly Case[] = [
       assert.equal(destinationOf(rig.pass('from a', tcp({ ...client(at), dport: 81 })), at), 'c');
       arrives(rig, 'a', 'b', tcp(served(at, 41_000)));
       rig.drop('from a', tcp(client(at, 41_000)), 'no-backend');
-    },
-  },
-  {
-    name: 'a pod is no backend for itself',
-    run: (rig, at) => {
-      serve(rig, at, { by: [`${at.a} ${LISTENS}`] });
-      rig.drop('from a', tcp(client(at)), 'no-backend');
-      serve(rig, at, { by: [`${at.a} ${LISTENS}`, `${at.b} ${LISTENS}`] });
-      for (let sport = 40_000; sport < 40_016; sport++) {
-        assert.equal(destinationOf(rig.pass('from a', tcp(client(at, sport))), at), 'b');
-      }
     },
   },
   {

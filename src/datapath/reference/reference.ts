@@ -1,8 +1,8 @@
 // The reference datapath: judges frames as the kernel programs do, in plain code, with an injected clock.
 import { applyStep, emptyPlan } from '#compile/apply.ts';
-import type { Backend, Plan, Step } from '#compile/plan.ts';
+import { type Backend, type Plan, type Step, serviceKey } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
-import { type Address, formatAddress } from '#net/address.ts';
+import { type Address, formatAddress, isGroup, isNowhere } from '#net/address.ts';
 import { admitFromPod, admitToPod, type Place } from './admission.ts';
 import { travelOf } from './conntrack.ts';
 import { type FlowOptions, Flows } from './flows.ts';
@@ -24,7 +24,7 @@ import {
 } from './passage.ts';
 import { refusalOf } from './refusal.ts';
 import { withEnd, withQuotedEnd } from './rewrite.ts';
-import { Services, toBackend } from './services.ts';
+import { type Sent, Services, toBackend } from './services.ts';
 import { isOwnNode } from './verdict.ts';
 
 const DEFAULTS: FlowOptions = { limits: { assured: 131_072, unassured: 131_072 }, beforeStore: () => {} };
@@ -62,6 +62,7 @@ export class ReferenceDatapath implements Datapath {
   apply(steps: readonly Step[]): void {
     for (const step of steps) {
       if (step.kind === 'endpoint') this.#noteEndpoint(step);
+      if (step.kind === 'service') this.#noteService(step);
       applyStep(this.#plan, step);
       if (step.kind === 'epoch') this.#epochs.bump(step);
     }
@@ -146,7 +147,7 @@ export class ReferenceDatapath implements Datapath {
 
   #judgePassage(injection: Injection, passage: Passage): Outcome {
     const { tuple } = passage;
-    const sent = this.#mayTranslate(passage) ? this.#services.translate(passage) : null;
+    const sent = this.#mayTranslate(passage) ? this.#sentOn(passage) : null;
     if (sent?.kind === 'drop') {
       const answer = sent.reason === 'no-backend' ? refusalOf(injection.frame, passage) : null;
       return { ...dropped(sent.reason), answer };
@@ -157,8 +158,20 @@ export class ReferenceDatapath implements Datapath {
     if (this.#isClosed(onwards.tuple.destination)) return dropped('no-endpoint');
     const outcome = this.#judgeOnwards(injection, onwards);
     if (outcome.verdict === 'drop') return outcome;
-    this.#services.note(tuple, sent.backend);
+    this.#services.note(tuple, sent);
     return { ...outcome, frame: withEnd(injection.frame, 'destination', sent.backend) };
+  }
+
+  /** To no backend that a packet itself could not go to, nor to the pod's own by another address: it answers past here. */
+  #sentOn(passage: Passage): Sent {
+    const sent = this.#services.translate(passage);
+    if (sent.kind !== 'to') return sent;
+    const { address } = sent.backend;
+    if (isGroup(address)) return { kind: 'drop', reason: 'multicast' };
+    if (isNowhere(address)) return { kind: 'drop', reason: 'malformed' };
+    const pod = this.#plan.endpoints.get(formatAddress(passage.tuple.source))?.pod;
+    const isOwn = this.#plan.endpoints.get(formatAddress(address))?.pod === pod;
+    return isOwn ? { kind: 'drop', reason: 'no-backend' } : sent;
   }
 
   /** What an answer of a backend enters its client's pod as. */
@@ -234,6 +247,13 @@ export class ReferenceDatapath implements Datapath {
     if (before !== undefined && step.value !== null && before.pod !== step.value.pod)
       this.#epochs.replaced(step.address);
     this.#epochs.moved(step.address);
+  }
+
+  /** What is known of flows to an address that becomes a Service's is stale. */
+  #noteService(step: Extract<Step, { kind: 'service' }>): void {
+    this.#services.set(step);
+    if (step.value === null || this.#plan.services.has(serviceKey(step.at))) return;
+    this.#epochs.bump({ kind: 'epoch', sets: [], peers: [step.at.address] });
   }
 
   #report(

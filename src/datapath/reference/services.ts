@@ -1,5 +1,5 @@
 // Services: what a pod sends to one goes to a backend, and on with the flow that it began.
-import { type Backend, type Plan, type PlanService, serviceKey } from '#compile/plan.ts';
+import { type Backend, type Plan, type PlanService, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import type { DropReason } from '#datapath/port.ts';
 import { formatAddress } from '#net/address.ts';
 import { flowHash, reduceHash } from '#net/hash.ts';
@@ -7,10 +7,13 @@ import { SCTP, TCP, UDP } from '#net/protocol.ts';
 import type { Tuple } from './packet.ts';
 import { isOpening, type Passage } from './passage.ts';
 
+/** A backend, and since which change of its Service it serves without a break. */
+type Serving = { readonly backend: Backend; readonly since: number };
+
 /** Where a packet goes: as it was sent, to a backend, or nowhere. */
 export type Sent =
   | { readonly kind: 'as-sent' }
-  | { readonly kind: 'to'; readonly backend: Backend }
+  | ({ readonly kind: 'to' } & Serving)
   | { readonly kind: 'drop'; readonly reason: DropReason };
 
 /** `spare`: datagrams that the other side sent of its own accord, which give way where nothing else is free. */
@@ -26,19 +29,30 @@ const PLACES_TRIED = 16;
 const SECOND = 1_000_000_000n;
 
 type Beginning = { readonly tuple: Tuple; readonly service: Backend; readonly nowNs: bigint };
-type Affinity = { readonly backend: Backend; readonly hash: number; readonly lastNs: bigint };
+type Affinity = Serving & { readonly hash: number; readonly lastNs: bigint };
 const AS_SENT: Sent = { kind: 'as-sent' };
 
 export class Services {
   readonly #plan: Plan;
   readonly #flows: StandingFlows;
-  readonly #translations = new Map<string, Backend>();
+  readonly #translations = new Map<string, Serving>();
   /** To whom clients went last, and what chose it, by client and Service. */
   readonly #affinities = new Map<string, Affinity>();
+  /** Of each Service's backends, since when. */
+  readonly #since = new Map<ServiceKey, ReadonlyMap<string, number>>();
+  #changes = 0;
 
   constructor(plan: Plan, flows: StandingFlows) {
     this.#plan = plan;
     this.#flows = flows;
+  }
+
+  /** What a Service is from now on: a backend that comes back is another one. */
+  set({ at, value }: Extract<Step, { kind: 'service' }>): void {
+    const before = this.#since.get(serviceKey(at));
+    const now = ++this.#changes;
+    const backends = (value?.backends ?? []).map(endOf);
+    this.#since.set(serviceKey(at), new Map(backends.map((end) => [end, before?.get(end) ?? now])));
   }
 
   /** Where a packet of a pod of this node goes, whose destination is not here. */
@@ -52,18 +66,19 @@ export class Services {
   }
 
   /** The flow that the packet belongs to stands, and goes to this backend. */
-  note(tuple: Tuple, backend: Backend): void {
-    this.#translations.set(nameOf(tuple), backend);
+  note(tuple: Tuple, { backend, since }: Serving): void {
+    this.#translations.set(nameOf(tuple), { backend, since });
   }
 
   /** The backend that answers a pod's flow as the Service to which the pod's packets go. */
   answering(tuple: Tuple, nowNs: bigint): Backend | null {
-    return this.#translationOf(tuple, { address: tuple.destination, port: tuple.destinationPort }, nowNs);
+    const service = { address: tuple.destination, port: tuple.destinationPort };
+    return this.#translationOf(tuple, service, nowNs)?.backend ?? null;
   }
 
-  #translationOf(tuple: Tuple, service: Backend, nowNs: bigint): Backend | null {
+  #translationOf(tuple: Tuple, service: Backend, nowNs: bigint): Serving | null {
     const known = this.#translations.get(nameOf(tuple));
-    return known !== undefined && this.#flows.standing(toBackend(tuple, known), service, nowNs) === 'this'
+    return known !== undefined && this.#flows.standing(toBackend(tuple, known.backend), service, nowNs) === 'this'
       ? known
       : null;
   }
@@ -78,34 +93,41 @@ export class Services {
     const before = this.#affinities.get(client);
     const known = before !== undefined && nowNs - before.lastNs < BigInt(affinitySeconds) * SECOND ? before : null;
     const hash = known?.hash ?? flowHash(tuple);
-    const kept = known !== null && this.#serves(tuple, known.backend) ? known.backend : null;
+    const kept = known !== null && this.#serves(tuple, known) ? known : null;
     const isFree =
       kept !== null &&
-      formatAddress(kept.address) !== formatAddress(tuple.source) &&
-      ['none', 'this'].includes(this.#flows.standing(toBackend(tuple, kept), service, nowNs));
+      formatAddress(kept.backend.address) !== formatAddress(tuple.source) &&
+      ['none', 'this'].includes(this.#flows.standing(toBackend(tuple, kept.backend), service, nowNs));
     const sent = isFree ? to(tuple, kept) : this.#pick(found, { tuple, service, nowNs }, hash);
-    if (sent.kind === 'to') this.#affinities.set(client, { backend: sent.backend, hash, lastNs: nowNs });
+    if (sent.kind === 'to') this.#affinities.set(client, { ...sent, hash, lastNs: nowNs });
     return sent;
   }
 
   #pick({ backends, places }: PlanService, flow: Beginning, hash: number): Sent {
     const { tuple, service, nowNs } = flow;
     const first = reduceHash(hash, places.length);
-    let spare: Backend | null = null;
+    let spare: Serving | null = null;
     for (let tried = 0; tried < Math.min(PLACES_TRIED, places.length); tried++) {
       const backend = backends[places[(first + tried) % places.length] ?? -1];
       if (backend === undefined) return { kind: 'drop', reason: 'table-error' };
       const isItself = formatAddress(backend.address) === formatAddress(tuple.source);
       const standing = this.#flows.standing(toBackend(tuple, backend), service, nowNs);
       if (isItself) continue;
-      if (standing === 'none' || standing === 'this') return to(tuple, backend);
-      if (standing === 'spare') spare ??= backend;
+      const serving = { backend, since: this.#sinceOf(tuple, backend) };
+      if (standing === 'none' || standing === 'this') return to(tuple, serving);
+      if (standing === 'spare') spare ??= serving;
     }
     return spare === null ? { kind: 'drop', reason: 'no-backend' } : to(tuple, spare);
   }
 
-  #serves(tuple: Tuple, backend: Backend): boolean {
-    return this.#serviceOf(tuple)?.backends.some((each) => sameBackend(each, backend)) ?? false;
+  #serves(tuple: Tuple, { backend, since }: Serving): boolean {
+    return this.#sinceOf(tuple, backend) === since;
+  }
+
+  /** 0 = it serves no more. */
+  #sinceOf({ destination, destinationPort, protocol }: Tuple, backend: Backend): number {
+    const key = serviceKey({ address: destination, port: destinationPort, protocol });
+    return this.#since.get(key)?.get(endOf(backend)) ?? 0;
   }
 
   #serviceOf({ destination, destinationPort, protocol }: Tuple): PlanService | undefined {
@@ -119,13 +141,17 @@ export function toBackend(tuple: Tuple, { address, port }: Backend): Tuple {
 }
 
 export function sameBackend(a: Backend, b: Backend): boolean {
-  return a.port === b.port && formatAddress(a.address) === formatAddress(b.address);
+  return endOf(a) === endOf(b);
 }
 
 /** SCTP's sum is over the ports, and not one that can be changed. */
-function to(tuple: Tuple, backend: Backend): Sent {
+function to(tuple: Tuple, { backend, since }: Serving): Sent {
   const isSpoilt = tuple.protocol === SCTP && tuple.destinationPort !== backend.port;
-  return isSpoilt ? { kind: 'drop', reason: 'no-backend' } : { kind: 'to', backend };
+  return isSpoilt ? { kind: 'drop', reason: 'no-backend' } : { kind: 'to', backend, since };
+}
+
+function endOf({ address, port }: Backend): string {
+  return `${formatAddress(address)} ${port}`;
 }
 
 function nameOf({ source, sourcePort, destination, destinationPort, protocol }: Tuple): string {

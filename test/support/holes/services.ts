@@ -38,6 +38,12 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('hit.h', 'goes_to_service(state, &g->key, to))', '0)')],
   },
   {
+    rule: 'Nothing is sent on to where no packet may go',
+    file: CONFORMANCE,
+    test: 'no backend is where no packet may go',
+    faults: [inPrograms('service.h', 'check_destination(&p->destination)', '0')],
+  },
+  {
     rule: 'A flow that stands goes by the tables of the process that is there',
     file: TAKEOVER,
     test: 'datagrams of a flow that stands stay with their backend, also when others come after the next start',
