@@ -157,6 +157,12 @@ describe('a node that is looked at (needs root)', needsRoot, () => {
     );
   });
 
+  it('has a root of cgroup2, where programs for its own clients load', async () => {
+    const found = of(await reportNode(), 'cgroups');
+    assert.equal(found?.[0], 'ok');
+    assert.match(found?.[1] ?? '', /^v[12], root of cgroup2: \/.*[a-z0-9]$/);
+  });
+
   it('lacks the first place among the network configurations, where another one has it', async () => {
     const net = join(folder, 'net.d');
     assert.deepEqual(of(await reportNode(), net), ['ok', 'no network configuration']);

@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { unpinDatapath } from '#datapath/ebpf/open.ts';
 import { pinPath } from '#kernel/bpffs.ts';
+import { cgroupRoot } from '#kernel/cgroup.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { ApiBed } from './support/api-bed.ts';
 import { Conversation, type Talk, talks } from './support/conversation.ts';
@@ -45,12 +46,14 @@ describe('Services of an API server, for clients on the node itself, with `--ser
     bed = await ApiBed.start('apihost', ['--services', 'moat']);
     await bed.startAgent();
     pod = await bed.run('db');
+    await bed.run('web');
   });
   after(() => bed?.destroy());
 
-  const setEndpoints = async (addresses: readonly string[]): Promise<void> => {
+  const setEndpoints = async (addresses: readonly string[], node = NODE): Promise<void> => {
     for (const [index, family] of ['IPv4', 'IPv6'].entries()) {
-      const endpoints = addresses.length === 0 ? [] : [{ addresses: [addresses[index]], conditions: { ready: true } }];
+      const endpoints =
+        addresses.length === 0 ? [] : [{ addresses: [addresses[index]], conditions: { ready: true }, nodeName: node }];
       const name = `db-${index}`;
       const metadata = { name, labels: { 'kubernetes.io/service-name': 'db' } };
       const ports = PROTOCOLS.map((protocol) => ({
@@ -104,6 +107,19 @@ describe('Services of an API server, for clients on the node itself, with `--ser
     await soon(ALL);
   });
 
+  it('are judged by policy as what the node sends, and are of this node alone where they say so', async () => {
+    await bed.makePolicy('nobody', { podSelector: {}, policyTypes: ['Ingress'] });
+    await bed.plane.do('PATCH', `${SERVICES}/db`, { spec: { internalTrafficPolicy: 'Local' } });
+    await setEndpoints(pod, 'node-b');
+    await soon(ALL.filter((each) => !each.startsWith('cluster address')));
+    await setEndpoints(pod);
+    await soon(ALL);
+    const web = { ...talkOf({ addresses: CLUSTER, kind: 'port' }, 'TCP', 0), client: bed.node.netns('web') };
+    assert.equal(talks(web), false, 'a pod is not let in');
+    await bed.deletePolicy('nobody');
+    await bed.plane.do('PATCH', `${SERVICES}/db`, { spec: { internalTrafficPolicy: 'Cluster' } });
+  });
+
   it('are reached while no agent runs, and from there on by the next one', async () => {
     const standing = new Conversation(talkOf({ addresses: CLUSTER, kind: 'port' }, 'TCP', 0));
     assert.ok(standing.exchange(1));
@@ -116,6 +132,26 @@ describe('Services of an API server, for clients on the node itself, with `--ser
     await setEndpoints([]);
     await soon([]);
     await setEndpoints(pod);
+    await soon(ALL);
+  });
+
+  it('are reached by nobody where no root of cgroup2 is mounted, which is said; pods go on', async () => {
+    await bed.node.killAgent();
+    unpinDatapath(bed.node.instance, NODE);
+    const covered = `mount -t tmpfs none ${cgroupRoot()} && exec "$@"`;
+    const by = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', covered, 'sh'];
+    await bed.node.serves(bed.spawnAgent(undefined, by));
+    const client = await bed.node.client();
+    const isSaid = async (): Promise<boolean> =>
+      /no root of cgroup2 is mounted here/.test(String((await client.status()).problem));
+    assert.ok(await bed.node.soon(isSaid));
+    assert.equal((await client.status()).ready, true);
+    client.close();
+    assert.deepEqual([reached(), pins()], [[], []]);
+    const cluster = talkOf({ addresses: CLUSTER, kind: 'port' }, 'TCP', 0);
+    assert.ok(talks({ ...cluster, client: bed.node.netns('web') }), 'a pod');
+    await bed.node.killAgent();
+    await bed.startAgent();
     await soon(ALL);
   });
 

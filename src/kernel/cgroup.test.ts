@@ -1,39 +1,37 @@
-// Which folder is taken for the root of cgroup2, by what is mounted.
+// Which folder is taken for the root of cgroup2, by what is mounted. Needs root, to make a cgroup.
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { needsRoot } from '#test/support/needs.ts';
 import { cgroupRoot } from './cgroup.ts';
 
-let folder = '';
+describe('the root of cgroup2 (root)', needsRoot, () => {
+  let root = '';
+  let part = '';
 
-/** A root has no type; what is below it has. */
-before(() => {
-  folder = mkdtempSync(join(tmpdir(), 'moat-cgroup-'));
-  for (const name of ['root', 'part']) mkdirSync(join(folder, name));
-  writeFileSync(join(folder, 'part/cgroup.type'), 'domain\n');
-});
-after(() => rmSync(folder, { recursive: true }));
+  before(() => {
+    root = cgroupRoot() ?? '';
+    assert.notEqual(root, '', 'this machine has one');
+    part = `${root}/moattest-${process.pid}`;
+    mkdirSync(part);
+  });
+  after(() => rmdirSync(part));
 
-const mount = (path: string, kind: string): string => `41 31 0:38 / ${path} rw,relatime shared:9 - ${kind} cgroup rw\n`;
+  const mount = (path: string, kind = 'cgroup2'): string =>
+    `41 31 0:38 / ${path} rw,relatime shared:9 - ${kind} cgroup rw\n`;
 
-it('the root of cgroup2 is found beside hierarchies of v1, and beside a container’s own part', () => {
-  const mounts = [
-    mount(folder, 'cgroup'),
-    mount(join(folder, 'part'), 'cgroup2'),
-    mount(join(folder, 'root'), 'cgroup2'),
-  ];
-  assert.equal(cgroupRoot(mounts.join('')), join(folder, 'root'));
-});
+  it('is found beside hierarchies of v1, and beside a container’s own part', () => {
+    const mounts = [mount('/sys', 'cgroup'), mount(part), mount(root)].join('');
+    assert.equal(cgroupRoot({ mounts }), root);
+  });
 
-it('a part of the tree is no root, nor is what is not there, or of v1', () => {
-  for (const [path, kind] of [
-    ['part', 'cgroup2'],
-    ['gone', 'cgroup2'],
-    ['root', 'cgroup'],
-  ] as const) {
-    assert.equal(cgroupRoot(mount(join(folder, path), kind)), null, `${path} ${kind}`);
-  }
-  assert.equal(cgroupRoot(''), null);
+  it('is no part of the tree, nothing that is not there, covered by something else, or of v1', () => {
+    const wrong = [mount(part), mount('/gone'), mount('/proc'), mount(root, 'cgroup'), ''];
+    for (const mounts of wrong) assert.equal(cgroupRoot({ mounts }), null, mounts);
+  });
+
+  it('is the part that a node has which is a container itself, where its folders are', () => {
+    assert.equal(cgroupRoot({ mounts: mount(part), nodeFolders: `${root}/` }), part);
+    assert.equal(cgroupRoot({ mounts: [mount(part), mount(root)].join(''), nodeFolders: `${root}/` }), root);
+  });
 });

@@ -53,13 +53,14 @@ export class ApiBed {
     await this.plane.do('PATCH', `/api/v1/nodes/${name}/status`, { status: { addresses: internal } });
   }
 
-  /** Starts the agent, behind the gate. */
-  spawnAgent(options: readonly string[] = this.#options): ChildProcess {
+  /** Starts the agent, behind the gate. `by`: a command that starts what it is given. */
+  spawnAgent(options: readonly string[] = this.#options, by: readonly string[] = []): ChildProcess {
     const { folder, instance } = this.node;
     const own = ['--node', NODE, '--instance', instance, '--socket', join(folder, 'agent.sock')];
     const kubeconfig = this.plane.kubeconfig('agent', this.gate.port);
     const args = ['agent', ...own, '--kubeconfig', kubeconfig, '--cni-folder', join(folder, 'cni'), ...options];
-    const agent = spawn('./moat', args, { cwd: ROOT, stdio: ['ignore', 'ignore', 'ignore'] });
+    const [command = './moat', ...rest] = [...by, './moat', ...args];
+    const agent = spawn(command, rest, { cwd: ROOT, stdio: ['ignore', 'ignore', 'ignore'] });
     this.node.runs(agent);
     return agent;
   }

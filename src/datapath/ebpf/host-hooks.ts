@@ -182,7 +182,7 @@ export function loadHostPrograms(path: string, { cookie, pinPath = () => null, .
   });
 }
 
-/** Takes the hooks away that an earlier process left, last ones first. */
+/** Takes the hooks away that an earlier process left, last ones first: at once, where a link whose last pin goes ends a while later. */
 export function dropHostHooks(directory: string): void {
   for (const place of PLACES.toReversed()) {
     const path = linkPath(directory, place);

@@ -49,6 +49,7 @@ const SWEEP_INTERVAL_MS = 1000;
  */
 export function unpinDatapath(instance: string, node: string): void {
   dropAllFilters(pinPath(instance, node));
+  dropHostHooks(pinPath(instance, node));
   removePins(instance, node);
 }
 
