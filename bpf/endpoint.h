@@ -3,6 +3,7 @@
 #ifndef MOAT_ENDPOINT_H
 #define MOAT_ENDPOINT_H
 
+#include "address.h"
 #include "tag.h"
 #include "context.h"
 
@@ -81,34 +82,6 @@ static __always_inline int find_mac(__u32 ifindex, __u8 mac[6])
 static __always_inline int mac_equal(const __u8 *a, const __u8 *b)
 {
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] && a[5] == b[5];
-}
-
-/* Multicast and broadcast have no endpoint to be judged for. */
-static __always_inline int is_group(const struct addr *a)
-{
-	return a->family == 6 ? (a->w[0] & 0xff) == 0xff : (a->w[0] & 0xff) >= 224;
-}
-
-/* Addresses that no packet between machines has (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5): this host
- * and loopback, which some nodes would deliver to services of their own. */
-static __always_inline int is_nowhere(const struct addr *a)
-{
-	if (a->family == 4)
-		return (a->w[0] & 0xff) == 0 || (a->w[0] & 0xff) == 127;
-	return !(a->w[0] | a->w[1] | a->w[2]) && (a->w[3] == 0 || a->w[3] == bpf_htonl(1));
-}
-
-static __always_inline int is_nobody(const struct addr *a)
-{
-	return is_nowhere(a) || is_group(a);
-}
-
-/* Whether packets may go there at all, whoever sends them. Returns a reason. */
-static __always_inline int check_destination(const struct addr *a)
-{
-	if (is_group(a))
-		return REASON_MULTICAST;
-	return is_nowhere(a) ? REASON_MALFORMED : REASON_NONE;
 }
 
 #endif

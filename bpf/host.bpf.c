@@ -5,8 +5,8 @@
  * change where a socket asks to send, and judge nothing: its packets are judged as any of the node's. */
 #include <linux/errno.h>
 #include <linux/in.h>
-#include <bpf/bpf_endian.h>
 
+#include "address.h"
 #include "affinity.h"
 #include "backend.h"
 #include "sockets.h"
@@ -164,6 +164,9 @@ static __always_inline int send_off(struct bpf_sock_addr *ctx, int v6)
 	if ((ctx->protocol != IPPROTO_UDP || !recall_meant(ctx, &meant) ||
 	     !is_serving(meant.slot, meant.generation)) &&
 	    !choose(ctx, service, now, &key, &meant))
+		return refuse(ECONNREFUSED);
+	/* The machine itself, or a group, which no Service has to offer. */
+	if (is_nobody(&meant.backend.address))
 		return refuse(ECONNREFUSED);
 	/* Whom an unconnected socket hears is told by what it remembers. */
 	if (!remember_meant(ctx, &meant) && ctx->protocol == IPPROTO_UDP)

@@ -255,6 +255,16 @@ describe('clients on the node itself (root)', needsRoot, () => {
     datapath.apply([{ kind: 'service', at: key, value: null }]);
   });
 
+  it('are not sent to the machine’s own loopback, whoever is said to serve', () => {
+    const at = { address: address('127.0.0.1'), port: ++port };
+    datapath.apply([serving(SERVICE[4], TCP, [at])]);
+    const own = { protocol: TCP, client: netnsOf('router'), server: netnsOf('router'), at } as const;
+    assert.deepEqual(
+      [talks({ ...own, to: { address: SERVICE[4], port: 80 } }), talks({ ...own, to: at })],
+      [false, true],
+    );
+  });
+
   it('are refused while the tables can’t be told, but for the time of a bypass', () => {
     const talk = talkTo(bed.pod(0), 4, TCP);
     const asked = (): sockets.Transfer => withSocket(4, 'stream', (fd) => sockets.connectSocket(fd, SERVICE[4], 80));

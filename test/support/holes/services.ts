@@ -112,6 +112,12 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('host.bpf.c', '!service || (is_closed()', '!service || (0')],
   },
   {
+    rule: 'They are not sent to the machine’s own loopback',
+    file: HOST,
+    test: 'are not sent to the machine’s own loopback, whoever is said to serve',
+    faults: [inPrograms('host.bpf.c', 'if (is_nobody(&meant.backend.address))', 'if (0)')],
+  },
+  {
     rule: 'They hear the Service that they meant',
     file: HOST,
     test: 'hear the Service by a socket that is not connected, of each of several',
