@@ -2,6 +2,8 @@
 import type { Lack } from '#datapath/port.ts';
 import type { NamedRule } from './protocol.ts';
 
+const SERVICES = ['ports of Services', 'nobody serves them: what is sent there is refused'] as const;
+
 /** By the table that is full: what found no room there, and what that means. */
 const MEANING: Readonly<Record<string, readonly [string, string]>> = {
   arena: ['port tables', 'the peers they are about are denied'],
@@ -11,6 +13,10 @@ const MEANING: Readonly<Record<string, readonly [string, string]>> = {
   endpoint_map: ['addresses of local pods', 'they are closed'],
   iface_map: ['interfaces of local pods', 'ARP and neighbour discovery are denied there'],
   address: ['addresses of the cluster', 'they are denied'],
+  service_map: ['ports of Services', 'what is sent there goes on to that very address, as where no Service is'],
+  service_slots: SERVICES,
+  service_places: SERVICES,
+  backend_slots: SERVICES,
   node_map: ['addresses of nodes', 'they are judged as any other'],
   uplink_map: ['uplinks', 'packets there take the stack'],
 };

@@ -1,10 +1,13 @@
 // One pod floods the node's tables, every way it can; another loses nothing by it. Needs root.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import type { Step } from '#compile/plan.ts';
 import { SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
 import { allKeys, closeObject, getPinned, handleOf, lookupElement, type MapHandle, testRun } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
+import { formatAddress } from '#net/address.ts';
 import { ICMP, TCP, UDP } from '#net/protocol.ts';
+import { maglevPlaces } from '#service/maglev.ts';
 import { type ProgramFault, withFaultyPrograms } from '#test/support/faulty-programs.ts';
 import { type FrameFields, frame } from '#test/support/frames.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet, WORLD } from '#test/support/hand-plan.ts';
@@ -14,11 +17,17 @@ import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
 const OUTSIDE = address('203.0.113.9');
+const SERVICE = address('10.96.0.1');
+/** Who alone serves it, at the port that is asked for. */
+const BACKEND = address('203.0.113.77');
 /** Places in each table of flows. A flood is ten times as many. */
 const PLACES = 256;
 const FLOOD = 10 * PLACES;
 const NODE = 'node-a';
 const ATTACKER = 5;
+
+/** What the programs return of a packet that is dropped. */
+const DROP = 2;
 
 type Ports = { readonly sourcePort: number; readonly destinationPort: number };
 type Rest = Omit<FrameFields, 'source' | 'destination'>;
@@ -31,6 +40,12 @@ const tcp = (flags: string, ports: Ports): Rest => ({ protocol: TCP, flags, ...p
 const udp = (ports: Ports): Rest => ({ protocol: UDP, ...ports });
 /** A port of its own for each n, from 1024. */
 const nth = (n: number): Ports => ({ sourcePort: 1024 + (n % 64_000), destinationPort: 80 });
+
+function serve(protocol: number): Step {
+  const at = { address: SERVICE, protocol, port: 80 };
+  const backends = [{ address: BACKEND, port: 80 }];
+  return { kind: 'service', at, value: { ...at, backends, places: maglevPlaces(backends) } };
+}
 
 /** Two pods, the attacker and the victim, and the world outside. */
 class Siege {
@@ -54,6 +69,7 @@ class Siege {
       ...isolatingSet(9, 90, new Map([WORLD, ATTACKER].map((peer) => [peer, web]))),
       endpointStep(this.attacker.v4, {}, 'attacker'),
       endpointStep(this.victim.v4, { ingress: 9 }, 'victim'),
+      ...[TCP, UDP].map(serve),
     ]);
   }
 
@@ -73,12 +89,27 @@ class Siege {
     return this.#run(pod, 'to_pod', { source: from, destination: pod.v4, ...rest });
   }
 
+  /** Whether what a pod sends to the Service passes, to its backend. */
+  asks(pod: BedPod, rest: Rest): boolean {
+    const fields = { sourceMac: pod.link.mac, source: pod.v4, destination: SERVICE, ...rest };
+    const { returned, frame: sent } = this.#met(pod, 'from_pod', fields);
+    return returned !== DROP && octets(sent, 30) === formatAddress(BACKEND);
+  }
+
+  /** Whether what the backend sends passes to a pod, as the Service's. */
+  tells(pod: BedPod, rest: Rest): boolean {
+    const { returned, frame: got } = this.#met(pod, 'to_pod', { source: BACKEND, destination: pod.v4, ...rest });
+    return returned !== DROP && octets(got, 26) === formatAddress(SERVICE);
+  }
+
   #run(pod: BedPod, program: 'from_pod' | 'to_pod', fields: FrameFields): boolean {
+    return this.#met(pod, program, fields).returned !== DROP;
+  }
+
+  #met(pod: BedPod, program: 'from_pod' | 'to_pod', fields: FrameFields): ReturnType<typeof testRun> {
     const { interfaceIndex } = pod.link;
     const ingressIndex = program === 'from_pod' ? interfaceIndex : 0x7fff_ffff;
-    return (
-      testRun(this.datapath.program(program), { frame: frame(fields), interfaceIndex, ingressIndex }).returned !== 2
-    );
+    return testRun(this.datapath.program(program), { frame: frame(fields), interfaceIndex, ingressIndex });
   }
 
   keys(map: string): readonly Uint8Array[] {
@@ -110,7 +141,8 @@ class Siege {
 /** What the victim has when the flood begins; each says whether it still stands. */
 function holdings(siege: Siege): ReadonlyMap<string, () => boolean> {
   const { victim } = siege;
-  const [opened, answered, asked, half, stream, question] = [nth(1), nth(2), nth(3), nth(4), nth(5), nth(6)];
+  const [opened, answered, asked, half] = [nth(1), nth(2), nth(3), nth(4)];
+  const [stream, question, sent, told] = [nth(5), nth(6), nth(7), nth(8)];
   const ok = (passes: boolean): void => assert.ok(passes);
   for (const ports of [opened, answered]) {
     const [mine, theirs] = ports === opened ? (['out', 'in'] as const) : (['in', 'out'] as const);
@@ -118,10 +150,17 @@ function holdings(siege: Siege): ReadonlyMap<string, () => boolean> {
     ok(siege[theirs](victim, tcp('SA', reversed(ports))));
     ok(siege[mine](victim, tcp('A', ports)));
   }
-  ok(siege.out(victim, udp(stream)));
-  ok(siege.in(victim, udp(reversed(stream))));
+  ok(isServed(siege, victim, sent));
+  for (const [way, ports] of [
+    ['out', stream],
+    ['asks', told],
+  ] as const) {
+    ok(siege[way](victim, udp(ports)));
+    ok(siege[way === 'out' ? 'in' : 'tells'](victim, udp(reversed(ports))));
+  }
   siege.datapath.moveClock(3);
   ok(siege.out(victim, udp(stream)));
+  ok(siege.asks(victim, udp(told)));
   ok(siege.out(victim, udp(question)));
   ok(siege.out(victim, tcp('S', half)));
   ok(siege.out(victim, { protocol: ICMP, icmp: { type: 8, id: asked.sourcePort } }));
@@ -130,12 +169,18 @@ function holdings(siege: Siege): ReadonlyMap<string, () => boolean> {
     ['a connection that it opened', () => siege.in(victim, tcp('A', reversed(opened)))],
     ['a connection that it was asked for', () => siege.out(victim, tcp('A', reversed(answered)))],
     ['a stream of datagrams', () => siege.in(victim, udp(reversed(stream)))],
+    [
+      'a connection to the Service',
+      () => siege.tells(victim, tcp('A', reversed(sent))) && siege.asks(victim, tcp('A', sent)),
+    ],
+    ['datagrams to the Service', () => siege.asks(victim, udp(told)) && siege.tells(victim, udp(reversed(told)))],
     ['an answer to a question', () => siege.in(victim, udp(reversed(question)))],
     ['an answer to a SYN', () => siege.in(victim, tcp('SA', reversed(half)))],
     ['an echo', () => siege.in(victim, { protocol: ICMP, icmp: { type: 0, id: asked.sourcePort } })],
     ['a new question', () => siege.out(victim, udp(nth(20))) && siege.in(victim, udp(reversed(nth(20))))],
     ['a new connection', () => opens(siege, victim, nth(21))],
     ['a new connection to it', () => isAsked(siege, victim, nth(22))],
+    ['a new connection to the Service', () => isServed(siege, victim, nth(23))],
   ]);
 }
 
@@ -147,6 +192,17 @@ function opens(siege: Siege, pod: BedPod, ports: Ports): boolean {
 
 function isAsked(siege: Siege, pod: BedPod, ports: Ports): boolean {
   return siege.in(pod, tcp('S', ports)) && siege.out(pod, tcp('SA', reversed(ports))) && siege.in(pod, tcp('A', ports));
+}
+
+function isServed(siege: Siege, pod: BedPod, ports: Ports): boolean {
+  return (
+    siege.asks(pod, tcp('S', ports)) && siege.tells(pod, tcp('SA', reversed(ports))) && siege.asks(pod, tcp('A', ports))
+  );
+}
+
+/** The IPv4 address that stands there in a frame. */
+function octets(bytes: Uint8Array, at: number): string {
+  return bytes.subarray(at, at + 4).join('.');
 }
 
 function firstFragment(id: number): Rest {
@@ -228,6 +284,21 @@ const ATTACKS: readonly Attack[] = [
     full: 'conntrack-full',
     packet: (siege, n) => isAsked(siege, siege.attacker, nth(n)),
   },
+  {
+    name: 'SYNs to the Service',
+    full: 'evicted',
+    packet: (siege, n) => siege.asks(siege.attacker, tcp('S', nth(n))),
+  },
+  {
+    name: 'datagrams to the Service',
+    full: 'evicted',
+    packet: (siege, n) => siege.asks(siege.attacker, udp(nth(n))),
+  },
+  {
+    name: 'connections to the Service that are opened and left',
+    full: 'conntrack-full',
+    packet: (siege, n) => isServed(siege, siege.attacker, nth(n)),
+  },
 ];
 
 const QUEUE_END = '!may_have_more(queue_length(own), queue_length(all) - given, room, GREED)';
@@ -245,13 +316,13 @@ const TEETH: readonly Tooth[] = [
     name: 'no pod’s queue had an end',
     faults: [{ file: 'queue.h', from: QUEUE_END, to: '0' }],
     attack: 'datagrams to every port',
-    lost: ['a new question', 'a new connection', 'a new connection to it'],
+    lost: ['a new question', 'a new connection', 'a new connection to it', 'a new connection to the Service'],
   },
   {
     name: 'no pod had a share of the assured flows',
     faults: [{ file: 'share.h', from: '!may_have_more(own->assured, all->assured, room, greed)', to: '0 * greed' }],
     attack: 'connections that are opened and left',
-    lost: ['a new connection', 'a new connection to it'],
+    lost: ['a new connection', 'a new connection to it', 'a new connection to the Service'],
   },
   {
     name: 'the flow that was not seen for longest gave way, whosever it is',
@@ -276,7 +347,7 @@ function flood(siege: Siege, attack: Attack): readonly string[] {
 function assertEmptyInTheEnd(siege: Siege): void {
   siege.datapath.moveClock(3 * 86_400);
   siege.datapath.sweep();
-  assert.equal(siege.keys('ct_map').length, 0);
+  for (const table of ['ct_map', 'translation_map']) assert.equal(siege.keys(table).length, 0, table);
   for (const share of ['share_map', 'total_map'].flatMap((map) => siege.values(map))) {
     assert.equal(share.readBigInt64LE(SHARE.assured), 0n);
     assert.equal(share.readBigInt64LE(SHARE.head), share.readBigInt64LE(SHARE.tail));

@@ -4,8 +4,10 @@ import type { Fill } from '#datapath/port.ts';
 import { countElements } from '#kernel/bpf.ts';
 import type { LoadedMap } from '#kernel/object.ts';
 
-/** Hash tables that are counted in the kernel: of flows, of pods and of nodes. To walk the larger ones takes too long. */
-const COUNTED = ['ct_map', 'queue_map', 'drop_map', 'endpoint_map', 'iface_map', 'node_map', 'uplink_map'] as const;
+/** Hash tables that are counted in the kernel: of flows, of pods, of nodes and of Services. To walk the larger ones takes too long. */
+const COUNTED = [
+  ...['ct_map', 'queue_map', 'drop_map', 'endpoint_map', 'iface_map', 'node_map', 'uplink_map', 'service_map'],
+] as const;
 
 /** Those that are not counted there, and a map with as much room. The tables of both address families are one here. */
 const KNOWN = { class_map: 'class_map', address_map: 'address_map_a', prefix_map: 'prefix4_a' } as const;

@@ -148,7 +148,7 @@ export class Encoder {
 
   /** How full the arrays are, and how many classes there are. */
   get usage(): { readonly fills: readonly Fill[]; readonly class_map: number } {
-    return { fills: this.#tables.fills, class_map: this.#tables.classes };
+    return { fills: [...this.#tables.fills, ...this.#services.fills], class_map: this.#tables.classes };
   }
 
   /** Addresses of nodes that the steps named. */

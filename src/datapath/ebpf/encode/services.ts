@@ -1,6 +1,6 @@
 // Services: records, places and backends in the kernel's arrays. What a Service was stands until all of what it is does.
 import { type Backend, type PlanService, type ServiceAddress, type ServiceKey, serviceKey } from '#compile/plan.ts';
-import type { Lack } from '#datapath/port.ts';
+import type { Fill, Lack } from '#datapath/port.ts';
 import { formatAddress } from '#net/address.ts';
 import { backendBytes, PLACES_RECORD, placesBytes, serviceBytes, serviceKeyBytes, taggedBytes } from './bytes.ts';
 import { bankExtent, Space } from './space.ts';
@@ -12,6 +12,10 @@ const NOBODY = 0;
 
 /** So many that found no room are tried again at once. */
 const TRIES = 16;
+
+/** The arrays that a Service needs room in. */
+const ARRAYS = ['service_slots', 'service_places', 'backend_slots'] as const;
+type ArrayName = (typeof ARRAYS)[number];
 
 /** What the kernel has of a Service. `backends`: their slots, by address and port. */
 type Known = {
@@ -29,8 +33,8 @@ export class Services {
   readonly #backends: Space;
   readonly #known = new Map<ServiceKey, Known>();
   #hasMarks = false;
-  /** What found no room: nobody serves it meanwhile. */
-  readonly #roomless = new Map<ServiceKey, PlanService>();
+  /** What found no room, and in which of the arrays: nobody serves it meanwhile. */
+  readonly #roomless = new Map<ServiceKey, { readonly value: PlanService; readonly full: ArrayName }>();
 
   constructor(ground: Ground, nextGeneration: () => number) {
     const { sizes, bank, limbo, sink } = ground;
@@ -62,16 +66,23 @@ export class Services {
 
   /** Tries some again that found no room, each in its turn: something may have been given back. */
   retry(): void {
-    for (const [key, value] of [...this.#roomless].slice(0, TRIES)) {
+    for (const [key, { value }] of [...this.#roomless].slice(0, TRIES)) {
       const made = this.#make(value, new Map());
       this.#roomless.delete(key);
-      if (made === null) this.#roomless.set(key, value);
+      if (typeof made === 'string') this.#roomless.set(key, { value, full: made });
       else this.#write(key, value, made);
     }
   }
 
+  get fills(): readonly Fill[] {
+    return [this.#slots, this.#places, this.#backends].map(({ fill }) => fill);
+  }
+
   get lacks(): readonly Lack[] {
-    return this.#roomless.size === 0 ? [] : [{ table: 'service_places', count: this.#roomless.size, rule: null }];
+    const counts = ARRAYS.map((table) => {
+      return { table, count: [...this.#roomless.values()].filter(({ full }) => full === table).length, rule: null };
+    });
+    return counts.filter(({ count }) => count > 0);
   }
 
   /** Those that this process has published. */
@@ -82,8 +93,9 @@ export class Services {
   #publish(key: ServiceKey, value: PlanService): void {
     const made = this.#make(value, this.#known.get(key)?.backends ?? new Map());
     this.#roomless.delete(key);
-    if (made === null) this.#roomless.set(key, value);
-    this.#write(key, value, made ?? { at: value, slot: NOBODY, places: null, backends: new Map() });
+    const isRoomless = typeof made === 'string';
+    if (isRoomless) this.#roomless.set(key, { value, full: made });
+    this.#write(key, value, isRoomless ? { at: value, slot: NOBODY, places: null, backends: new Map() } : made);
   }
 
   #write(key: ServiceKey, value: PlanService, known: Known): void {
@@ -105,8 +117,8 @@ export class Services {
     this.#release(before, new Map());
   }
 
-  /** Writes all that nothing points to yet; null, and nothing is taken, where there is no room. */
-  #make(value: PlanService, before: Known['backends']): Known | null {
+  /** Writes all that nothing points to yet. Where there is no room nothing is taken, and the array that is full is named. */
+  #make(value: PlanService, before: Known['backends']): Known | ArrayName {
     if (value.backends.length === 0) return { at: value, slot: NOBODY, places: null, backends: new Map() };
     const { sink } = this.#ground;
     const records = Math.ceil(value.places.length / PLACES_RECORD);
@@ -116,7 +128,7 @@ export class Services {
     if (slot === null || first === null || backends === null) {
       if (slot !== null) this.#slots.release(slot, 1);
       if (first !== null) this.#places.release(first, records);
-      return null;
+      return slot === null ? 'service_slots' : first === null ? 'service_places' : 'backend_slots';
     }
     const slots = value.backends.map((backend) => backends.get(nameOf(backend)) ?? NOBODY);
     sink.record('service_places', first, placesBytes(value.places.map((index) => slots[index] ?? NOBODY)));
