@@ -131,8 +131,7 @@ struct tagged {
 
 /* Immutable once published, but for `live`. */
 struct endpoint {
-	/* slot << 32 | generation while the address leads here, 0 from then on: for entries that name the
-	 * slot */
+	/* slot << 32 | generation while the address leads here, 0 from then on */
 	__u64 live;
 	__u64 epoch;
 	__u64 adopt_until; /* ktime, ns */
@@ -147,8 +146,7 @@ struct endpoint {
 	__u8 host_mac[6];
 };
 
-/* One interval's start; it ends where the next begins. In a table's header `start` is the number of records.
- */
+/* One interval's start; it ends where the next begins. In a table's header it is the number of records. */
 struct arena_record {
 	__u32 start;
 	__u32 action;
@@ -227,12 +225,15 @@ struct ct_value {
 	__u64 tail;
 };
 
+/* Whose packets a Service's port is for: those of this node's pods, or what arrives at an uplink. */
+enum service_scope { SCOPE_INSIDE, SCOPE_OUTSIDE };
+
 /* A port of a Service, at one of its addresses. */
 struct service_key {
 	struct addr address;
 	__u16 port;
 	__u8 protocol;
-	__u8 pad;
+	__u8 scope; /* enum service_scope */
 };
 
 /* Immutable once published. */
@@ -267,8 +268,7 @@ struct translation {
 	__u32 slot; /* of the backend */
 	__u32 generation;
 	__u32 side; /* the initiator's, in the key */
-	/* Tag of the key, and TRANSLATION_HELD while who takes it away or replaces it does so: one exchange.
-	 */
+	/* Tag of the key, and TRANSLATION_HELD while it is taken away or replaced: one exchange. */
 	__u64 hold;
 	__u64 tail;
 };

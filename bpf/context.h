@@ -73,6 +73,7 @@ struct context {
 	/* Services (service.h) */
 	__u32 service; /* the packet was one to a Service, and goes to a backend now, */
 	__u32 chosen;  /* which was chosen for it: no translation said so */
+	__u32 outside; /* at an uplink: enum service_scope */
 	__u32 back;    /* it answers such a flow, and enters its initiator's pod as the Service's */
 	struct ct_key meant;
 	__u32 meant_tag;

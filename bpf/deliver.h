@@ -97,6 +97,26 @@ static __always_inline void count_passed(const struct context *c)
 		counters->passed[c->hook & 1]++;
 }
 
+/* To a client outside, as the Service that it meant. No stack would forward what has an address of its own
+ * node's, and none has seen this flow: what can't go past it goes nowhere. */
+static __always_inline int answer_outside(struct __sk_buff *skb, struct context *c)
+{
+	struct packet *p = &c->packet;
+	struct counters *counters = node_counters();
+
+	if (!(c->source.flags & ENDPOINT_REDIRECT) || p->ttl <= 1 || turn_back(skb, c))
+		return drop_spoiled(c);
+	p->source = c->meant_address;
+	p->source.family = p->destination.family;
+	p->source_port = c->meant_port;
+	if (!find_route(skb, c))
+		return drop_spoiled(c);
+	if (counters)
+		counters->routed++;
+	count_passed(c);
+	return leave_node(skb, c);
+}
+
 /* At a pod's hook. */
 static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 {
@@ -104,6 +124,8 @@ static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 
 	if (c->hook == HOOK_TO_POD && c->back && turn_back(skb, c))
 		return drop_spoiled(c);
+	if (c->hook == HOOK_FROM_POD && c->back && !c->destination.ifindex)
+		return answer_outside(skb, c);
 	count_passed(c);
 	if (c->hook != HOOK_FROM_POD || !c->direct || !may_skip_stack(&c->packet) ||
 	    !(c->source.flags & ENDPOINT_REDIRECT))

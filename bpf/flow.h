@@ -220,7 +220,7 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
 			/* What an uplink's hook hands on is judged again at the pod's, and buried there. */
-			if (!c->uplink)
+			if (!c->uplink || c->outside)
 				bury(c, from_initiator);
 			return reason;
 		}

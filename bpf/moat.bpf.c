@@ -5,6 +5,7 @@
 #include "carry.h"
 #include "hit.h"
 #include "neighbour.h"
+#include "outside.h"
 #include "refuse.h"
 #include "sum.h"
 #include "sweep.h"
@@ -33,6 +34,7 @@ struct {
 	enum endpoint_flag endpoint;
 	enum uplink_flag uplink;
 	enum node_owner node;
+	enum service_scope scope;
 } abi_anchor;
 
 static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32 hook)
@@ -55,7 +57,7 @@ static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32
 	c->has_key = 0;
 	c->uplink = 0;
 	c->direct = c->routed = 0;
-	c->service = c->chosen = c->back = 0;
+	c->service = c->chosen = c->back = c->outside = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return 1;
@@ -200,7 +202,7 @@ int from_node(struct __sk_buff *skb)
 {
 	struct counters *counters = node_counters();
 	struct context *c = the_context();
-	int verdict;
+	int verdict, reason;
 
 	if (!c || !counters || skb->pkt_type != PACKET_FOR_US || skb->mark ||
 	    !glance(skb, &c->glance, HOOK_FROM_NODE))
@@ -211,6 +213,11 @@ int from_node(struct __sk_buff *skb)
 	if (!start(skb, c, HOOK_TO_POD) || take_glance(skb, c))
 		return TCX_NEXT;
 	c->uplink = skb->ifindex;
+	if (may_be_outside(c)) {
+		reason = translate_outside(skb, c);
+		if (reason != NOT_SERVED)
+			return serve_outside(skb, c, reason);
+	}
 	if (!find_ends(skb, c))
 		return TCX_NEXT;
 	c->ifindex = c->destination.ifindex;

@@ -81,6 +81,19 @@ __attribute__((noinline)) int is_taken(struct context *c)
 	return TAKEN;
 }
 
+/* The Service's port that the packet is for, and its client. */
+static __always_inline void make_affinity_key(struct context *c)
+{
+	struct affinity_key *key = &c->affinity_key;
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->service.address = c->packet.destination;
+	key->service.port = c->packet.destination_port;
+	key->service.protocol = c->packet.protocol;
+	key->service.scope = c->outside;
+	__builtin_memcpy(key->client, c->packet.source.w, sizeof(key->client));
+}
+
 /* Copies what is known of the packet's client to c->affinity. Returns 0 where that is nothing, or too long
  * ago. */
 __attribute__((noinline)) int recall_backend(struct context *c, __u32 seconds)
@@ -88,11 +101,6 @@ __attribute__((noinline)) int recall_backend(struct context *c, __u32 seconds)
 	c = own_context(c);
 	if (!c)
 		return 0;
-	__builtin_memset(&c->affinity_key, 0, sizeof(c->affinity_key));
-	c->affinity_key.service.address = c->packet.destination;
-	c->affinity_key.service.port = c->packet.destination_port;
-	c->affinity_key.service.protocol = c->packet.protocol;
-	__builtin_memcpy(c->affinity_key.client, c->packet.source.w, sizeof(c->affinity_key.client));
 	return read_affinity(&c->affinity_key, c->now, seconds, &c->affinity);
 }
 
@@ -114,17 +122,14 @@ __attribute__((noinline)) int keep_backend(struct context *c, __u32 hash)
 __attribute__((noinline)) int choose_backend(struct context *c)
 {
 	__u32 hash, place, size, spare = ~0u;
-	struct service_key key = {};
 	struct service *service;
 	int torn, taken;
 
 	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
-	key.address = c->packet.destination;
-	key.port = c->packet.destination_port;
-	key.protocol = c->packet.protocol;
-	service = find_service(&key, c->changes, &torn);
+	make_affinity_key(c);
+	service = find_service(&c->affinity_key.service, c->changes, &torn);
 	if (!service)
 		return torn ? REASON_TABLE_ERROR : -1;
 	size = service->count;
@@ -244,7 +249,7 @@ static __always_inline int change_destination(struct __sk_buff *skb, struct cont
 		reason = find_endpoint(c, &p->destination, &c->destination);
 	if (reason)
 		return reason;
-	if (c->source.ifindex == c->destination.ifindex) {
+	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex) {
 		/* The pod itself, by another address than it speaks from: its answer would not come by here.
 		 */
 		p->destination = c->meant_address;

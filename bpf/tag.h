@@ -32,7 +32,7 @@ static __always_inline __u32 class_tag(__u32 layer, __u32 identity)
 
 static __always_inline __u32 service_tag(const struct service_key *key)
 {
-	return mix(mix(addr_tag(&key->address), key->protocol), key->port);
+	return mix(mix(addr_tag(&key->address), key->protocol | key->scope << 8), key->port);
 }
 
 /* Only the kernel computes this one: products that do not wait for one another, since it is on every packet's

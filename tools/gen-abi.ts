@@ -58,6 +58,7 @@ const ENUMS: readonly (readonly [string, string])[] = [
   ['endpoint_flag', 'ENDPOINT_'],
   ['uplink_flag', 'UPLINK_'],
   ['node_owner', 'NODE_'],
+  ['service_scope', 'SCOPE_'],
   ['queue', 'QUEUE_'],
 ];
 

@@ -75,13 +75,19 @@ export type Identity = { readonly unknown: boolean };
 export type Prefix = { readonly cidr: Cidr; readonly identity: IdentityNumber };
 
 /** Where clients find a Service: one of its addresses, and one of its ports. */
-export type ServiceAddress = { readonly address: Address; readonly protocol: Protocol; readonly port: number };
+export type ServiceAddress = {
+  readonly address: Address;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** For what arrives at the node from outside; absent = for what its pods send. */
+  readonly scope?: 'outside';
+};
 
-/** `formatAddress(address) protocol port`. */
+/** `formatAddress(address) protocol port`, and ` outside` where that is the scope. */
 export type ServiceKey = string & { readonly __brand: 'ServiceKey' };
 
-export function serviceKey({ address, protocol, port }: ServiceAddress): ServiceKey {
-  return `${formatAddress(address)} ${protocol} ${port}` as ServiceKey;
+export function serviceKey({ address, protocol, port, scope }: ServiceAddress): ServiceKey {
+  return `${formatAddress(address)} ${protocol} ${port}${scope === undefined ? '' : ` ${scope}`}` as ServiceKey;
 }
 
 /** Who serves, of the Service's family. */

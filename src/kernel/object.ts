@@ -64,7 +64,8 @@ export type LoadedObject = {
   close(): void;
 };
 
-const LOG_SIZE = 1 << 16;
+/** Bytes; taken up as far as the verifier writes. Kernels before 6.4 keep the beginning of a longer log, and say ENOSPC of it. */
+const LOG_SIZE = 1 << 24;
 
 /** The shapes of an object's maps as `loadObject` would make them. Throws ObjectError. */
 export function readShapes(path: string, sizes: ReadonlyMap<string, number>): ReadonlyMap<string, MapShape> {

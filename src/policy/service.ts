@@ -24,6 +24,8 @@ export type Service = {
   readonly ports: readonly ServicePort[];
   /** `internalTrafficPolicy: Local`: a node's pods get the endpoints of that node, or none. */
   readonly nodeLocal: boolean;
+  /** `externalTrafficPolicy: Local`: whoever is outside of the cluster gets endpoints of the node that it asks, or none. */
+  readonly outsideLocal: boolean;
   /** `sessionAffinity: ClientIP`: for so long after its last new flow a client stays with its backend; null = no affinity. */
   readonly affinitySeconds: number | null;
 };

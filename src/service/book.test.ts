@@ -37,10 +37,11 @@ const arbitraryService = fc.record({
   externalAddresses: fc.subarray(['203.0.113.1', '10.96.0.2', '192.0.2.1'].map(address)),
   ports: arbitraryPorts,
   nodeLocal: fc.boolean(),
+  outsideLocal: fc.boolean(),
   affinitySeconds: fc.constantFrom(null, 10, 20),
 });
 const arbitraryEndpoint = fc.record({
-  addresses: fc.constantFrom('10.1.0.1', '10.1.0.2', '10.1.0.3', 'fd01::1').map((text) => [address(text)]),
+  addresses: fc.constantFrom('10.1.0.1', '10.1.0.2', '10.1.0.3', 'fd01::1', '192.0.2.1').map((text) => [address(text)]),
   ready: fc.boolean(),
   serving: fc.boolean(),
   node: fc.constantFrom('node-a', 'node-b', ''),
@@ -121,6 +122,7 @@ test('what changes nothing for packets is no step: a slice of nobody, the same b
     ...{ namespace: 'ns', name: 'x', clusterAddresses: [address('10.96.0.1')], ports: PORTS.slice(0, 1) },
     ...{ balancerAddresses: [], externalAddresses: [] },
     nodeLocal: false,
+    outsideLocal: false,
     affinitySeconds: null,
   };
   const endpoint = { addresses: [address('10.1.0.1')], ready: true, serving: true, node: 'node-b' };

@@ -79,9 +79,7 @@ export class ServiceBook {
       for (const slice of this.#slices.values()) if (hasHints(slice.endpoints)) this.#changed.add(ownerOf(slice));
     }
     if (namesOf(addresses) === namesOf(this.#place.addresses)) return;
-    for (const [name, { ports }] of this.#services) {
-      if (ports.some(({ nodePort }) => nodePort !== undefined)) this.#changed.add(name);
-    }
+    for (const [name, service] of this.#services) if (isOuter(service)) this.#changed.add(name);
   }
 
   /** What a Service wants from now on. Returns that, and what it wanted before. */
@@ -103,8 +101,8 @@ export class ServiceBook {
     return [...gone, ...served];
   }
 
-  #step(key: ServiceKey, { address, protocol, port }: ServiceAddress): readonly Step[] {
-    const at = { address, protocol, port };
+  #step(key: ServiceKey, { address, protocol, port, scope }: ServiceAddress): readonly Step[] {
+    const at = { address, protocol, port, ...(scope === undefined ? {} : { scope }) };
     const [first] = [...(this.#claims.get(key) ?? [])].sort(compareClaims);
     if (first === undefined) return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
     const [, served] = first;
@@ -117,6 +115,12 @@ export class ServiceBook {
 
 function ownerOf({ namespace, service }: EndpointSlice): string {
   return serviceName({ namespace, name: service });
+}
+
+/** Whether who serves it depends on the node's own addresses. */
+function isOuter({ ports, balancerAddresses, externalAddresses }: Service): boolean {
+  if (balancerAddresses.length + externalAddresses.length > 0) return true;
+  return ports.some(({ nodePort }) => nodePort !== undefined);
 }
 
 function namesOf(addresses: readonly Address[]): string {

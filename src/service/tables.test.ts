@@ -33,6 +33,7 @@ const DNS: Service = {
     { name: 'dns-tcp', protocol: TCP, port: 53 },
   ],
   nodeLocal: false,
+  outsideLocal: false,
   affinitySeconds: null,
 };
 
@@ -121,8 +122,11 @@ test('a node port is at the node’s addresses of the Service’s families, othe
   assert.deepEqual(told([outer], [slice(endpoints)]), [
     '10.96.0.10 17 53 → 10.1.0.1#5353',
     `192.0.2.1 17 30053 → ${both}`,
+    '192.0.2.1 17 30053 outside → 10.1.0.1#5353',
     `203.0.113.1 17 53 → ${both}`,
+    '203.0.113.1 17 53 outside → 10.1.0.1#5353',
     `203.0.113.2 17 53 → ${both}`,
+    '203.0.113.2 17 53 outside → 10.1.0.1#5353',
   ]);
   assert.deepEqual(told([{ ...outer, clusterAddresses: [] }], [slice(endpoints)]), [], 'headless');
 });
@@ -144,7 +148,7 @@ test('what an author writes as external takes nothing from cluster addresses, no
     [thief, owner],
   ]) {
     assert.deepEqual(
-      [...told(services, slices)].sort(),
+      told(services, slices).toSorted(),
       expected.map((each) => `${each} 17 53 → 10.1.0.${each.endsWith('66') ? 66 : 1}#5353`),
     );
   }
@@ -158,6 +162,42 @@ test('beside a node port a pod of the node’s network may serve it, but not at 
     told([{ ...one, ports: [{ ...first, nodePort }] }], [slice([endpoint('192.0.2.1')])]).slice(1);
   assert.deepEqual(at(30_053), ['192.0.2.1 17 30053 → 192.0.2.1#5353']);
   assert.deepEqual(at(5353), ['192.0.2.1 17 5353 →']);
+});
+
+test('whoever is outside reaches endpoints of the node: others serve where it has none, nobody with the policy Local', () => {
+  const [first] = DNS.ports;
+  assert.ok(first);
+  const one = {
+    ...{ ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: [first] },
+    externalAddresses: [address('203.0.113.2')],
+  };
+  const here = endpoint('10.1.0.1', { node: 'node-a' });
+  const leaving = endpoint('10.1.0.2', { node: 'node-a', ready: false });
+  const there = endpoint('10.1.1.1', { node: 'node-b' });
+  const ofNode = endpoint('192.0.2.1', { node: 'node-a' });
+  const outside = (outsideLocal: boolean, ...endpoints: readonly SliceEndpoint[]): readonly string[] =>
+    told([{ ...one, outsideLocal }], [slice(endpoints)]).filter((each) => each.includes('outside'));
+  const at = '203.0.113.2 17 53 outside →';
+  for (const policy of [true, false]) {
+    assert.deepEqual(outside(policy, here, leaving, there), [`${at} 10.1.0.1#5353`]);
+    assert.deepEqual(outside(policy, leaving, there), [`${at} 10.1.0.2#5353`]);
+    assert.deepEqual(outside(policy, here, ofNode), [], 'a pod of the node’s network');
+  }
+  assert.deepEqual(outside(true, there), [at]);
+  assert.deepEqual(outside(false, there), []);
+});
+
+test('at a node’s own address externalIPs get no datagrams from outside: they may be answers; a node port does', () => {
+  const one = {
+    ...{ ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1) },
+    ...{ externalAddresses: [address('192.0.2.1')], ports: DNS.ports.map((port) => ({ ...port, nodePort: 30_053 })) },
+  };
+  const here = endpoint('10.1.0.1', { node: 'node-a' });
+  const outside = told([one], [slice([here])]).filter((each) => each.includes('outside'));
+  assert.deepEqual(
+    outside.map((each) => each.split(' outside')[0]),
+    ['192.0.2.1 17 30053', '192.0.2.1 6 30053', '192.0.2.1 6 53'],
+  );
 });
 
 test('a Service is no backend of itself', () => {

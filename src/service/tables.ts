@@ -2,6 +2,7 @@
 import type { Backend, PlanService, ServiceAddress, ServiceKey } from '#compile/plan.ts';
 import { serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress, isGroup, isNowhere, isV4Mapped } from '#net/address.ts';
+import { UDP } from '#net/protocol.ts';
 import { type EndpointSlice, type Service, type SliceEndpoint, serviceName } from '#policy/service.ts';
 import { maglevPlaces, sortedBackends } from './maglev.ts';
 import { type NodePlace, nearest } from './topology.ts';
@@ -52,15 +53,25 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
   for (const { at, claim, portName } of claimsOf(service, place.addresses)) {
     const key = serviceKey(at);
     if (all.has(key)) continue;
-    const isLocal = service.nodeLocal && claim === 'cluster';
+    const isLocal = at.scope === 'outside' || (service.nodeLocal && claim === 'cluster');
     const slicesFor = isLocal ? slices.map((slice) => ofNode(slice, place.node)) : slices;
     // Who asks for the node's own endpoints asks for no hints.
     const asked = { at, portName, place: isLocal ? null : place, claim };
     const backends = sortedBackends(backendsOf(asked, slicesFor));
+    if (at.scope === 'outside' && !servesOutside(service, backends, place)) continue;
     const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
     all.set(key, { ...at, ...affinity, backends, claim });
   }
   return [...all.values()];
+}
+
+/**
+ * Whether a node serves whoever is outside. Where it has no endpoint and `externalTrafficPolicy` is not Local, others may; and
+ * what a pod of the node's own network answers no hook translates back.
+ */
+function servesOutside({ outsideLocal }: Service, backends: readonly Backend[], { addresses }: NodePlace): boolean {
+  const own = new Set(addresses.map(formatAddress));
+  return (outsideLocal || backends.length > 0) && !backends.some(({ address }) => own.has(formatAddress(address)));
 }
 
 /** The table by which flows are spread over backends. */
@@ -86,13 +97,24 @@ function claimsOf(service: Service, own: readonly Address[]): readonly Claimed[]
           .filter(({ family }) => families.has(family))
           .map((address) => ({ at: { address, protocol, port: nodePort }, claim: 'node', portName: name })),
   );
-  const outer = (addresses: readonly Address[]): Address[] => addresses.filter((address) => !isSpecial(address));
-  return [
-    ...at(clusterAddresses, 'cluster'),
+  const outer = [
     ...atNodes,
-    ...at(outer(balancerAddresses), 'balancer'),
-    ...at(outer(externalAddresses), 'external'),
+    ...at(balancerAddresses.filter(isOrdinary), 'balancer'),
+    ...at(externalAddresses.filter(isOrdinary), 'external'),
   ];
+  const nodes = new Set(own.map(formatAddress));
+  const fromOutside = outer
+    .filter((each) => !takesAnswers(each, nodes))
+    .map((each): Claimed => ({ ...each, at: { ...each.at, scope: 'outside' } }));
+  return [...at(clusterAddresses, 'cluster'), ...outer, ...fromOutside];
+}
+
+/**
+ * What comes to a node's own address by UDP may answer the node itself, or a pod in whose place it speaks: no tables here tell
+ * it from what asks, as those of the node's netfilter would, and who writes `externalIPs` has no right to it.
+ */
+function takesAnswers({ at, claim }: Claimed, nodes: ReadonlySet<string>): boolean {
+  return claim === 'external' && at.protocol === UDP && nodes.has(formatAddress(at.address));
 }
 
 function ofNode(slice: EndpointSlice, node: string): EndpointSlice {
@@ -130,11 +152,11 @@ function listening(
     formatAddress(address) === formatAddress(at.address) && (claim !== 'node' || port === at.port);
   return endpoint.addresses
     .filter((address) => address.family === at.address.family && !isItself(address))
-    .filter((address) => !isSpecial(address))
+    .filter(isOrdinary)
     .map((address) => ({ endpoint, backend: { address, port } }));
 }
 
 /** The API server takes some of these: a tenant's slice may name what pods can't send to by themselves. */
-function isSpecial(address: Address): boolean {
-  return isGroup(address) || isNowhere(address) || isV4Mapped(address);
+function isOrdinary(address: Address): boolean {
+  return !isGroup(address) && !isNowhere(address) && !isV4Mapped(address);
 }

@@ -32,6 +32,7 @@ test('a Service has its cluster addresses and ports; TCP where no protocol stand
   ]);
   assert.deepEqual([read.nodeLocal, said], [false, []]);
   assert.equal(service({ internalTrafficPolicy: 'Local' })[0].nodeLocal, true);
+  assert.deepEqual([read.outsideLocal, service({ externalTrafficPolicy: 'Local' })[0].outsideLocal], [false, true]);
 });
 
 test('a Service keeps its clients for as long as it says, three hours by default, and a day at most', () => {
@@ -71,7 +72,10 @@ test('a Service whose label gives it to another proxy, or to none, has no addres
 
 test('what a Service does not get is said; what makes no sense is left out, and said', () => {
   const [, said] = service({ type: 'NodePort', externalIPs: ['192.0.2.9'] });
-  assert.deepEqual(said, ['service-in-part spec.type', 'service-in-part spec.externalIPs']);
+  assert.deepEqual(said, ['service-in-part spec.externalTrafficPolicy']);
+  const local = { externalTrafficPolicy: 'Local' };
+  assert.deepEqual(service({ type: 'NodePort', ...local })[1], []);
+  assert.deepEqual(service({ type: 'LoadBalancer', ...local })[1], ['service-in-part spec.healthCheckNodePort']);
   const [read, faults] = service({ clusterIPs: ['x'], ports: [{ port: 0 }, { port: 80, protocol: 'X' }] });
   assert.deepEqual([read.clusterAddresses, read.ports], [[], []]);
   assert.equal(faults.length, 3);

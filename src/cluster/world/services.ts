@@ -47,6 +47,7 @@ export function readService(notes: Notes): Service {
     externalAddresses: served ? itemsAt(notes, spec, 'externalIPs').flatMap((at) => readAddress(notes, at)) : [],
     ports: mappingsAt(notes, spec, 'ports').flatMap((port) => readServicePort(notes, spec, port)),
     nodeLocal: textAt(notes, spec, 'internalTrafficPolicy') === 'Local',
+    outsideLocal: textAt(notes, spec, 'externalTrafficPolicy') === 'Local',
     affinitySeconds: textAt(notes, spec, 'sessionAffinity') === 'ClientIP' ? affinitySeconds(notes, spec) : null,
   };
 }
@@ -162,11 +163,17 @@ function affinitySeconds(notes: Notes, spec: LocatedFields): number {
 /** What a Service asks for and does not get, said for each: its clients would find out otherwise. */
 function noteUnserved(notes: Notes, spec: LocatedFields): void {
   const type = textAt(notes, spec, 'type');
-  if (type === 'NodePort' || type === 'LoadBalancer') {
-    note(notes, 'spec.type', `a ${type} Service is served for pods alone, by the node that each is on`);
+  const isOuter = type === 'NodePort' || type === 'LoadBalancer' || itemsAt(notes, spec, 'externalIPs').length > 0;
+  const isLocal = textAt(notes, spec, 'externalTrafficPolicy') === 'Local';
+  if (isOuter && !isLocal) {
+    note(
+      notes,
+      'spec.externalTrafficPolicy',
+      'whoever is outside reaches endpoints of the node that it asks, and no others',
+    );
   }
-  if (itemsAt(notes, spec, 'externalIPs').length > 0) {
-    note(notes, 'spec.externalIPs', 'external addresses are served for pods alone');
+  if (type === 'LoadBalancer' && isLocal) {
+    note(notes, 'spec.healthCheckNodePort', 'Moat does not answer its balancer’s health checks');
   }
   if (type === 'LoadBalancer' && isLimited(notes, spec)) {
     note(notes, 'spec.loadBalancerSourceRanges', 'ranges of clients are not served, and neither are the addresses');

@@ -61,7 +61,7 @@ export const FLOWS: readonly Hole[] = [
     faults: [
       inPrograms(
         'flow.h',
-        'if (!c->uplink)\n\t\t\t\tbury(c, from_initiator);',
+        'if (!c->uplink || c->outside)\n\t\t\t\tbury(c, from_initiator);',
         'bpf_map_delete_elem(&ct_map, &c->key);',
       ),
     ],

@@ -4,6 +4,7 @@ import { type Hole, inPrograms, inSources } from './fault.ts';
 const CONFORMANCE = 'src/datapath/ebpf/conformance.test.ts';
 const REFUSAL = 'src/datapath/ebpf/refusal.test.ts';
 const HOST = 'src/datapath/ebpf/host-hooks.test.ts';
+const OUTSIDE = 'src/datapath/ebpf/outside.test.ts';
 const TAKEOVER = 'src/datapath/ebpf/service-takeover.test.ts';
 
 export const SERVICES: readonly Hole[] = [
@@ -130,5 +131,51 @@ export const SERVICES: readonly Hole[] = [
     faults: [
       inSources('datapath/ebpf/host-hooks.ts', '    pinObject(link, linkPath(this.#setup.directory, place));\n', ''),
     ],
+  },
+  {
+    rule: 'Who asks a node port from outside is judged as who it is',
+    file: OUTSIDE,
+    test: 'that policy denies for its own client is dropped and named at the pod',
+    faults: [inPrograms('outside.h', 'return judge_packet(skb, c);', 'return REASON_NONE;')],
+  },
+  {
+    rule: 'and once it is cut stays cut, both ways',
+    file: OUTSIDE,
+    test: 'a connection that is denied from now on is cut both ways',
+    faults: [inPrograms('flow.h', 'if (!c->uplink || c->outside)', 'if (!c->uplink)')],
+  },
+  {
+    rule: 'From outside nobody is a pod of this node, nor the node',
+    file: OUTSIDE,
+    test: 'a pod in the name of the Service, or the node',
+    faults: [
+      inPrograms('outside.h', 'is_nobody(&p->source) || is_node_address(&p->source) ||', '0 ||'),
+      inPrograms('outside.h', 'find_endpoint(c, &p->source, &c->source) || c->source.ifindex)', '0)'),
+      inPrograms('outside.h', '!is_symmetric(skb, c, c->uplink))', '0)'),
+    ],
+  },
+  {
+    rule: 'No flow from outside begins whose answers would leave by another way',
+    file: OUTSIDE,
+    test: 'whose answers would leave by another way reaches no pod',
+    faults: [inPrograms('outside.h', '!is_symmetric(skb, c, c->uplink))', '0)')],
+  },
+  {
+    rule: 'Answers to who is outside leave as the Service’s, also those of open flows',
+    file: OUTSIDE,
+    test: 'goes to a pod and back',
+    faults: [inPrograms('hit.h', 'if (answers && hook == HOOK_FROM_POD && !destination.record)', 'if (0)')],
+  },
+  {
+    rule: 'and ICMP errors of the pod',
+    file: OUTSIDE,
+    test: 'an ICMP error of its pod speaks of the Service',
+    faults: [inPrograms('deliver.h', 'if (c->hook == HOOK_FROM_POD && c->back && !c->destination.ifindex)', 'if (0)')],
+  },
+  {
+    rule: 'A Service of the node’s pods alone is none to who is outside',
+    file: OUTSIDE,
+    test: 'it is one thing to pods of the node, and another one to whoever is outside',
+    faults: [inPrograms('service.h', 'key->service.scope = c->outside;', '')],
   },
 ];

@@ -146,6 +146,7 @@ export const SERVICE_KEY = {
   address: 0,
   port: 20,
   protocol: 22,
+  scope: 23,
 } as const;
 
 /** struct service */
@@ -329,6 +330,12 @@ export const UPLINK_FLAG = {
 export const NODE_OWNER = {
   OWN: 1,
   OTHER: 2,
+} as const;
+
+/** enum service_scope */
+export const SERVICE_SCOPE = {
+  INSIDE: 0,
+  OUTSIDE: 1,
 } as const;
 
 /** enum queue */

@@ -17,6 +17,7 @@ import {
   SET_SLOT,
   TAGGED,
 } from './abi.gen.ts';
+import { scopeNumber } from './tag.ts';
 
 function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -197,11 +198,12 @@ export function endpointBytes(record: EndpointRecord): Uint8Array {
 export const PLACES_RECORD: number = SERVICE_PLACES.size / 4;
 
 /** struct service_key. */
-export function serviceKeyBytes({ address, protocol, port }: ServiceAddress): Uint8Array {
+export function serviceKeyBytes({ address, protocol, port, scope }: ServiceAddress): Uint8Array {
   const bytes = new Uint8Array(SERVICE_KEY.size);
   bytes.set(addressBytes(address), SERVICE_KEY.address);
   view(bytes).setUint16(SERVICE_KEY.port, port, true);
   bytes[SERVICE_KEY.protocol] = protocol;
+  bytes[SERVICE_KEY.scope] = scopeNumber(scope);
   return bytes;
 }
 

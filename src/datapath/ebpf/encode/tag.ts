@@ -3,6 +3,7 @@ import type { ServiceAddress } from '#compile/plan.ts';
 import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { mix, wireWord } from '#net/hash.ts';
+import { SERVICE_SCOPE } from './abi.gen.ts';
 
 /** Tag of an address key; its low 16 bits choose the peer epoch. */
 export function addressTag(address: Address): number {
@@ -21,7 +22,12 @@ export function prefixTag(cidr: Cidr): number {
   return ((cidr.length << 24) | (addressTag(cidr.address) & 0xffffff)) >>> 0;
 }
 
+/** A Service's scope, as the kernel's keys have it. */
+export function scopeNumber(scope: ServiceAddress['scope']): number {
+  return scope === 'outside' ? SERVICE_SCOPE.OUTSIDE : SERVICE_SCOPE.INSIDE;
+}
+
 /** Tag of a service's key. */
-export function serviceTag({ address, protocol, port }: ServiceAddress): number {
-  return mix(mix(addressTag(address), protocol), port);
+export function serviceTag({ address, protocol, port, scope }: ServiceAddress): number {
+  return mix(mix(addressTag(address), protocol | (scopeNumber(scope) << 8)), port);
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Services for clients outside of the node: what arrives at an uplink for a node port, a balancer's address
+ * or an external one enters a pod of this node, with its client's own address. Nobody else would translate
+ * it, so that what is not let in here is dropped here. */
+#ifndef MOAT_OUTSIDE_H
+#define MOAT_OUTSIDE_H
+
+#include "deliver.h"
+#include "flow.h"
+
+#define NOT_SERVED (-2)
+
+/* As may_be_service(), of what arrives where packets may go past the stack both ways. */
+static __always_inline int may_be_outside(const struct context *c)
+{
+	return has_marks() && is_marked(addr_tag(&c->packet.destination)) &&
+	       is_uplink(c->uplink, c->packet.destination.family);
+}
+
+/* Somebody who is not here asks for an address that is no pod's here. */
+static __always_inline int is_from_outside(struct context *c)
+{
+	struct packet *p = &c->packet;
+
+	if (p->ttl <= 1 || is_nobody(&p->source) || is_node_address(&p->source) ||
+	    find_endpoint(c, &p->destination, &c->destination) || c->destination.ifindex ||
+	    find_endpoint(c, &p->source, &c->source) || c->source.ifindex)
+		return 0;
+	/* That of whose packet was judged before. */
+	__builtin_memset(&c->source.self, 0, sizeof(c->source.self));
+	return 1;
+}
+
+/* Whether the packet, one to a pod by now, may be let into it. Returns a reason. */
+static __always_inline int judge_outside(struct __sk_buff *skb, struct context *c)
+{
+	if (!is_ready(&c->destination))
+		return REASON_NO_ENDPOINT;
+	c->ifindex = c->destination.ifindex;
+	/* Its answers leave by the way that it came, or not at all: asked of all that may open a flow. */
+	if (!may_enter(&c->destination, packet_length(skb, &c->packet)) ||
+	    ((c->packet.protocol != IPPROTO_TCP || is_syn(&c->packet)) && !is_symmetric(skb, c, c->uplink)))
+		return REASON_NO_BACKEND;
+	return judge_packet(skb, c);
+}
+
+/* What is for a Service becomes one to a pod. Returns a reason, or NOT_SERVED where the packet is to none,
+ * and as it came. */
+__attribute__((noinline)) int translate_outside(struct __sk_buff *skb, struct context *c)
+{
+	int reason;
+
+	c = own_context(c);
+	if (!c || !is_from_outside(c))
+		return NOT_SERVED;
+	c->outside = SCOPE_OUTSIDE;
+	reason = translate(skb, c);
+	if (reason || c->service)
+		return reason;
+	c->outside = SCOPE_INSIDE;
+	return NOT_SERVED;
+}
+
+/* Returns the verdict of what was translated for this reason. No function of its own: stacks have 8 frames.
+ */
+static __always_inline int serve_outside(struct __sk_buff *skb, struct context *c, int reason)
+{
+	struct counters *counters = node_counters();
+
+	/* No pod's interface has met it: it is counted, and no event tells of it. */
+	if (reason && !c->destination.ifindex) {
+		/* Without a sign, or kernels such as 6.1 take it for a number that may be below 0. */
+		__u64 number = (__u32)reason;
+
+		if (counters && number < REASON_COUNT)
+			counters->drops[number]++;
+		return TCX_DROP;
+	}
+	if (!reason)
+		reason = judge_outside(skb, c);
+	if (!reason && c->back)
+		reason = REASON_NO_BACKEND;
+	if (!c->bypass && is_closed())
+		reason = REASON_TABLE_ERROR;
+	if (reason) {
+		report_reason(c, reason);
+		return TCX_DROP;
+	}
+	if (is_audited(c))
+		report_audited(c);
+	count_passed(c);
+	if (counters)
+		counters->delivered++;
+	return enter_pod(skb, c);
+}
+
+#endif

@@ -1,0 +1,150 @@
+// Services of a real API server for clients outside of the node, served by `moat agent`: real connections from another machine's
+// namespace to node ports and external addresses reach pods of this node, which see who asks. Needs root.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { formatAddress } from '#net/address.ts';
+import { TCP, UDP } from '#net/protocol.ts';
+import { ApiBed } from './support/api-bed.ts';
+import { Conversation, type Talk, talks } from './support/conversation.ts';
+import { needsApiServer, needsRoot } from './support/needs.ts';
+import { NODE, NODE_ADDRESSES } from './support/node-bed.ts';
+import { address } from './support/pod-bed.ts';
+
+const SERVICES = '/api/v1/namespaces/shop/services';
+const SLICES = '/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices';
+const PORTS = { TCP: { port: 80, target: 8080, node: 30_080 }, UDP: { port: 53, target: 5353, node: 30_053 } } as const;
+const OWN = { 4: NODE_ADDRESSES[0], 6: NODE_ADDRESSES[1] } as const;
+const EXTERNAL = { 4: '203.0.113.20', 6: '2001:db8:1::20' } as const;
+const CLIENT = { 4: '192.0.2.50', 6: 'fd00::50' } as const;
+const ALL = ['TCP IPv4', 'TCP IPv6', 'UDP IPv4', 'UDP IPv6'].flatMap((each) => [`${each} node`, `${each} external`]);
+
+describe('Services for clients outside, with `--services moat` (needs root)', {
+  skip: needsRoot.skip || needsApiServer.skip,
+}, () => {
+  let bed: ApiBed;
+  let own: readonly string[] = [];
+
+  before(async () => {
+    bed = await ApiBed.start('apioutside', ['--services', 'moat']);
+    makeClient();
+    await bed.startAgent();
+    own = await bed.run('db');
+    await bed.plane.do('POST', SERVICES, {
+      metadata: { name: 'db' },
+      spec: {
+        ...{ type: 'NodePort', externalTrafficPolicy: 'Local', ipFamilyPolicy: 'RequireDualStack' },
+        externalIPs: [EXTERNAL[4], EXTERNAL[6]],
+        ports: (['TCP', 'UDP'] as const).map((each) => ({
+          ...{ name: each.toLowerCase(), protocol: each, port: PORTS[each].port },
+          ...{ targetPort: PORTS[each].target, nodePort: PORTS[each].node },
+        })),
+      },
+    });
+  });
+  after(() => bed?.destroy());
+
+  /** A machine on the node's link, which sends external addresses to the node. */
+  function makeClient(): void {
+    bed.node.addNetns('client');
+    bed.node.ip('node', `link add up1 type veth peer name eth0 netns ${bed.node.prefix}-client`);
+    for (const each of [`${OWN[4]}/32`, `${OWN[6]}/128`]) bed.node.ip('node', `addr del ${each} dev lo`);
+    for (const each of [`addr add ${OWN[4]}/24 dev up1`, `addr add ${OWN[6]}/64 nodad dev up1`, 'link set up1 up']) {
+      bed.node.ip('node', each);
+    }
+    for (const each of [
+      ...[`addr add ${CLIENT[4]}/24 dev eth0`, `addr add ${CLIENT[6]}/64 nodad dev eth0`, 'link set eth0 up'],
+      ...[`route add default via ${OWN[4]}`, `-6 route add default via ${OWN[6]}`],
+    ]) {
+      bed.node.ip('client', each);
+    }
+  }
+
+  async function setEndpoint(node: string): Promise<void> {
+    for (const family of [4, 6] as const) {
+      const name = `db-${family}`;
+      const slice = {
+        metadata: { name, labels: { 'kubernetes.io/service-name': 'db' } },
+        addressType: `IPv${family}`,
+        ports: (['TCP', 'UDP'] as const).map((each) => {
+          return { name: each.toLowerCase(), protocol: each, port: PORTS[each].target };
+        }),
+        endpoints: [{ addresses: [own[family === 4 ? 0 : 1]], conditions: { ready: true }, nodeName: node }],
+      };
+      const { status } = await bed.plane.ask('GET', `${SLICES}/${name}`);
+      if (status === 200) await bed.plane.do('PATCH', `${SLICES}/${name}`, slice);
+      else await bed.plane.do('POST', SLICES, slice);
+    }
+  }
+
+  const talkOf = (protocol: 'TCP' | 'UDP', family: 4 | 6, at: 'node' | 'external'): Talk => ({
+    protocol: protocol === 'TCP' ? TCP : UDP,
+    ...{ client: bed.node.netns('client'), server: bed.node.netns('db') },
+    to:
+      at === 'node'
+        ? { address: address(OWN[family]), port: PORTS[protocol].node }
+        : { address: address(EXTERNAL[family]), port: PORTS[protocol].port },
+    at: { address: address(own[family === 4 ? 0 : 1] ?? ''), port: PORTS[protocol].target },
+  });
+  const reached = (): readonly string[] =>
+    (['TCP', 'UDP'] as const).flatMap((protocol) =>
+      ([4, 6] as const).flatMap((family) =>
+        (['node', 'external'] as const)
+          .filter((at) => talks(talkOf(protocol, family, at)))
+          .map((at) => `${protocol} IPv${family} ${at}`),
+      ),
+    );
+  const soon = async (wanted: readonly string[]): Promise<void> => {
+    let found: readonly string[] = [];
+    const holds = async (): Promise<boolean> => {
+      found = reached();
+      return found.join() === wanted.join();
+    };
+    assert.ok(await bed.node.soon(holds), `${found}, and not ${wanted}`);
+  };
+
+  it('with endpoints of another node alone reach nobody where externalTrafficPolicy is Local', async () => {
+    await bed.known(() => setEndpoint('node-b'));
+    assert.deepEqual(reached(), []);
+  });
+
+  it('with an endpoint of this node reach it by TCP and UDP, both families, and it sees who asks', async () => {
+    await setEndpoint(NODE);
+    await soon(ALL);
+    for (const family of [4, 6] as const) {
+      const talk = new Conversation(talkOf('UDP', family, 'node'));
+      assert.ok(talk.exchange(3));
+      assert.ok(talk.seen);
+      assert.equal(formatAddress(talk.seen), CLIENT[family]);
+      talk.close();
+    }
+  });
+
+  it('are judged by policy as their own client asks the pod', async () => {
+    const from = (cidrs: readonly string[]): object => ({
+      podSelector: { matchLabels: { app: 'db' } },
+      policyTypes: ['Ingress'],
+      ingress: [{ from: cidrs.map((cidr) => ({ ipBlock: { cidr } })) }],
+    });
+    await bed.makePolicy('db', from(['198.51.100.0/24', '2001:db8:9::/64']));
+    await soon([]);
+    await bed.changePolicy('db', from([`${CLIENT[4]}/32`, `${CLIENT[6]}/128`]));
+    await soon(ALL);
+    await bed.deletePolicy('db');
+  });
+
+  it('go on while no agent runs, and connections stand over the next one’s start', async () => {
+    await bed.node.killAgent();
+    assert.deepEqual(reached(), ALL);
+    const talk = new Conversation(talkOf('TCP', 4, 'node'));
+    assert.ok(talk.exchange(1));
+    await bed.startAgent();
+    assert.ok(talk.exchange(1));
+    talk.close();
+    await soon(ALL);
+  });
+
+  it('are reached by nobody with the hooks taken off', async () => {
+    await bed.node.detachHooks();
+    assert.deepEqual(reached(), []);
+  });
+});
