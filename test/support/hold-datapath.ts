@@ -15,7 +15,7 @@ export type Held = {
     readonly addresses: readonly string[];
   }[];
   readonly denyRule: number;
-  /** Each by one pod. */
+  /** Each by one pod; where there are any, the node's own clients are served, too. */
   readonly services: readonly {
     readonly address: string;
     readonly protocol: number;
@@ -33,6 +33,7 @@ if (import.meta.main) {
   const datapath = openDatapath({
     ...{ instance: held.instance, node: 'node-a', sizes: { ct_map: 2048 } },
     ...(held.attach === undefined ? {} : { attach: held.attach }),
+    hostClients: held.services.length > 0,
   });
   datapath.apply([...ground(), ...isolatingSet(7, held.denyRule)]);
   for (const [index, pod] of held.pods.entries()) {

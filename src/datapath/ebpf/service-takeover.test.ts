@@ -9,7 +9,7 @@ import type * as sockets from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
-import { Conversation, MOMENT_MS } from '#test/support/conversation.ts';
+import { Conversation, MOMENT_MS, talks } from '#test/support/conversation.ts';
 import { endpointStep, ground } from '#test/support/hand-plan.ts';
 import { hold } from '#test/support/holder.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
@@ -173,13 +173,13 @@ describe('Services over a change of layouts (root)', needsSources.skip === false
     let mine: EbpfDatapath | null = null;
     try {
       const netns = (index: number): string => `/run/netns/${bed.prefix}-${bed.pod(index).name}`;
-      const talks = parts.map(({ protocol, port }) => {
+      const conversations = parts.map(({ protocol, port }) => {
         const at = { address: bed.pod(1).v4, port: 8000 + port };
         return new Conversation({ protocol, client: netns(0), server: netns(1), to: { address: SERVICE, port }, at });
       });
-      const [speaks, idle, datagrams] = talks;
+      const [speaks, idle, datagrams] = conversations;
       assert.ok(speaks && idle && datagrams);
-      for (const each of talks) assert.ok(each.exchange(2));
+      for (const each of conversations) assert.ok(each.exchange(2));
       held.kill('SIGKILL');
       await once(held, 'exit');
       mine = openDatapath({ instance: bed.prefix, ...OPTIONS });
@@ -194,10 +194,48 @@ describe('Services over a change of layouts (root)', needsSources.skip === false
       assert.ok(datagrams.exchange(2), 'datagrams');
       mine.sweep();
       assert.ok(idle.exchange(1), 'after a sweep');
-      for (const each of talks) each.close();
+      for (const each of conversations) each.close();
     } finally {
       held.kill('SIGKILL');
       mine?.detachAll();
+      mine?.close();
+      unpinDatapath(bed.prefix, 'node-a');
+      bed.destroy();
+    }
+  });
+
+  it('clients on the node itself are sent off all the while: by the version before, until the next one’s tables are whole', async () => {
+    const bed = new PodBed('host-upgrade', 3);
+    const service = { address: '10.96.0.1', protocol: TCP, port: 80, backend: '10.9.0.2', listens: 8080 };
+    const held = await hold(bed, next.root, undefined, [service]);
+    let mine: EbpfDatapath | null = null;
+    const reaches = (server: number): boolean => {
+      const [client, netns] = ['router', bed.pod(server).name].map((name) => `/run/netns/${bed.prefix}-${name}`);
+      const at = { address: bed.pod(server).v4, port: 8080 };
+      return talks({
+        protocol: TCP,
+        client: client ?? '',
+        server: netns ?? '',
+        to: { address: SERVICE, port: 80 },
+        at,
+      });
+    };
+    try {
+      assert.deepEqual([reaches(1), reaches(2)], [true, false]);
+      held.kill('SIGKILL');
+      await once(held, 'exit');
+      assert.deepEqual([reaches(1), reaches(2)], [true, false], 'while nobody runs');
+      mine = openDatapath({ instance: bed.prefix, ...OPTIONS, hostClients: true });
+      for (const pod of bed.pods) mine.attach(pod.link);
+      mine.apply([...ground(), ...bed.pods.map((pod) => endpointStep(pod.v4, {}, pod.name))]);
+      mine.apply([serve(TCP, [{ address: bed.pod(2).v4, port: 8080 }])]);
+      mine.refresh();
+      assert.deepEqual([reaches(1), reaches(2)], [true, false], 'before the tables are whole');
+      mine.settle();
+      assert.deepEqual([reaches(1), reaches(2)], [false, true]);
+      assert.deepEqual(mine.complaints, []);
+    } finally {
+      held.kill('SIGKILL');
       mine?.close();
       unpinDatapath(bed.prefix, 'node-a');
       bed.destroy();
