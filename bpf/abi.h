@@ -225,7 +225,7 @@ struct ct_value {
 	__u64 tail;
 };
 
-/* Whose packets a Service's port is for: those of this node's pods, or what arrives at an uplink. */
+/* Whom a Service's port is for: pods and sockets of this node, or who arrives at an uplink. */
 enum service_scope { SCOPE_INSIDE, SCOPE_OUTSIDE };
 
 /* A port of a Service, at one of its addresses. */
