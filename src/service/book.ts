@@ -3,7 +3,7 @@ import { type Backend, type ServiceAddress, type ServiceKey, type Step, serviceK
 import { type Address, formatAddress } from '#net/address.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
-import { compareClaims, type Served, servedBy, tableOf } from './tables.ts';
+import { compareClaims, insideKey, isServed, type Served, servedBy, tableOf } from './tables.ts';
 import { hasHints, type NodePlace } from './topology.ts';
 
 /** A node's label for its zone. */
@@ -45,7 +45,15 @@ export class ServiceBook {
   /** What the changes since the last call mean for a datapath. */
   steps(): readonly Step[] {
     const touched = new Map<ServiceKey, ServiceAddress>();
-    for (const name of this.#changed) for (const at of this.#claim(name)) touched.set(serviceKey(at), at);
+    for (const name of this.#changed) {
+      for (const { address, protocol, port, scope } of this.#claim(name)) {
+        const at = { address, protocol, port };
+        const outside = { ...at, scope: 'outside' } as const;
+        if (scope === undefined) touched.set(serviceKey(at), at);
+        // Who has an address inside decides who may have it outside.
+        if (scope !== undefined || this.#claims.has(serviceKey(outside))) touched.set(serviceKey(outside), outside);
+      }
+    }
     this.#changed.clear();
     return [...touched].flatMap(([key, at]) => this.#step(key, at));
   }
@@ -101,15 +109,22 @@ export class ServiceBook {
     return [...gone, ...served];
   }
 
-  #step(key: ServiceKey, { address, protocol, port, scope }: ServiceAddress): readonly Step[] {
-    const at = { address, protocol, port, ...(scope === undefined ? {} : { scope }) };
-    const [first] = [...(this.#claims.get(key) ?? [])].sort(compareClaims);
-    if (first === undefined) return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
-    const [, served] = first;
+  #step(key: ServiceKey, at: ServiceAddress): readonly Step[] {
+    const served = this.#first(key);
+    const inside = at.scope === undefined ? undefined : this.#first(insideKey(at));
+    if (served === undefined || !isServed(served, inside)) {
+      return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
+    }
     const told = [served.affinitySeconds ?? 0, ...served.backends.map(textOf)].join();
     if (this.#told.get(key) === told) return [];
     this.#told.set(key, told);
     return [{ kind: 'service', at, value: tableOf(served) }];
+  }
+
+  /** Whose an address and port are. */
+  #first(key: ServiceKey): Served | undefined {
+    const [first] = [...(this.#claims.get(key) ?? [])].sort(compareClaims);
+    return first?.[1];
   }
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatAddress, parseAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
-import type { EndpointSlice, Service, SliceEndpoint } from '#policy/service.ts';
+import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '#policy/service.ts';
 import { serviceTables } from './tables.ts';
 
 function address(text: string): NonNullable<ReturnType<typeof parseAddress>> {
@@ -185,6 +185,31 @@ test('whoever is outside reaches endpoints of the node: others serve where it ha
   }
   assert.deepEqual(outside(true, there), [at]);
   assert.deepEqual(outside(false, there), []);
+});
+
+test('outside, too, what an author writes takes no node port of a Service that is not served here, and no cluster address', () => {
+  const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1) };
+  const ports = [{ name: 'dns-tcp', protocol: TCP, port: 53, nodePort: 30_053 }];
+  const victim = { ...one, name: 'z', ports };
+  const author = {
+    ...{ ...one, namespace: 'team-1', name: 'a', clusterAddresses: [address('10.96.0.77')] },
+    externalAddresses: [address('192.0.2.1'), address('10.96.0.10'), address('203.0.113.9')],
+    ports: [...ports, { name: 'dns-tcp-2', protocol: TCP, port: 30_053 }].map(
+      ({ nodePort: _, ...port }: ServicePort) => port,
+    ),
+  };
+  const endpoints = [endpoint('10.1.0.66', { node: 'node-a' })];
+  const theirs = slice(endpoints, {
+    ...{ namespace: 'team-1', service: 'a' },
+    ports: ['dns-tcp', 'dns-tcp-2'].map((name) => ({ name, protocol: TCP, port: 1 })),
+  });
+  const elsewhere = slice([endpoint('10.1.1.1', { node: 'node-b' })], { service: 'z' });
+  const outside = told([author, victim], [theirs, elsewhere]).filter((each) => each.includes('outside'));
+  assert.deepEqual(
+    outside.map((each) => each.split(' outside')[0]),
+    // A port that the other Service has not is nobody's.
+    ['192.0.2.1 6 53', '10.96.0.10 6 30053', '203.0.113.9 6 53', '203.0.113.9 6 30053'],
+  );
 });
 
 test('at a node’s own address externalIPs get no datagrams from outside: they may be answers; a node port does', () => {

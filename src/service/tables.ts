@@ -14,8 +14,8 @@ import { type NodePlace, nearest } from './topology.ts';
 const CLAIMS = ['cluster', 'node', 'balancer', 'external'] as const;
 type Claim = (typeof CLAIMS)[number];
 
-/** Who serves at an address and port, and by what right. */
-export type Served = Omit<PlanService, 'places'> & { readonly claim: Claim };
+/** Who serves at an address and port, and by what right. `left`: nobody here, and nobody else has a right to it. */
+export type Served = Omit<PlanService, 'places'> & { readonly claim: Claim; readonly left?: true };
 
 /** What a node's datapath needs of all Services. Of two that claim one address and port, the first by `compareClaims` has it. */
 export function serviceTables(
@@ -28,12 +28,26 @@ export function serviceTables(
     const name = serviceName(service);
     return servedBy(service, slicesOf.get(name) ?? [], place).map((served) => [name, served]);
   });
-  const tables = new Map<ServiceKey, PlanService>();
+  const firsts = new Map<ServiceKey, Served>();
   for (const [, served] of claims.sort(compareClaims)) {
     const key = serviceKey(served);
-    if (!tables.has(key)) tables.set(key, tableOf(served));
+    if (!firsts.has(key)) firsts.set(key, served);
+  }
+  const tables = new Map<ServiceKey, PlanService>();
+  for (const [key, served] of firsts) {
+    if (isServed(served, firsts.get(insideKey(served)))) tables.set(key, tableOf(served));
   }
   return tables;
+}
+
+/** The same address and port for the node's pods. */
+export function insideKey({ address, protocol, port }: ServiceAddress): ServiceKey {
+  return serviceKey({ address, protocol, port });
+}
+
+/** Whether the first to want an address and port gets it. `inside`: who has it for the node's pods; a cluster address is nobody's outside. */
+export function isServed({ scope, left }: Served, inside: Served | undefined): boolean {
+  return left === undefined && (scope === undefined || inside?.claim !== 'cluster');
 }
 
 /** Of several that want an address and port the first has it: by right, then by the Service's name. */
@@ -58,9 +72,9 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
     // Who asks for the node's own endpoints asks for no hints.
     const asked = { at, portName, place: isLocal ? null : place, claim };
     const backends = sortedBackends(backendsOf(asked, slicesFor));
-    if (at.scope === 'outside' && !servesOutside(service, backends, place)) continue;
+    const left = at.scope === 'outside' && !servesOutside(service, backends, place) ? { left: true as const } : {};
     const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
-    all.set(key, { ...at, ...affinity, backends, claim });
+    all.set(key, { ...at, ...affinity, ...left, backends, claim });
   }
   return [...all.values()];
 }

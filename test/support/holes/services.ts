@@ -178,4 +178,16 @@ export const SERVICES: readonly Hole[] = [
     test: 'it is one thing to pods of the node, and another one to whoever is outside',
     faults: [inPrograms('service.h', 'key->service.scope = c->outside;', '')],
   },
+  {
+    rule: 'What nobody serves here is nobody else’s to take',
+    file: 'src/service/tables.test.ts',
+    test: 'outside, too, what an author writes takes no node port of a Service that is not served here',
+    faults: [
+      inSources(
+        'service/tables.ts',
+        'return left === undefined && (scope === undefined',
+        'return (scope === undefined',
+      ),
+    ],
+  },
 ];
