@@ -49,6 +49,8 @@ for each in $2; do
   case $each in systemd) what=none,name=systemd ;; *) what=$each ;; esac
   mount -t cgroup -o $what cgroup /sys/fs/cgroup/$each
 done
+mkdir /sys/fs/cgroup/cgroup2
+mount -t cgroup2 cgroup2 /sys/fs/cgroup/cgroup2
 mount --make-rshared /
 touch ${INSIDE}/made
 exec ${PAUSE}
