@@ -23,6 +23,19 @@ static __always_inline int is_marked(__u32 tag)
 	return marks && (*(volatile __u64 *)marks >> (mark & 63) & 1);
 }
 
+/* Packets to this address may be to a Service from now on. */
+static __always_inline void mark_service(const struct addr *address)
+{
+	__u32 mark = addr_tag(address) & (SERVICE_MARKS - 1), word = mark / 64;
+	__u64 *marks = bpf_map_lookup_elem(&service_marks, &word);
+	struct state *state = node_state();
+
+	if (!marks || !state)
+		return;
+	__sync_fetch_and_or(marks, 1ull << (mark & 63));
+	*(volatile __u64 *)&state->marked = 1;
+}
+
 /* A port of a Service; 0 where there is none. `torn`: there is one, and its record was not found. `changes`:
  * of the hashes, before the look-up. */
 static __always_inline struct service *find_service(const struct service_key *key, __u64 changes, int *torn)

@@ -4,6 +4,7 @@
 #ifndef MOAT_CARRY_H
 #define MOAT_CARRY_H
 
+#include "backend.h"
 #include "related.h"
 
 struct carry {
@@ -60,11 +61,12 @@ static __always_inline long place_entry(const struct ct_key *key, struct ct_valu
 }
 
 /* To whom the packets of a connection to a Service go, from what its entry says. No process of now vouches
- * for that backend: datagrams choose anew, and others stay. */
+ * for that backend: datagrams choose anew, and others stay, also where there is no such Service any more. */
 static __always_inline void restore_translation(const struct ct_key *key, const struct ct_value *flow)
 {
 	__u32 side = flow->initiator & 1, tag;
 	struct translation translation = {.generation = ~0u};
+	struct addr service = {.family = key->family & ~KEY_ONE_WAY};
 	struct ct_key meant;
 
 	translation.port = side ? key->port[0] : key->port[1];
@@ -76,6 +78,8 @@ static __always_inline void restore_translation(const struct ct_key *key, const 
 	tag = ct_tag(&meant);
 	stamp_translation(&translation, tag, side);
 	bpf_map_update_elem(&translation_map, &meant, &translation, BPF_NOEXIST);
+	__builtin_memcpy(service.w, flow->original, sizeof(service.w));
+	mark_service(&service);
 }
 
 /* Before any hook has this layout's programs, so that packets to Services are sent on from the first one; and
