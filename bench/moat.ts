@@ -1,5 +1,6 @@
 // Moat on the bench's two nodes: the real agents as processes, following a world that this process publishes.
 import { readFileSync } from 'node:fs';
+import { diffWorlds } from '#cluster/world/diff.ts';
 import { formatAddress } from '#net/address.ts';
 import { STANDARD_SEMANTICS } from '#policy/world.ts';
 import { AgentProcess } from '#sandbox/agent-process.ts';
@@ -20,7 +21,7 @@ export type RunningMoat = {
 /** Attaches Moat to a network whose pods are still down, under a world's policies. Resolves when they are in force. */
 export async function startMoat(instance: string, net: BenchNetwork, { world }: BenchWorld): Promise<RunningMoat> {
   const paths = claim(instance);
-  const cluster = new ClusterServer(paths.cluster);
+  const cluster = new ClusterServer(paths.cluster, diffWorlds);
   await cluster.listen();
   cluster.publish(world);
   const hooks = {

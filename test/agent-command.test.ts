@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { diffWorlds } from '#cluster/world/diff.ts';
 import { removeInstancePins } from '#kernel/bpffs.ts';
 import { connectAgent } from '#sandbox/agent-client.ts';
 import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '#sandbox/agent-process.ts';
@@ -88,7 +89,7 @@ test('needs root: an agent waits for its cluster source, follows it, and ends at
     ),
   );
 
-  const cluster = new ClusterServer(source);
+  const cluster = new ClusterServer(source, diffWorlds);
   t.after(() => cluster.close());
   await cluster.listen();
   cluster.publish(worldOf(WORLD));

@@ -2,19 +2,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NodeState } from '#agent/node-state.ts';
-import { diffWorlds } from '#cluster/world/diff.ts';
 import { Compiler } from '#compile/compiler.ts';
 import type { Step } from '#compile/plan.ts';
 import { Encoder } from '#datapath/ebpf/encode/encoder.ts';
 import type { HashName, Sink } from '#datapath/ebpf/encode/sink.ts';
-import { EMPTY_WORLD, STANDARD_SEMANTICS, type World, type WorldEvent } from '#policy/world.ts';
+import { type ClusterEvent, EMPTY_WORLD, STANDARD_SEMANTICS } from '#policy/world.ts';
 import { held } from '#test/support/held.ts';
 import { drawRounds } from '#test/support/kills/rounds.ts';
+import { diffClusters, type KillWorld } from '#test/support/kills/services.ts';
+import { addressesOf, NODE } from '#test/support/kills/slots.ts';
 import { quantile } from '#test/support/kills/tally.ts';
-import { addressesOf, edited, firstWorld, localSlots, NODE } from '#test/support/kills/world.ts';
+import { edited, firstWorld, localSlots } from '#test/support/kills/world.ts';
 
-const NO_SERVICES = { services: 1, servicePlaces: 1, backends: 1, serviceMarks: 1 };
-const SIZES = { arena: 1 << 16, sets: 4096, setSlots: 4096, endpointSlots: 1024, peerEpochs: 256, ...NO_SERVICES };
+const FOR_SERVICES = { services: 256, servicePlaces: 1 << 18, backends: 1024, serviceMarks: 1024 };
+const SIZES = { arena: 1 << 16, sets: 4096, setSlots: 4096, endpointSlots: 1024, peerEpochs: 256, ...FOR_SERVICES };
+const NOTHING: KillWorld = { ...EMPTY_WORLD, services: new Map(), slices: new Map() };
 const SEED = 71;
 /** Changes in one turn, after which the cluster is as it was before. */
 const CHANGES = 200;
@@ -66,7 +68,7 @@ class Node {
   readonly keys: Keys = new Keys();
   readonly #encoder: Encoder;
   readonly #state: NodeState;
-  #world: World = EMPTY_WORLD;
+  #world: KillWorld = NOTHING;
   #revision = 0;
 
   constructor() {
@@ -106,9 +108,9 @@ class Node {
     });
   }
 
-  become(world: World): void {
+  become(world: KillWorld): void {
     // As it comes over a socket: nothing is shared with what was there before.
-    const events = JSON.parse(JSON.stringify(diffWorlds(this.#world, world))) as WorldEvent[];
+    const events = JSON.parse(JSON.stringify(diffClusters(this.#world, world))) as ClusterEvent[];
     this.#state.apply(events, ++this.#revision);
     while (this.#state.isBusy) this.#state.advance();
     const [before, now] = [this.#world, world].map(localSlots);
@@ -128,7 +130,7 @@ class Node {
 
 test('a cluster that changes all the time, and is as before in the end, takes no more memory than before', (t) => {
   const worlds = [firstWorld()];
-  for (const { edits } of drawRounds(SEED, CHANGES)) worlds.push(edits.reduce(edited, worlds.at(-1) ?? EMPTY_WORLD));
+  for (const { edits } of drawRounds(SEED, CHANGES)) worlds.push(edits.reduce(edited, worlds.at(-1) ?? NOTHING));
   const node = new Node();
   const turn = (): { readonly heap: number; readonly tables: string } => {
     for (const world of worlds) node.become(world);

@@ -27,7 +27,7 @@ test(
       for (const round of drawRounds(seed, KILLS)) await rig.round(round);
       const traffic = await rig.finish();
       const { tally } = rig;
-      rig.tally.noteTraffic(traffic);
+      rig.tally.noteTrafficAtEnd(traffic);
       t.diagnostic(
         `${tally.kills} kills, ${tally.checks} looks, ${tally.verdicts} verdicts (${tally.allowed} allowed)`,
       );
@@ -36,7 +36,6 @@ test(
       );
       t.diagnostic(JSON.stringify({ ...traffic, usage: tally.usage.slice(0, 3), last: tally.usage.at(-1) }));
       assert.deepEqual(tally.findings, []);
-      assert.equal(traffic.received, traffic.sent, 'no allowed datagram was dropped');
       assert.ok(tally.checks > KILLS / 4 && traffic.tries > 1000 && traffic.echoed > 10_000);
       assert.ok(tally.allowed > 8 && tally.allowed < tally.verdicts - 8, 'verdicts of both kinds were tried');
     } finally {

@@ -9,8 +9,8 @@ import { test } from 'node:test';
 import { listenPrivately } from '#agent/listen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
+import { NODE } from '#test/support/kills/slots.ts';
 import { StillBed } from '#test/support/kills/still-bed.ts';
-import { NODE } from '#test/support/kills/world.ts';
 import { needsRoot } from './support/needs.ts';
 
 const NOBODY = 65_534;

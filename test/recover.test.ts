@@ -10,6 +10,7 @@ import { NodeState } from '#agent/node-state.ts';
 import type { AttachRequest } from '#agent/protocol.ts';
 import { ClusterSource } from '#agent/source.ts';
 import type { Follower } from '#cluster/follower.ts';
+import { diffWorlds } from '#cluster/world/diff.ts';
 import { Compiler } from '#compile/compiler.ts';
 import { openDatapath, unpinDatapath } from '#datapath/ebpf/open.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
@@ -63,7 +64,7 @@ test(
     const bed = new PodBed('recover', 2);
     const folder = mkdtempSync(join(tmpdir(), 'moat-agent-'));
     const [clusterSocket, agentSocket] = [join(folder, 'cluster.sock'), join(folder, 'agent.sock')];
-    const cluster = new ClusterServer(clusterSocket);
+    const cluster = new ClusterServer(clusterSocket, diffWorlds);
     await cluster.listen();
     cluster.publish(worldOf(FEW));
     const makeState = (): NodeState => {

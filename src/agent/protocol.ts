@@ -1,11 +1,11 @@
 // What crosses the agent's sockets, as JSON lines: objects in, requests and answers, flows out.
 import type { DatapathEvent, DropReason } from '#datapath/port.ts';
 import type { Action, Direction, RuleId } from '#policy/model.ts';
-import type { PodKey, WorldEvent } from '#policy/world.ts';
+import type { ClusterEvent, PodKey } from '#policy/world.ts';
 
 /** A line from a cluster source: first what exists, then `synced`, then changes; the shape of a Kubernetes watch. */
 export type SourceMessage =
-  | { readonly kind: 'change'; readonly event: WorldEvent }
+  | { readonly kind: 'change'; readonly event: ClusterEvent }
   /** Everything before this line belongs together: apply it, and answer for this revision. */
   | { readonly kind: 'synced'; readonly revision: number };
 

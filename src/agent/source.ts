@@ -1,7 +1,7 @@
 // The agent's side of a cluster source: a socket that lists what exists, says `synced`, then sends changes.
 import { connect, type Socket } from 'node:net';
 import { type Follower, PAGE, type Source, type WatchState } from '#cluster/follower.ts';
-import type { ClusterEvent, WorldEvent } from '#policy/world.ts';
+import type { ClusterEvent } from '#policy/world.ts';
 import { readLines } from './json-lines.ts';
 import type { SourceMessage } from './protocol.ts';
 
@@ -55,7 +55,7 @@ export class ClusterSource implements Source {
     // Keys of what this connection listed, where there is something to compare it with; null once that is done.
     let listed: Set<string> | null = this.#listed ? new Set() : null;
     let listing = true;
-    let pending: WorldEvent[] = [];
+    let pending: ClusterEvent[] = [];
     let size = 0;
     readLines(socket, (value) => {
       const message = value as SourceMessage;
@@ -97,7 +97,7 @@ export class ClusterSource implements Source {
 }
 
 /** A policy is as much as its rules. */
-function sizeOf(event: WorldEvent): number {
+function sizeOf(event: ClusterEvent): number {
   const rules = event.kind === 'policy' && event.value !== null ? [event.value.egress, event.value.ingress] : [];
   return rules.reduce((sum, { length }) => sum + length, 1);
 }

@@ -4,20 +4,22 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { writeLine } from '#agent/json-lines.ts';
 import { listenPrivately } from '#agent/listen.ts';
 import type { SourceMessage } from '#agent/protocol.ts';
-import { diffWorlds } from '#cluster/world/diff.ts';
-import { EMPTY_WORLD, type World, type WorldEvent } from '#policy/world.ts';
+import { type ClusterEvent, EMPTY_WORLD, type World } from '#policy/world.ts';
 
 /** Holds the published world. Its revision grows by one with every change. */
-export class ClusterServer {
+export class ClusterServer<Event extends ClusterEvent> {
   readonly #path: string;
+  readonly #diff: (before: World, after: World) => readonly Event[];
   readonly #server: Server;
   /** Each agent, and when it has been told of all so far. */
   readonly #sockets: Map<Socket, Promise<void>> = new Map();
   #world: World = EMPTY_WORLD;
   #revision = 0;
 
-  constructor(path: string) {
+  /** `diff`: what agents are told of, from one world to the next; each world is one that it knows, but for the first, which is EMPTY_WORLD. */
+  constructor(path: string, diff: (before: World, after: World) => readonly Event[]) {
     this.#path = path;
+    this.#diff = diff;
     this.#server = createServer((socket) => this.#serve(socket));
   }
 
@@ -34,8 +36,8 @@ export class ClusterServer {
   }
 
   /** Publishes a world; returns what changed. Where nothing did, the revision stays. */
-  publish(world: World): readonly WorldEvent[] {
-    const events = diffWorlds(this.#world, world);
+  publish(world: World): readonly Event[] {
+    const events = this.#diff(this.#world, world);
     this.#world = world;
     if (events.length === 0 && this.#revision > 0) return [];
     this.#revision++;
@@ -55,10 +57,10 @@ export class ClusterServer {
     socket.on('close', () => this.#sockets.delete(socket));
     socket.resume();
     // Before the first world there is nothing to list; the first publish lists it.
-    if (this.#revision > 0) this.#send(socket, diffWorlds(EMPTY_WORLD, this.#world));
+    if (this.#revision > 0) this.#send(socket, this.#diff(EMPTY_WORLD, this.#world));
   }
 
-  #send(socket: Socket, events: readonly WorldEvent[]): void {
+  #send(socket: Socket, events: readonly Event[]): void {
     const revision = this.#revision;
     const before = this.#sockets.get(socket);
     this.#sockets.set(socket, before?.then(() => tell(socket, events, revision)) ?? Promise.resolve());
@@ -66,7 +68,7 @@ export class ClusterServer {
 }
 
 /** No faster than it is read: a large cluster is not put up here as text. */
-async function tell(socket: Socket, events: readonly WorldEvent[], revision: number): Promise<void> {
+async function tell(socket: Socket, events: readonly ClusterEvent[], revision: number): Promise<void> {
   for (const event of events) {
     writeLine(socket, { kind: 'change', event } satisfies SourceMessage);
     if (socket.writableNeedDrain) await drained(socket);

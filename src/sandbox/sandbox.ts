@@ -11,12 +11,13 @@
 import { isInvalid, loadManifests } from '#cluster/load.ts';
 import { type ManifestSet, type ManifestWatch, watchManifests } from '#cluster/watch.ts';
 import { buildWorld } from '#cluster/world/build.ts';
+import { diffWorlds } from '#cluster/world/diff.ts';
 import { DEFAULT_PORT, ownPorts, probePairs } from '#datapath/reference/simulate.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { type Diagnostic, firstOfInput } from '#policy/diagnostic.ts';
 import type { SourceObject } from '#policy/object.ts';
-import { isEndpoint, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import { isEndpoint, STANDARD_SEMANTICS, type World, type WorldEvent } from '#policy/world.ts';
 import { checkAddresses, checkExternals } from './addresses.ts';
 import type { Change, SandboxEvent, SandboxOptions, SandboxProbe, SandboxStatus, StreamAsk } from './api.ts';
 import { describeChanges } from './changes.ts';
@@ -53,7 +54,7 @@ export class Sandbox {
   readonly name: string;
   readonly #options: SandboxOptions;
   readonly #network: SandboxNetwork;
-  readonly #cluster: ClusterServer;
+  readonly #cluster: ClusterServer<WorldEvent>;
   readonly #control: ControlServer;
   readonly #fleet: Fleet;
   readonly #listeners: Set<(event: SandboxEvent) => void> = new Set();
@@ -70,7 +71,7 @@ export class Sandbox {
     this.name = options.name;
     this.#options = options;
     this.#network = new SandboxNetwork(options.name);
-    this.#cluster = new ClusterServer(paths.cluster);
+    this.#cluster = new ClusterServer(paths.cluster, diffWorlds);
     this.#control = new ControlServer(paths.control, this);
     this.#fleet = new Fleet({
       instance: options.name,

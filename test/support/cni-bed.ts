@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { type AgentProcessOptions, UNWATCHED } from '#agent/process-options.ts';
 import { parseManifest } from '#cluster/manifests/parse.ts';
 import { buildWorld } from '#cluster/world/build.ts';
+import { diffWorlds } from '#cluster/world/diff.ts';
 import { type Cidr, parseCidr } from '#net/cidr.ts';
-import { type Node, type Pod, podKey, STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import { type Node, type Pod, podKey, STANDARD_SEMANTICS, type World, type WorldEvent } from '#policy/world.ts';
 import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '#sandbox/agent-process.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
 import { NodeBed, type Place } from './node-bed.ts';
@@ -15,12 +16,12 @@ import { address } from './pod-bed.ts';
 const AGENT = join(import.meta.dirname, '../../src/agent/main.ts');
 
 export class CniBed extends NodeBed {
-  readonly #cluster: ClusterServer;
+  readonly #cluster: ClusterServer<WorldEvent>;
   #world: World;
 
   constructor(name: string, blocks: readonly string[] = ['10.88.0.0/24', 'fd88::/64'], place?: Place) {
     super(name, place);
-    this.#cluster = new ClusterServer(join(this.folder, 'cluster.sock'));
+    this.#cluster = new ClusterServer(join(this.folder, 'cluster.sock'), diffWorlds);
     const shop = { name: 'shop', labels: { 'kubernetes.io/metadata.name': 'shop' } };
     this.#world = {
       namespaces: new Map([['shop', shop]]),

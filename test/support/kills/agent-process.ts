@@ -9,7 +9,7 @@ import { type AgentClient, connectAgent } from '#sandbox/agent-client.ts';
 import { AGENT_ENVIRONMENT, AGENT_FLAGS } from '#sandbox/agent-process.ts';
 import type { Held } from '../held.ts';
 import { type KilledAgent, socketsOf } from './agent.ts';
-import { OPEN_PORT } from './world.ts';
+import { OPEN_PORT } from './slots.ts';
 
 const UP_LIMIT_MS = 30_000;
 
@@ -20,8 +20,8 @@ export type Surroundings = {
   readonly env?: Readonly<Record<string, string>>;
 };
 
-/** Of a pod that the node tore down without asking. */
-const TORN_DOWN = /can't be put back: \w+: no such device$/;
+/** Of a pod that the node tore down without asking; of what was asked for. */
+const EXPECTED = /can't be put back: \w+: no such device$|^the bypass of policy /;
 
 export class AgentLife {
   readonly #options: KilledAgent;
@@ -71,7 +71,7 @@ export class AgentLife {
 
   /** What it wrote to its log, told unasked, and dropped of what must pass: nothing, where nothing goes wrong. */
   get complaints(): readonly string[] {
-    const said = this.#said.split('\n').filter((line) => line !== '' && !TORN_DOWN.test(line));
+    const said = this.#said.split('\n').filter((line) => line !== '' && !EXPECTED.test(line));
     return [...this.#problems, ...said];
   }
 
@@ -87,7 +87,7 @@ export class AgentLife {
         this.#applied = revision;
       },
       problem: (message: string) => {
-        if (!TORN_DOWN.test(message)) this.#problems.push(message);
+        if (!EXPECTED.test(message)) this.#problems.push(message);
       },
       gone: () => undefined,
     };

@@ -11,8 +11,8 @@ import type { AgentLife, Surroundings } from './agent-process.ts';
 import { BED_PEERS, type Change, halfWorld, KEPT_PORT, PORTS, SUBJECT } from './half-world.ts';
 import { askForHalt, type Halt, isHalted } from './halting-state.ts';
 import { collect, type Try } from './matrix.ts';
+import { NODE } from './slots.ts';
 import { StillBed, until } from './still-bed.ts';
-import { NODE } from './world.ts';
 
 /** Numbers of pods that no other of the bed has. */
 const FIRST_NUMBER = 20;
@@ -73,7 +73,7 @@ export class HalfBed {
     await life.kill();
     unpinDatapath(this.#still.bed.prefix, NODE);
     // The kernel lets go of hooks in its own time.
-    await until('all arrives', async () => (await this.#tryAll()).every(({ arrived }) => arrived));
+    await until('all arrives', async () => (await this.#tryAll()).every(({ arrived }) => arrived.length > 0));
   }
 
   async destroy(): Promise<void> {
@@ -94,17 +94,18 @@ export class HalfBed {
     assert.ok(this.#still.enforces() && this.#still.speaks(), 'what is not concerned');
     for (const [at, ends] of this.#kept.entries()) assert.ok(speaks(ends), `the connection of peer ${at}`);
     const tries = await this.#tryAll();
-    const wrong = tries.filter(({ may, arrived }) => !may.includes(arrived));
+    const wrong = tries.filter(({ passes, arrived }) => !passes.includes(arrived.length > 0));
     assert.deepEqual(
-      wrong.map(({ name, arrived }) => `${name} ${arrived ? 'arrived' : 'did not arrive'}`),
+      wrong.map(({ name, arrived }) => `${name} ${arrived.length > 0 ? 'arrived' : 'did not arrive'}`),
       [],
     );
-    const changing = tries.filter(({ may }) => may[0] !== may[1]);
-    return { flows: changing.length, moved: changing.filter(({ may, arrived }) => arrived === may[1]).length };
+    const changing = tries.filter(({ passes }) => passes[0] !== passes[1]);
+    const moved = changing.filter(({ passes, arrived }) => arrived.length > 0 === passes[1]);
+    return { flows: changing.length, moved: moved.length };
   }
 
-  /** A datagram of each peer to each port. `may`: whether it arrives before the change, and after it. */
-  async #tryAll(): Promise<readonly (Try & { readonly may: readonly boolean[] })[]> {
+  /** A datagram of each peer to each port. `passes`: whether it arrives before the change, and after it. */
+  async #tryAll(): Promise<readonly (Try & { readonly passes: readonly boolean[] })[]> {
     const { bed } = this.#still;
     const subject = bed.pod(SUBJECT);
     const open: number[] = [];
@@ -121,10 +122,10 @@ export class HalfBed {
         return PORTS.map((port) => {
           const flow = { from: peer.v4, to: subject.v4, protocol: UDP, port };
           const worlds = [this.#worlds.before, this.#worlds.after];
-          const may = worlds.map((world) => evaluate(world, flow, STANDARD_SEMANTICS).verdict === 'allow');
+          const passes = worlds.map((world) => evaluate(world, flow, STANDARD_SEMANTICS).verdict === 'allow');
           const name = `${peer.name} to port ${port}`;
           sockets.sendSocket(client, Buffer.from(name), { address: subject.v4, port });
-          return { name, allowed: may.every(Boolean), may, arrived: false };
+          return { name, may: servers, must: passes.every(Boolean), passes, arrived: [] };
         });
       });
       await collect(servers, tries);

@@ -1,65 +1,115 @@
-// Every pod to every pod, one datagram each at several ports, against what evaluate() says of the world as it is.
+// Every pod to every pod and to a Service, one datagram each at several ports, against what evaluate() says of the world as it is.
 import { setTimeout as pause } from 'node:timers/promises';
 import * as sockets from '#kernel/sockets.ts';
+import { type Address, formatAddress } from '#net/address.ts';
 import { UDP } from '#net/protocol.ts';
 import { evaluate } from '#policy/evaluate.ts';
-import { STANDARD_SEMANTICS, type World } from '#policy/world.ts';
+import type { Flow } from '#policy/verdict.ts';
+import { STANDARD_SEMANTICS } from '#policy/world.ts';
 import type { BedPod } from '../pod-bed.ts';
-import { TRIED_PORTS } from './world.ts';
+import { ASKED_PORT, behind, changingAddress, type KillWorld } from './services.ts';
+import { TRIED_PORTS } from './slots.ts';
 
 /** How long an allowed datagram may take, and how long a denied one is waited for after the last allowed one came. */
 const LIMIT_MS = 2000;
 const AFTER_MS = 20;
 
-export type Try = { readonly name: string; readonly allowed: boolean; arrived: boolean };
+/** A datagram, which bears its name. `may`: the sockets where it may arrive. `must`: it arrives at one of them. */
+export type Try = {
+  readonly name: string;
+  readonly may: readonly number[];
+  readonly must: boolean;
+  readonly arrived: number[];
+};
 
 export type MatrixResult = { readonly tried: number; readonly allowed: number; readonly wrong: readonly string[] };
 
+/** What is said of a flow whose ends are pods. */
+export type Judge = (flow: Flow) => boolean;
+
+/** As policy says. */
+export function judgeOf(world: KillWorld): Judge {
+  return (flow) => evaluate(world, flow, STANDARD_SEMANTICS).verdict === 'allow';
+}
+
 /** Sends from each pod to each other and compares. Source ports are fresh, so no earlier flow's verdict is seen. */
-export async function tryMatrix(world: World, pods: readonly BedPod[], family: 4 | 6): Promise<MatrixResult> {
+export async function tryMatrix(
+  world: KillWorld,
+  pods: readonly BedPod[],
+  family: 4 | 6,
+  allows: Judge = judgeOf(world),
+): Promise<MatrixResult> {
   const open: number[] = [];
+  const of = (pod: BedPod): BedPod['v4'] => (family === 4 ? pod.v4 : pod.v6);
   const inside = (pod: BedPod, port: number): number => {
     const fd = sockets.inNetns(pod.netns, () => sockets.openSocket(family, 'datagram'));
     open.push(fd);
-    sockets.bindSocket(fd, family === 4 ? pod.v4 : pod.v6, port);
+    sockets.bindSocket(fd, of(pod), port);
     return fd;
   };
   try {
-    const servers = pods.flatMap((pod) => TRIED_PORTS.map((port) => inside(pod, port)));
-    const tries = pods.flatMap((from) => sendAll(world, { from, pods, family, client: inside(from, 0) }));
-    await collect(servers, tries);
-    const wrong = tries.filter((one) => one.arrived !== one.allowed);
+    const servers = new Map(
+      pods.flatMap((pod) => TRIED_PORTS.map((port) => [nameOf(of(pod), port), inside(pod, port)] as const)),
+    );
+    const tries = pods.flatMap((pod) => {
+      const from = (): Sender => ({ name: pod.name, address: of(pod), client: inside(pod, 0) });
+      const known = { servers, allows };
+      // A socket each: from one that has a flow to a backend already, the Service can't go there.
+      return [...sendAll(from(), pods.map(of), known), sendToService(from(), world, known)];
+    });
+    await collect([...servers.values()], tries);
+    const wrong = tries.filter(isWrong);
     return {
       tried: tries.length,
-      allowed: tries.filter((one) => one.allowed).length,
-      wrong: wrong.map(
-        (one) => `${one.name} ${one.arrived ? 'arrived, and is denied' : 'is allowed, and did not arrive'}`,
-      ),
+      allowed: tries.filter(({ may }) => may.length > 0).length,
+      wrong: wrong.map(({ name, must, arrived }) => {
+        if (arrived.length === 0) return `${name} is allowed, and did not arrive`;
+        return `${name} arrived${must ? ' elsewhere' : ''}, and is denied`;
+      }),
     };
   } finally {
     for (const fd of open) sockets.closeSocket(fd);
   }
 }
 
-type Sender = {
-  readonly from: BedPod;
-  readonly pods: readonly BedPod[];
-  readonly family: 4 | 6;
-  readonly client: number;
-};
+function isWrong({ may, must, arrived }: Try): boolean {
+  return (must && arrived.length === 0) || arrived.length > 1 || arrived.some((at) => !may.includes(at));
+}
 
-function sendAll(world: World, { from, pods, family, client }: Sender): readonly Try[] {
-  const of = (pod: BedPod): BedPod['v4'] => (family === 4 ? pod.v4 : pod.v6);
-  return pods
-    .filter((to) => to !== from)
+type Sender = { readonly name: string; readonly address: Address; readonly client: number };
+type Known = { readonly servers: ReadonlyMap<string, number>; readonly allows: Judge };
+
+function sendAll(from: Sender, addresses: readonly Address[], { servers, allows }: Known): readonly Try[] {
+  return addresses
+    .filter((to) => to !== from.address)
     .flatMap((to) =>
       TRIED_PORTS.map((port) => {
-        const flow = { from: of(from), to: of(to), protocol: UDP, port };
-        const name = `${from.name} to ${to.name} port ${port} IPv${family}`;
-        sockets.sendSocket(client, Buffer.from(name), { address: of(to), port });
-        return { name, allowed: evaluate(world, flow, STANDARD_SEMANTICS).verdict === 'allow', arrived: false };
+        const must = allows({ from: from.address, to, protocol: UDP, port });
+        return send(from, { address: to, port }, { may: must ? [servers.get(nameOf(to, port)) ?? -1] : [], must });
       }),
     );
+}
+
+/** One of those behind it hears it where policy lets it in there; certainly, where it does so for all of them. Nobody is sent to himself. */
+function sendToService(from: Sender, world: KillWorld, { servers, allows }: Known): Try {
+  const { addresses, port } = behind(world);
+  const backends = addresses.filter(
+    (each) => each.family === from.address.family && formatAddress(each) !== formatAddress(from.address),
+  );
+  const open = backends.filter((to) => allows({ from: from.address, to, protocol: UDP, port }));
+  const may = open.flatMap((to) => servers.get(nameOf(to, port)) ?? []);
+  const must = backends.length > 0 && may.length === backends.length;
+  return send(from, { address: changingAddress(from.address.family), port: ASKED_PORT }, { may, must });
+}
+
+function send(from: Sender, to: sockets.Peer, expected: Pick<Try, 'may' | 'must'>): Try {
+  const name = `${from.name} to ${formatAddress(to.address)} port ${to.port}`;
+  sockets.sendSocket(from.client, Buffer.from(name), to);
+  return { name, ...expected, arrived: [] };
+}
+
+function nameOf(address: Address, port: number): string {
+  return `${formatAddress(address)}#${port}`;
 }
 
 /** Hears what was sent, until all that may arrive has. */
@@ -71,12 +121,11 @@ export async function collect(servers: readonly number[], tries: readonly Try[])
   while (performance.now() < endMs) {
     for (const server of servers) {
       for (let got = sockets.receiveSocket(server, buffer); got.kind === 'done'; ) {
-        const found = byName.get(buffer.toString('utf8', 0, got.bytes));
-        if (found !== undefined) found.arrived = true;
+        byName.get(buffer.toString('utf8', 0, got.bytes))?.arrived.push(server);
         got = sockets.receiveSocket(server, buffer);
       }
     }
-    if (!complete && tries.every((one) => one.arrived || !one.allowed)) {
+    if (!complete && tries.every(({ must, arrived }) => arrived.length > 0 || !must)) {
       complete = true;
       endMs = performance.now() + AFTER_MS;
     }

@@ -9,18 +9,21 @@ import type { AttachRequest } from '#agent/protocol.ts';
 import { unpinDatapath } from '#datapath/ebpf/open.ts';
 import { pinPath } from '#kernel/bpffs.ts';
 import { formatAddress } from '#net/address.ts';
-import type { World } from '#policy/world.ts';
+import { UDP } from '#net/protocol.ts';
+import type { ClusterEvent } from '#policy/world.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
 import type { Held } from '../held.ts';
 import { type BedPod, PodBed } from '../pod-bed.ts';
 import { socketsOf } from './agent.ts';
 import { AgentLife } from './agent-process.ts';
 import { countEntries, type KernelState, readKernel } from './kernel.ts';
-import { tryMatrix } from './matrix.ts';
+import { type Judge, tryMatrix } from './matrix.ts';
 import type { Round } from './rounds.ts';
+import { BEGUN, diffClusters, type KillWorld, REFUSED, SERVED, type Through } from './services.ts';
+import { addressesOf, CORE, NODE, SERVED_PORT } from './slots.ts';
 import { Tally } from './tally.ts';
-import type { Pair, TrafficReport, TrafficRequest, TrafficSetup } from './traffic.ts';
-import { CORE, edited, FIXED, firstWorld, keyOf, localSlots, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
+import type { End, Pair, TrafficReport, TrafficRequest, TrafficSetup } from './traffic.ts';
+import { edited, FIXED, firstWorld, keyOf, localSlots } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 /** A change is in force within this time, most often: kills during changes fall into it. */
@@ -28,6 +31,9 @@ const CHANGE_MS = 15;
 /** In a long life, what the agent holds is noted this often, and everything looked at this often. */
 export const NOTE_MS = 15_000;
 const LOOK_MS = 10_000;
+/** How long a bypass lasts, and after which it is certainly over. */
+const BYPASS_MS = 2000;
+const ENDED_MS = 100;
 /** The kernel lets go of what a dead process held within this time. */
 const LET_GO_MS = 3000;
 
@@ -36,11 +42,11 @@ export class KillRig {
   readonly #versions: readonly string[];
   readonly #bed: PodBed;
   readonly #folder: string = mkdtempSync(join(tmpdir(), 'moat-kills-'));
-  readonly #cluster: ClusterServer;
+  readonly #cluster: ClusterServer<ClusterEvent>;
   readonly #pods: Map<number, BedPod> = new Map();
   readonly #down: Set<BedPod> = new Set();
   readonly #entries: number = 2048 + (process.pid % 30_000);
-  #world: World = firstWorld();
+  #world: KillWorld = firstWorld();
   #traffic: ChildProcess | null = null;
   #trafficEnded: Promise<never> | null = null;
   #closed = false;
@@ -53,7 +59,7 @@ export class KillRig {
     this.#versions = versions;
     this.#bed = new PodBed(name, CORE.length);
     for (const slot of CORE) this.#pods.set(slot, this.#bed.pod(slot));
-    this.#cluster = new ClusterServer(socketsOf({ folder: this.#folder }).clusterSocket);
+    this.#cluster = new ClusterServer(socketsOf({ folder: this.#folder }).clusterSocket, diffClusters);
   }
 
   /** The first agent comes up; then the traffic starts. */
@@ -61,14 +67,17 @@ export class KillRig {
     await this.#cluster.listen();
     this.#cluster.publish(this.#world);
     await this.#start();
-    const pairs = (verdict: string): Pair[] =>
-      FIXED.filter((each) => each.verdict === verdict && each.flow.protocol === 17).map(({ flow }) => ({
-        from: this.#netnsOf(formatAddress(flow.from)),
-        to: this.#netnsOf(formatAddress(flow.to)),
-        target: formatAddress(flow.to),
-      }));
+    const direct = (verdict: string): Pair[] =>
+      FIXED.filter(
+        ({ flow, ...each }) => each.verdict === verdict && flow.protocol === UDP && flow.port !== SERVED_PORT,
+      ).map(({ flow }) => {
+        const end = { address: formatAddress(flow.to), port: flow.port };
+        return { from: this.#netnsOf(formatAddress(flow.from)), to: this.#netnsOf(end.address), asked: end, at: end };
+      });
     const setup: TrafficSetup = {
-      ...{ allowed: pairs('allow'), denied: pairs('deny'), openPort: OPEN_PORT, shutPort: SHUT_PORT },
+      allowed: [...direct('allow'), ...SERVED.map((each) => this.#served(each))],
+      denied: [...direct('deny'), ...REFUSED.map((each) => this.#served(each))],
+      begun: BEGUN.map((each) => this.#served(each)),
     };
     this.#traffic = spawn(process.execPath, [join(import.meta.dirname, 'traffic.ts'), JSON.stringify(setup)], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -106,8 +115,22 @@ export class KillRig {
     }
     await this.#follow(life);
     await this.#tryAll('changed');
+    if (round.when === 'bypassed') return await this.#bypass(life);
     await this.#kill(life);
     await this.#tryAll('killed');
+  }
+
+  /** What is denied passes for a time, which ends by itself: the agent is dead by then. */
+  async #bypass(life: AgentLife): Promise<void> {
+    await this.#askTraffic('bypassed');
+    await life.client.bypass({ forMs: BYPASS_MS, by: 'the test' });
+    const endMs = performance.now() + BYPASS_MS;
+    await this.#tryAll('bypassed', () => true);
+    await this.#kill(life);
+    this.tally.expect(performance.now() < endMs, () => 'the look at a bypass took longer than that lasted');
+    await pause(Math.max(0, endMs - performance.now()) + ENDED_MS);
+    await this.#askTraffic('enforced');
+    await this.#tryAll('after a bypass');
   }
 
   /** One agent that lives for so long while the cluster changes all the time; what it holds is noted. */
@@ -217,7 +240,7 @@ export class KillRig {
     this.#become(edits.reduce(edited, this.#world));
   }
 
-  #become(world: World): void {
+  #become(world: KillWorld): void {
     this.#world = world;
     const slots = localSlots(this.#world);
     for (const [slot, pod] of this.#pods) {
@@ -258,9 +281,9 @@ export class KillRig {
     this.tally.checks++;
   }
 
-  async #tryAll(when: string): Promise<void> {
+  async #tryAll(when: string, allows?: Judge): Promise<void> {
     const up = [...this.#pods.values()].filter((pod) => !this.#down.has(pod));
-    const result = await tryMatrix(this.#world, up, this.tally.checks % 2 === 0 ? 4 : 6);
+    const result = await tryMatrix(this.#world, up, this.tally.checks % 2 === 0 ? 4 : 6, allows);
     this.tally.noteMatrix(result, when);
   }
 
@@ -298,6 +321,12 @@ export class KillRig {
     return message;
   }
 
+  #served({ from, to, asked, at }: Through): Pair {
+    const netns = (slot: number): string => this.#netnsOf(addressesOf(slot).map(formatAddress)[0] ?? '');
+    const end = ({ address, port }: Through['at']): End => ({ address: formatAddress(address), port });
+    return { from: netns(from), to: netns(to), asked: end(asked), at: end(at) };
+  }
+
   #netnsOf(address: string): string {
     const pod = this.#bed.pods.find(({ link }) => link.addresses.some((each) => formatAddress(each) === address));
     const path = `/run/netns/${this.#bed.prefix}-${pod?.name}`;
@@ -320,12 +349,15 @@ const EMPTY_REPORT: TrafficReport = {
     connections: 0,
     echoed: 0,
     longestStallMs: 0,
+    stalled: '',
     sent: 0,
     received: 0,
+    answered: 0,
     opened: 0,
     refused: 0,
     tries: 0,
     passed: 0,
+    bypassed: 0,
   },
 };
 

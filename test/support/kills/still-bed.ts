@@ -9,20 +9,22 @@ import type { AttachRequest } from '#agent/protocol.ts';
 import { unpinDatapath } from '#datapath/ebpf/open.ts';
 import { pinPath } from '#kernel/bpffs.ts';
 import { formatAddress } from '#net/address.ts';
-import type { World } from '#policy/world.ts';
+import type { ClusterEvent, World } from '#policy/world.ts';
 import { ClusterServer } from '#sandbox/cluster-server.ts';
 import { connect, type Ends, speaks } from '../holder.ts';
 import { type BedPod, PodBed, udpArrives } from '../pod-bed.ts';
 import { type KilledAgent, socketsOf } from './agent.ts';
 import { AgentLife, type Surroundings } from './agent-process.ts';
-import { CORE, firstWorld, keyOf, NODE, OPEN_PORT, SHUT_PORT } from './world.ts';
+import { diffClusters } from './services.ts';
+import { CORE, NODE, OPEN_PORT, SHUT_PORT } from './slots.ts';
+import { firstWorld, keyOf } from './world.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const SIZES = { ct_map: 2048 };
 
 export class StillBed {
   readonly folder: string = mkdtempSync(join(tmpdir(), 'moat-still-'));
-  readonly cluster: ClusterServer;
+  readonly cluster: ClusterServer<ClusterEvent>;
   readonly #name: string;
   readonly #lives: AgentLife[] = [];
   #bed: PodBed;
@@ -31,7 +33,7 @@ export class StillBed {
   constructor(name: string) {
     this.#name = name;
     this.#bed = new PodBed(name, CORE.length);
-    this.cluster = new ClusterServer(socketsOf({ folder: this.folder }).clusterSocket);
+    this.cluster = new ClusterServer(socketsOf({ folder: this.folder }).clusterSocket, diffClusters);
   }
 
   get directory(): string {

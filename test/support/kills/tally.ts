@@ -41,6 +41,14 @@ export class Tally {
     this.expect(report.passed === 0, () => `${report.passed} of denied pairs got through`);
   }
 
+  /** Once nothing is on its way any more. */
+  noteTrafficAtEnd(report: TrafficReport): void {
+    this.noteTraffic(report);
+    const { sent, received, answered } = report;
+    this.expect(received === sent, () => `${sent - received} allowed datagrams lost`);
+    this.expect(answered === received, () => `${received - answered} answers lost, or not from whom was asked`);
+  }
+
   /** Descriptors are counted without those of the pods' hooks. */
   noteUsage({ descriptors, residentKb }: Usage, pods: number): void {
     const own = descriptors - HOOKS * pods;

@@ -4,18 +4,24 @@ import { setTimeout as pause } from 'node:timers/promises';
 import * as sockets from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 
-/** One way: pods by the paths of their namespaces. */
-export type Pair = { readonly from: string; readonly to: string; readonly target: string };
+/** An address and a port, as text and number. */
+export type End = { readonly address: string; readonly port: number };
+
+/** One way: pods by the paths of their namespaces. Who asks at `asked` is heard at `at`: by a Service, these are not the same. */
+export type Pair = { readonly from: string; readonly to: string; readonly asked: End; readonly at: End };
 
 export type TrafficSetup = {
   readonly allowed: readonly Pair[];
   readonly denied: readonly Pair[];
-  readonly openPort: number;
-  readonly shutPort: number;
+  /** Connections begin this way at first; what begins later is nobody's promise. */
+  readonly begun: readonly Pair[];
 };
 
-/** wake: connections that were idle all the time speak first. */
-export type TrafficRequest = 'report' | 'wake';
+/**
+ * wake: connections that were idle all the time speak first · bypassed: from now on denied pairs may meet · enforced: not any
+ * more; what has come until now is not counted.
+ */
+export type TrafficRequest = 'report' | 'wake' | 'bypassed' | 'enforced';
 
 /** What happened since the start. */
 export type TrafficReport = {
@@ -26,15 +32,21 @@ export type TrafficReport = {
   readonly echoed: number;
   /** The longest time that a connection's data stood still, in milliseconds, and TCP's own retransmissions. */
   readonly longestStallMs: number;
+  /** Whose that was. */
+  readonly stalled: string;
   /** Datagrams of allowed pairs. Those sent in the last moment are still on their way. */
   readonly sent: number;
   readonly received: number;
+  /** Answers to these that their clients heard from whom they had asked. */
+  readonly answered: number;
   /** New connections of allowed pairs, and those that were not open soon. */
   readonly opened: number;
   readonly refused: number;
   /** Tries of denied pairs, and those that got through. */
   readonly tries: number;
   readonly passed: number;
+  /** Those that got through while they might. */
+  readonly bypassed: number;
 };
 
 const TICK_MS = 2;
@@ -60,12 +72,16 @@ const targets = new Map<string, number>();
 const buffer = Buffer.alloc(1 << 16);
 const lost = new Set<string>();
 let longestStallMs = 0;
+let stalled = '';
 let sent = 0;
 let received = 0;
+let answered = 0;
 let opened = 0;
 let refused = 0;
 let tries = 0;
 let passed = 0;
+let bypassed = 0;
+let isEnforced = true;
 
 /** Everything that has arrived on a socket, in bytes and in reads; `ended`: the other side is gone. */
 function drain(fd: number): { readonly bytes: number; readonly reads: number; readonly ended: string | null } {
@@ -94,50 +110,59 @@ function addressOf(text: string): Address {
   return parsed;
 }
 
-function listen(pair: Pair, port: number): number {
-  const target = addressOf(pair.target);
-  const fd = inside(pair.to, () => sockets.openSocket(target.family, 'stream'));
+function listen({ to, at }: Pair): number {
+  const address = addressOf(at.address);
+  const fd = inside(to, () => sockets.openSocket(address.family, 'stream'));
   sockets.reuseAddress(fd);
-  sockets.bindSocket(fd, target, port);
+  sockets.bindSocket(fd, address, at.port);
   sockets.listenSocket(fd, 64);
   return fd;
 }
 
+/** A client of a pair, on its way to whom it asks. */
+function connect({ from, asked }: Pair, kind: 'stream' | 'datagram'): number {
+  const address = addressOf(asked.address);
+  const fd = inside(from, () => sockets.openSocket(address.family, kind));
+  sockets.connectSocket(fd, address, asked.port);
+  return fd;
+}
+
 /** The socket that hears what is sent to a target. */
-function shared(pair: Pair, port: number, make: (pair: Pair, port: number) => number): number {
-  const key = `${make.name} ${pair.target} ${port}`;
-  const fd = targets.get(key) ?? make(pair, port);
+function shared(pair: Pair, make: (pair: Pair) => number): number {
+  const key = `${make.name} ${pair.at.address} ${pair.at.port}`;
+  const fd = targets.get(key) ?? make(pair);
   targets.set(key, fd);
   return fd;
 }
 
-function receiver(pair: Pair, port: number): number {
-  const target = addressOf(pair.target);
-  const fd = inside(pair.to, () => sockets.openSocket(target.family, 'datagram'));
+function receiver({ to, at }: Pair): number {
+  const address = addressOf(at.address);
+  const fd = inside(to, () => sockets.openSocket(address.family, 'datagram'));
   sockets.setReceiveBuffer(fd, 1 << 20);
-  sockets.bindSocket(fd, target, port);
+  sockets.bindSocket(fd, address, at.port);
   return fd;
 }
 
-async function open(pair: Pair, port: number): Promise<Stream> {
-  const target = addressOf(pair.target);
-  const listener = shared(pair, port, listen);
-  const client = inside(pair.from, () => sockets.openSocket(target.family, 'stream'));
-  sockets.connectSocket(client, target, port);
+async function open(pair: Pair): Promise<Stream> {
+  const listener = shared(pair, listen);
+  const client = connect(pair, 'stream');
   for (let waited = 0; waited < 3000; waited += 5) {
     const server = sockets.acceptSocket(listener);
     if (server === null) {
       await pause(5);
       continue;
     }
-    const name = `${pair.from.split('-').at(-1)} to ${pair.target}`;
+    const name = `${pair.from.split('-').at(-1)} to ${pair.asked.address}`;
     return { name, client, server, sent: 0, back: 0, movedMs: performance.now() };
   }
-  throw new Error(`the connection to ${pair.target} does not open`);
+  throw new Error(`the connection to ${pair.asked.address} does not open`);
 }
 
-async function openAll({ allowed, openPort }: TrafficSetup): Promise<readonly Stream[]> {
-  return await Promise.all(allowed.map((pair) => open(pair, openPort)));
+/** One after the other: several pairs may have one listener. */
+async function openAll({ allowed, begun }: TrafficSetup): Promise<readonly Stream[]> {
+  const streams: Stream[] = [];
+  for (const pair of [...allowed, ...begun]) streams.push(await open(pair));
+  return streams;
 }
 
 function speak(stream: Stream): void {
@@ -151,8 +176,19 @@ function speak(stream: Stream): void {
   const broken = wrote.kind === 'failed' ? wrote.code : (heard.ended ?? answer.ended);
   if (broken !== null) lost.add(`${stream.name}: ${broken}`);
   if (answer.bytes > 0) stream.movedMs = now;
-  longestStallMs = Math.max(longestStallMs, now - stream.movedMs);
+  if (now - stream.movedMs > longestStallMs) {
+    longestStallMs = now - stream.movedMs;
+    stalled = stream.name;
+  }
   if (now - stream.movedMs > LOST_AFTER_MS) lost.add(`${stream.name}: stood still`);
+}
+
+/** Those that speak all the time do so still: what stands at the end need not have stood for long to be lost. */
+async function stillSpeak(streams: readonly Stream[]): Promise<void> {
+  const before = new Map(streams.map((stream) => [stream, stream.back]));
+  const stand = (): readonly Stream[] => streams.filter((stream) => stream.back === before.get(stream));
+  for (let waited = 0; waited < LOST_AFTER_MS && stand().length > 0; waited += 5) await pause(5);
+  for (const stream of stand()) lost.add(`${stream.name}: stood still at the end`);
 }
 
 /** Connections that said nothing for as long as the test went on speak now: their data must come back. */
@@ -169,15 +205,13 @@ async function wake(streams: readonly Stream[]): Promise<void> {
 }
 
 /** New connections of an allowed pair, one after the other: each must open. */
-function openings(pair: Pair, port: number): () => void {
-  const target = addressOf(pair.target);
-  const listener = shared(pair, port, listen);
+function openings(pair: Pair): () => void {
+  const listener = shared(pair, listen);
   let tick = 0;
   let opening: { readonly fd: number; readonly sinceMs: number } | null = null;
   const next = (): { readonly fd: number; readonly sinceMs: number } => {
-    const fd = inside(pair.from, () => sockets.openSocket(target.family, 'stream'));
+    const fd = connect(pair, 'stream');
     sockets.resetOnClose(fd);
-    sockets.connectSocket(fd, target, port);
     return { fd, sinceMs: performance.now() };
   };
   return () => {
@@ -193,52 +227,74 @@ function openings(pair: Pair, port: number): () => void {
   };
 }
 
-/** Datagrams of one pair; `count` is told of those that went out, and of those that came in. */
-function datagrams(pair: Pair, port: number, count: (out: number, into: number) => void): () => void {
-  const target = addressOf(pair.target);
-  const server = shared(pair, port, receiver);
-  const client = inside(pair.from, () => sockets.openSocket(target.family, 'datagram'));
+/** Datagrams of an allowed pair, each answered. The client hears nobody but whom it asked. */
+function questions(pair: Pair): () => void {
+  const server = shared(pair, receiver);
+  const client = connect(pair, 'datagram');
   return () => {
-    const went = sockets.sendSocket(client, MESSAGE, { address: target, port }).kind === 'done';
-    count(went ? 1 : 0, drain(server).reads);
+    if (sockets.sendSocket(client, MESSAGE, null).kind === 'done') sent++;
+    for (let { got, from } = sockets.receiveFrom(server, buffer); got.kind === 'done'; ) {
+      received++;
+      sockets.sendSocket(server, MESSAGE, from);
+      ({ got, from } = sockets.receiveFrom(server, buffer));
+    }
+    answered += drain(client).reads;
   };
 }
 
-/** New connections of one pair, each given up soon; `count` as above. */
-function connections(pair: Pair, port: number, count: (out: number, into: number) => void): () => void {
-  const target = addressOf(pair.target);
-  const listener = shared(pair, port, listen);
+/** Tries of a denied pair: so many went out, so many came in. */
+function countTries(out: number, into: number): void {
+  tries += out;
+  if (isEnforced) passed += into;
+  else bypassed += into;
+}
+
+/** Datagrams of a denied pair. */
+function datagrams(pair: Pair): () => void {
+  const server = shared(pair, receiver);
+  const client = connect(pair, 'datagram');
+  return () => {
+    const went = sockets.sendSocket(client, MESSAGE, null).kind === 'done';
+    countTries(went ? 1 : 0, drain(server).reads);
+  };
+}
+
+/** New connections of a denied pair, each given up soon. */
+function connections(pair: Pair): () => void {
+  const listener = shared(pair, listen);
   let tick = 0;
   let trying: number | null = null;
   return () => {
     const accepted = sockets.acceptSocket(listener);
     if (accepted !== null) sockets.closeSocket(accepted);
-    count(0, accepted === null ? 0 : 1);
+    countTries(0, accepted === null ? 0 : 1);
     if (tick++ % CONNECT_EVERY !== 0) return;
     if (trying !== null) sockets.closeSocket(trying);
-    trying = inside(pair.from, () => sockets.openSocket(target.family, 'stream'));
+    trying = connect(pair, 'stream');
     sockets.resetOnClose(trying);
-    sockets.connectSocket(trying, target, port);
-    count(1, 0);
+    countTries(1, 0);
   };
+}
+
+/** What has come of denied pairs until now came while it might. */
+function enforce(denied: readonly Pair[]): void {
+  for (const pair of denied) {
+    bypassed += drain(shared(pair, receiver)).reads;
+    const listener = shared(pair, listen);
+    for (let got = sockets.acceptSocket(listener); got !== null; got = sockets.acceptSocket(listener)) {
+      sockets.closeSocket(got);
+    }
+  }
+  isEnforced = true;
 }
 
 async function main(setup: TrafficSetup): Promise<void> {
   const streams = await openAll(setup);
   const idle = await openAll(setup);
-  const countAllowed = (out: number, into: number): void => {
-    sent += out;
-    received += into;
-  };
-  const countDenied = (out: number, into: number): void => {
-    tries += out;
-    passed += into;
-  };
+  const { allowed, denied } = setup;
   const work = [
-    ...setup.allowed.map((pair) => datagrams(pair, setup.openPort, countAllowed)),
-    ...setup.allowed.map((pair) => openings(pair, setup.openPort)),
-    ...setup.denied.map((pair) => datagrams(pair, setup.shutPort, countDenied)),
-    ...setup.denied.map((pair) => connections(pair, setup.shutPort, countDenied)),
+    ...[...allowed.map(questions), ...allowed.map(openings)],
+    ...[...denied.map(datagrams), ...denied.map(connections)],
   ];
   let tickedMs = performance.now();
   setInterval(() => {
@@ -252,11 +308,13 @@ async function main(setup: TrafficSetup): Promise<void> {
     for (const each of work) each();
   }, TICK_MS);
   process.on('message', async (what: TrafficRequest) => {
-    if (what === 'wake') await wake(idle);
+    if (what === 'wake') await Promise.all([wake(idle), stillSpeak(streams)]);
+    if (what === 'bypassed') isEnforced = false;
+    if (what === 'enforced') enforce(setup.denied);
     const echoed = streams.reduce((sum, stream) => sum + stream.back, 0);
     const report: TrafficReport = {
-      ...{ lost: [...lost], connections: streams.length + idle.length, echoed, longestStallMs },
-      ...{ sent, received, opened, refused, tries, passed },
+      ...{ lost: [...lost], connections: streams.length + idle.length, echoed, longestStallMs, stalled },
+      ...{ sent, received, answered, opened, refused, tries, passed, bypassed },
     };
     process.send?.(report);
   });

@@ -1,41 +1,36 @@
 // The cluster of the kill tests: a few pods whose verdicts never change, and others, with policies, that change all the time.
 import fc from 'fast-check';
-import { type Address, parseAddress } from '#net/address.ts';
+import type { Address } from '#net/address.ts';
 import { parseCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { evaluate } from '#policy/evaluate.ts';
 import { DEFAULT_TIER, type Policy, policyKey, type Rule, type RuleId } from '#policy/model.ts';
 import type { Labels } from '#policy/selector.ts';
 import type { Flow } from '#policy/verdict.ts';
-import {
-  EMPTY_WORLD,
-  impliedNamespace,
-  type Pod,
-  type PodKey,
-  podKey,
-  STANDARD_SEMANTICS,
-  type World,
-} from '#policy/world.ts';
+import { EMPTY_WORLD, impliedNamespace, type Pod, type PodKey, podKey, STANDARD_SEMANTICS } from '#policy/world.ts';
 import { arbitraryLabels, arbitraryPolicy, NAMESPACES } from '../arbitrary-policy.ts';
-
-export const NODE = 'node-a';
-/** Pods that are always there, by their number in the bed. 0 and 1 may always talk on OPEN_PORT, nobody to 2 on SHUT_PORT. */
-export const CORE = [0, 1, 2] as const;
-/** Pods of this node that come and go. */
-const CHURNING = [3, 4, 5] as const;
-const REMOTE = [6, 7, 8] as const;
-export const OPEN_PORT = 7000;
-export const SHUT_PORT = 7001;
-/** Where datagrams are tried between all pods. The last one is open between 0 and 1: no world denies all that is tried. */
-export const TRIED_PORTS = [80, 8080, 65535] as const;
-
-type Slot = (typeof CHURNING)[number] | (typeof REMOTE)[number];
+import { arbitraryBehind, type Behind, firstServices, type KillWorld, withBehind } from './services.ts';
+import {
+  address,
+  addressesOf,
+  BEGUN_PORT,
+  CHURNING,
+  CORE,
+  NODE,
+  OPEN_PORT,
+  REMOTE,
+  SERVED_PORT,
+  SHUT_PORT,
+  type Slot,
+  TRIED_PORTS,
+} from './slots.ts';
 
 /** One change of the cluster. A pod's null labels = it is gone. */
 export type Edit =
   | { readonly kind: 'policy'; readonly policy: Policy; readonly gone: boolean }
   | { readonly kind: 'pod'; readonly slot: Slot; readonly labels: Labels | null }
-  | { readonly kind: 'namespace'; readonly name: string; readonly labels: Labels };
+  | { readonly kind: 'namespace'; readonly name: string; readonly labels: Labels; readonly isAudited: boolean }
+  | { readonly kind: 'service'; readonly behind: Behind };
 
 const gone = fc.constantFrom(false, false, true);
 
@@ -55,18 +50,14 @@ export const arbitraryEdit: fc.Arbitrary<Edit> = fc.oneof(
   {
     weight: 1,
     arbitrary: fc
-      .tuple(fc.constantFrom(...NAMESPACES), arbitraryLabels)
-      .map(([name, labels]): Edit => ({ kind: 'namespace', name, labels })),
+      .tuple(fc.constantFrom(...NAMESPACES), arbitraryLabels, gone)
+      .map(([name, labels, isAudited]): Edit => ({ kind: 'namespace', name, labels, isAudited })),
   },
+  { weight: 3, arbitrary: arbitraryBehind.map((behind): Edit => ({ kind: 'service', behind })) },
 );
 
-/** The addresses of a pod, as PodBed gives them out. */
-export function addressesOf(slot: number): readonly Address[] {
-  return [`10.9.0.${slot + 1}`, `fd09::${slot + 1}`].map(address);
-}
-
 /** Where the fixed pods are, with the policies that keep them open and shut. */
-export function firstWorld(): World {
+export function firstWorld(): KillWorld {
   const pods = [
     podOf(0, { keep: 'yes', app: 'web' }),
     podOf(1, { keep: 'yes', tier: 'web' }),
@@ -79,6 +70,7 @@ export function firstWorld(): World {
   ];
   return {
     ...EMPTY_WORLD,
+    ...firstServices(),
     namespaces: new Map(NAMESPACES.map((name) => [name, impliedNamespace(name)])),
     nodes: new Map(nodes.map((node) => [node.name, node])),
     pods: new Map(pods.map((pod) => [pod.key, pod])),
@@ -87,7 +79,7 @@ export function firstWorld(): World {
 }
 
 /** The world after an edit; as it was, where the edit would change what must stay as it is. */
-export function edited(world: World, edit: Edit): World {
+export function edited(world: KillWorld, edit: Edit): KillWorld {
   const after = applied(world, edit);
   return FIXED.every((fixed) => holds(after, fixed)) ? after : world;
 }
@@ -96,13 +88,13 @@ export function edited(world: World, edit: Edit): World {
  * A denied flow is denied at its target each time: of the two ends' policies one may be newer than the other for a
  * moment, as it may on two nodes.
  */
-function holds(world: World, { flow, verdict }: (typeof FIXED)[number]): boolean {
+function holds(world: KillWorld, { flow, verdict }: (typeof FIXED)[number]): boolean {
   const found = evaluate(world, flow, STANDARD_SEMANTICS);
   return found.verdict === verdict && found.ingress.verdict === verdict;
 }
 
 /** The pods of this node, by their numbers. */
-export function localSlots(world: World): readonly number[] {
+export function localSlots(world: KillWorld): readonly number[] {
   return [...CORE, ...CHURNING].filter((slot) => world.pods.has(podOf(slot, {}).key));
 }
 
@@ -117,6 +109,7 @@ export const FIXED: readonly { readonly flow: Flow; readonly verdict: 'allow' | 
       ],
       verdict: 'allow' as const,
     }),
+    ...fixed(family, { port: SERVED_PORT, pairs: [[0, 1]], verdict: 'allow' as const }),
     ...fixed(family, {
       port: SHUT_PORT,
       pairs: [
@@ -144,7 +137,7 @@ function fixed(
   );
 }
 
-function applied(world: World, edit: Edit): World {
+function applied(world: KillWorld, edit: Edit): KillWorld {
   switch (edit.kind) {
     case 'policy': {
       const policies = new Map(world.policies);
@@ -161,8 +154,11 @@ function applied(world: World, edit: Edit): World {
     }
     case 'namespace': {
       const labels = { ...edit.labels, ...impliedNamespace(edit.name).labels };
-      return { ...world, namespaces: new Map(world.namespaces).set(edit.name, { name: edit.name, labels }) };
+      const namespace = { name: edit.name, labels, ...(edit.isAudited ? { mode: 'audit' as const } : {}) };
+      return { ...world, namespaces: new Map(world.namespaces).set(edit.name, namespace) };
     }
+    case 'service':
+      return withBehind(world, edit.behind);
   }
 }
 
@@ -189,7 +185,12 @@ function keepOpen(): Policy {
     ports: {
       kind: 'these',
       ports: [TCP, UDP].flatMap((protocol) =>
-        [OPEN_PORT, TRIED_PORTS[2]].map((port) => ({ kind: 'range' as const, protocol, first: port, last: port })),
+        [OPEN_PORT, SERVED_PORT, BEGUN_PORT, TRIED_PORTS[2]].map((port) => ({
+          kind: 'range' as const,
+          protocol,
+          first: port,
+          last: port,
+        })),
       ),
     },
     id: `policy/keep/${direction}/0` as RuleId,
@@ -220,12 +221,6 @@ function labelled(key: string): Policy['subject']['pods'] {
 
 function sourceOf(name: string): Policy['source'] {
   return { dialect: 'test', kind: 'Policy', namespace: '', name, path: 'spec', file: 'kills', line: 1 };
-}
-
-function address(text: string): Address {
-  const parsed = parseAddress(text);
-  if (parsed === null) throw new Error(`not an address: ${text}`);
-  return parsed;
 }
 
 function cidr(text: string): NonNullable<ReturnType<typeof parseCidr>>['cidr'] {
