@@ -24,7 +24,8 @@ test(
     const rig = new KillRig('kills', [ROOT, next.root]);
     try {
       await rig.start();
-      for (const round of drawRounds(seed, KILLS)) await rig.round(round);
+      const drawn = drawRounds(seed, KILLS);
+      for (const [at, round] of drawn.entries()) await rig.round(at === 1 ? { ...round, when: 'bypassed' } : round);
       const traffic = await rig.finish();
       const { tally } = rig;
       rig.tally.noteTrafficAtEnd(traffic);
@@ -37,6 +38,7 @@ test(
       t.diagnostic(JSON.stringify({ ...traffic, usage: tally.usage.slice(0, 3), last: tally.usage.at(-1) }));
       assert.deepEqual(tally.findings, []);
       assert.ok(tally.checks > KILLS / 4 && traffic.tries > 1000 && traffic.echoed > 10_000);
+      assert.ok(traffic.bypassed > 8, 'denied pairs met while policy was bypassed');
       assert.ok(tally.allowed > 8 && tally.allowed < tally.verdicts - 8, 'verdicts of both kinds were tried');
     } finally {
       await rig.destroy();

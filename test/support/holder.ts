@@ -39,14 +39,18 @@ export async function hold(
   return child;
 }
 
+/** Where a pod listens, and whom its client asks for that: itself, or a Service. */
+export type Asked = { readonly port: number; readonly asked: sockets.Peer };
+
 /** A TCP connection from one pod to another's port. */
-export function connect(bed: PodBed, from: BedPod, to: BedPod, port: number): Ends {
+export function connect(bed: PodBed, from: BedPod, to: BedPod, at: number | Asked): Ends {
+  const { port, asked } = typeof at === 'number' ? { port: at, asked: { address: to.v4, port: at } } : at;
   const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
   sockets.reuseAddress(listener);
   sockets.bindSocket(listener, to.v4, port);
   sockets.listenSocket(listener, 1);
   const client = bed.socket(from, () => sockets.openSocket(4, 'stream'));
-  sockets.connectSocket(client, to.v4, port);
+  sockets.connectSocket(client, asked.address, asked.port);
   let server: number | null = null;
   waitFor(() => {
     server = bed.socket(to, () => sockets.acceptSocket(listener));

@@ -81,6 +81,12 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('carry.h', 'if ((entry.flags & ENTRY_SERVICE) &&', 'if (0 &&')],
   },
   {
+    rule: 'also those whose Service is gone by then',
+    file: TAKEOVER,
+    test: 'connections go on whose Service is gone by then',
+    faults: [inPrograms('carry.h', 'mark_service(&service);', '(void)service;')],
+  },
+  {
     rule: 'Flows to a Service that found no room before are seen once it has some',
     file: 'src/datapath/ebpf/room.test.ts',
     test: 'a Service that found no room has the datagrams of flows to its address once it finds some',

@@ -146,7 +146,7 @@ function serviceOf(kept: Kept): Service {
   return {
     ...{ namespace: SPACE, name: kept.name, ports: portsAt((at) => ASKED_PORT + at) },
     clusterAddresses: [clusterAddress(kept, 4), clusterAddress(kept, 6)],
-    ...{ balancerAddresses: [], externalAddresses: [], nodeLocal: false, affinitySeconds: null },
+    ...{ balancerAddresses: [], externalAddresses: [], nodeLocal: false, outsideLocal: false, affinitySeconds: null },
   };
 }
 

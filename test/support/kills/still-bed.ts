@@ -1,4 +1,4 @@
-// A node at rest, for faults one at a time: three pods, an open connection between two of them, one that nobody reaches.
+// A node at rest, for faults one at a time: three pods, open connections between two of them, one of these by a Service, one that nobody reaches.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { connect, type Ends, speaks } from '../holder.ts';
 import { type BedPod, PodBed, udpArrives } from '../pod-bed.ts';
 import { type KilledAgent, socketsOf } from './agent.ts';
 import { AgentLife, type Surroundings } from './agent-process.ts';
-import { diffClusters } from './services.ts';
+import { diffClusters, SERVED } from './services.ts';
 import { CORE, NODE, OPEN_PORT, SHUT_PORT } from './slots.ts';
 import { firstWorld, keyOf } from './world.ts';
 
@@ -28,7 +28,8 @@ export class StillBed {
   readonly #name: string;
   readonly #lives: AgentLife[] = [];
   #bed: PodBed;
-  #open: Ends | null = null;
+  /** One direct, one by a Service. */
+  #open: readonly Ends[] = [];
 
   constructor(name: string) {
     this.#name = name;
@@ -55,8 +56,14 @@ export class StillBed {
 
   /** Opens the connection, anew where there was one: all must be well for that. */
   reconnect(): void {
-    for (const end of [this.#open?.client, this.#open?.server]) if (end !== undefined) this.#bed.close(end);
-    this.#open = connect(this.#bed, this.#bed.pod(0), this.#bed.pod(1), OPEN_PORT);
+    for (const { client, server } of this.#open) for (const end of [client, server]) this.#bed.close(end);
+    const [from, to] = [this.#bed.pod(0), this.#bed.pod(1)];
+    const [served] = SERVED;
+    assert.ok(served);
+    this.#open = [
+      connect(this.#bed, from, to, OPEN_PORT),
+      connect(this.#bed, from, to, { port: served.at.port, asked: served.asked }),
+    ];
     assert.ok(this.enforces() && this.speaks());
   }
 
@@ -97,7 +104,7 @@ export class StillBed {
   }
 
   speaks(): boolean {
-    return this.#open === null || speaks(this.#open);
+    return this.#open.every(speaks);
   }
 
   /** TCP's own pauses grow while nothing passes. */
@@ -112,7 +119,7 @@ export class StillBed {
   reboot(): void {
     unpinDatapath(this.#bed.prefix, NODE);
     this.#bed.destroy();
-    this.#open = null;
+    this.#open = [];
     this.#bed = new PodBed(this.#name, CORE.length);
   }
 

@@ -1,8 +1,9 @@
-// What the soak takes for a leak: what goes on growing at half a life, not code that gets hot, nor one odd moment.
+// What the soak takes for a finding, and for a leak: what goes on growing at half a life, not code that gets hot, nor one odd moment.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Held } from '../held.ts';
-import { growth } from './tally.ts';
+import { growth, Tally } from './tally.ts';
+import type { TrafficReport } from './traffic.ts';
 
 const EVERY_MS = 15_000;
 /** A minute of a life under churn, about. */
@@ -33,4 +34,19 @@ test('a hundred bytes for each change are one, wherever they are', () => {
 
 test('a life of a few minutes says nothing', () => {
   assert.equal(growth(life(7, { data: 100 }), EVERY_MS), null);
+});
+
+test('what is lost, refused, passed or answered by somebody else is found', () => {
+  const good: TrafficReport = {
+    ...{ lost: [], connections: 16, echoed: 1, longestStallMs: 0, stalled: '', sent: 9, received: 9, answered: 9 },
+    ...{ opened: 5, refused: 0, tries: 7, passed: 0, bypassed: 0 },
+  };
+  const findings = (report: Partial<TrafficReport>): number => {
+    const tally = new Tally();
+    tally.noteTrafficAtEnd({ ...good, ...report });
+    return tally.findings.length;
+  };
+  assert.equal(findings({ bypassed: 3 }), 0);
+  for (const bad of [{ lost: ['one'] }, { refused: 1 }, { passed: 1 }, { received: 8, answered: 8 }, { answered: 8 }])
+    assert.equal(findings(bad), 1, JSON.stringify(bad));
 });
