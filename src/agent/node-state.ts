@@ -10,6 +10,7 @@ import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { isServiceEvent } from '#policy/service.ts';
 import type { ClusterEvent, PodKey, WorldEvent } from '#policy/world.ts';
 import { ServiceBook } from '#service/book.ts';
+import { serviceShortageText } from '#service/shares.ts';
 import { lackText } from './lack-text.ts';
 import type { AgentStatus, FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
@@ -166,9 +167,9 @@ export class NodeState {
     return [...texts, ...complaints];
   }
 
-  /** What to say of the namespaces whose policies need more than their share of this node. */
+  /** What to say of the namespaces whose policies or Services need more than their share of this node. */
   get shortages(): readonly string[] {
-    return this.#compiler.shortages.map(shortageText);
+    return [...this.#compiler.shortages.map(shortageText), ...this.#services.shortages.map(serviceShortageText)];
   }
 
   /** Takes a part of a list: it comes into force with the next `apply`. */

@@ -1,14 +1,16 @@
 // Services and slices as they come and go: whatever came when, a datapath has the tables of what there is in the end.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
-import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import { type PlanService, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { parseAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { type EndpointSlice, isServiceEvent, type Service } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
 import { holds } from '#test/support/property.ts';
 import { ServiceBook } from './book.ts';
+import { NODE_SHARE, serviceShortageText } from './shares.ts';
 import { serviceTables } from './tables.ts';
 import type { NodePlace } from './topology.ts';
 
@@ -74,7 +76,7 @@ const arbitraryEvent: fc.Arbitrary<ClusterEvent> = fc.oneof(
 );
 
 /** What a datapath holds after steps: who is asked at a place, by address and port. */
-function follow(told: Map<ServiceKey, unknown>, steps: readonly Step[]): void {
+function follow(told: Map<ServiceKey, PlanService>, steps: readonly Step[]): void {
   for (const step of steps) {
     assert.equal(step.kind, 'service');
     if (step.kind !== 'service') continue;
@@ -91,7 +93,7 @@ test('after any history a datapath has the tables of all that there is, and is t
     const book = new ServiceBook('node-a');
     const services = new Map<string, Service>();
     const slices = new Map<string, EndpointSlice>();
-    const told = new Map<ServiceKey, unknown>();
+    const told = new Map<ServiceKey, PlanService>();
     let place: NodePlace = { node: 'node-a', zone: '', addresses: [] };
     for (const batch of batches) {
       book.note(batch);
@@ -114,6 +116,124 @@ test('after any history a datapath has the tables of all that there is, and is t
     assert.deepEqual([...book.known()], []);
   });
   holds(context, property, 100);
+});
+
+const SHARE = { ports: 6, places: 300, backends: 8 };
+
+/** A Service of so many TCP ports and its slice, whose endpoints are so many. */
+function crowd(
+  namespace: string,
+  number: number,
+  { ports, endpoints }: { ports: number; endpoints: number },
+): ClusterEvent[] {
+  const of = { namespace, name: `s${number}` };
+  const key = `${namespace}/s${number}`;
+  const all = Array.from({ length: ports }, (_, at) => ({ name: `p${at}`, protocol: TCP, port: 1 + at }));
+  const clusterAddresses = [address(`10.96.${namespace.length}.${number}`)];
+  const rest = { nodeLocal: false, outsideLocal: false, affinitySeconds: null };
+  return [
+    {
+      kind: 'service',
+      key,
+      value: { ...of, clusterAddresses, balancerAddresses: [], externalAddresses: [], ports: all, ...rest },
+    },
+    {
+      kind: 'endpointslice',
+      key,
+      value: {
+        ...{ namespace, service: of.name, ports: all },
+        endpoints: Array.from({ length: endpoints }, (_, at) => ({
+          ...{ addresses: [address(`10.1.${number}.${at}`)], ready: true, serving: true, node: '' },
+        })),
+      },
+    },
+  ];
+}
+
+test('no namespace takes more than its share, whatever comes when; what has room is whole, and others’ is untouched', (context) => {
+  const change = fc.record({
+    namespace: fc.constantFrom('a', 'bb'),
+    number: fc.nat({ max: 4 }),
+    ports: fc.nat({ max: 4 }),
+    endpoints: fc.nat({ max: 5 }),
+  });
+  const property = fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
+    const [book, alone] = [new ServiceBook('node-a', SHARE), new ServiceBook('node-a', SHARE)];
+    const whole = new ServiceBook('node-a');
+    const [told, toldAlone, all] = [0, 1, 2].map(() => new Map<ServiceKey, PlanService>());
+    assert.ok(told && toldAlone && all);
+    for (const { namespace, number, ports, endpoints } of changes) {
+      const events = crowd(namespace, number, { ports, endpoints });
+      for (const [one, into] of [
+        [book, told],
+        [whole, all],
+      ] as const) {
+        one.note(events);
+        follow(into, one.steps());
+      }
+      if (namespace === 'a') alone.note(events);
+      follow(toldAlone, alone.steps());
+      const values: readonly (readonly [ServiceKey, PlanService])[] = [...told];
+      const ofA = values.filter(([key]) => key.includes('10.96.1.'));
+      assert.deepEqual(new Map(ofA), toldAlone, 'what another namespace does is nothing to this one');
+      for (const prefix of ['10.96.1.', '10.96.2.']) {
+        const of = values.filter(([key]) => key.includes(prefix)).map(([, value]) => value);
+        assert.ok(of.length <= SHARE.ports);
+        assert.ok(of.reduce((sum, { places }) => sum + places.length, 0) <= SHARE.places);
+        assert.ok(of.reduce((sum, { backends }) => sum + backends.length, 0) <= SHARE.backends);
+      }
+      for (const [key, value] of values)
+        if (value.backends.length > 0) assert.deepEqual(value, all.get(key), 'whole, or refused');
+      const refused: number = [...all].filter(([key, value]) => !isDeepStrictEqual(told.get(key), value)).length;
+      assert.equal(
+        book.shortages.reduce((sum, { ports }) => sum + ports, 0),
+        refused,
+        'all that is short is told',
+      );
+    }
+    book.note([...book.known()]);
+    follow(told, book.steps());
+    assert.deepEqual([told.size, book.shortages], [0, []]);
+  });
+  holds(context, property, 150);
+});
+
+test('what found no room is served as soon as its namespace gives some back, and says so until then', () => {
+  const book = new ServiceBook('node-a', SHARE);
+  const told = new Map<ServiceKey, PlanService>();
+  const change = (number: number, ports: number, endpoints: number): void => {
+    book.note(crowd('a', number, { ports, endpoints }));
+    follow(told, book.steps());
+  };
+  const backends = (): readonly number[] => [...told.values()].map((value) => value.backends.length);
+  change(1, 2, 3);
+  change(2, 1, 3);
+  assert.deepEqual(backends(), [3, 3, 0]);
+  assert.equal(
+    book.shortages.map(serviceShortageText).join(),
+    "the Services of namespace a ask for more than their share of this node, 8 backends: 1 of their ports are refused (Service a/s2, port 1, among others), and no others'; give them fewer ports or fewer endpoints",
+  );
+  change(1, 1, 3);
+  assert.deepEqual(backends(), [3, 3]);
+  assert.deepEqual(book.shortages, []);
+});
+
+test('a Service of more backends than any namespace may have is worked out no further than that, and refused beyond', () => {
+  const book = new ServiceBook('node-a');
+  const [ports, endpoints] = [4000, 250];
+  book.note(crowd('a', 1, { ports, endpoints }));
+  const steps = book.steps();
+  const served = steps.filter((step) => step.kind === 'service' && (step.value?.backends.length ?? 0) > 0);
+  const places = served.reduce(
+    (sum, step) => sum + (step.kind === 'service' ? (step.value?.places.length ?? 0) : 0),
+    0,
+  );
+  assert.equal(steps.length, ports);
+  assert.ok(served.length > 0 && served.length * endpoints <= NODE_SHARE.backends && places <= NODE_SHARE.places);
+  assert.deepEqual(
+    book.shortages.map(({ ports: short }) => short),
+    [ports - served.length],
+  );
 });
 
 test('what changes nothing for packets is no step: a slice of nobody, the same backends in another slice', () => {

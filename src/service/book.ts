@@ -1,8 +1,10 @@
 // Services and slices as they come and go → steps for a datapath: only what serves differently is told.
-import { type Backend, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
+import { tableSize } from './maglev.ts';
+import { type Cost, NODE_SHARE, ServiceShares, type ServiceShortage } from './shares.ts';
 import { compareClaims, insideKey, isServed, type Served, servedBy, tableOf } from './tables.ts';
 import { hasHints, type NodePlace } from './topology.ts';
 
@@ -23,10 +25,13 @@ export class ServiceBook {
   readonly #wanted = new Map<string, readonly ServiceKey[]>();
   /** The affinity and the backends that a datapath was told of, as text. */
   readonly #told = new Map<ServiceKey, string>();
+  readonly #shares: ServiceShares;
   /** Services that something was said of since the last steps. */
   readonly #changed = new Set<string>();
 
-  constructor(node: string) {
+  /** `share`: what the Services of one namespace may take of the node. */
+  constructor(node: string, share: Cost = NODE_SHARE) {
+    this.#shares = new ServiceShares(share);
     this.#place = { node, zone: '', addresses: [] };
   }
 
@@ -55,7 +60,13 @@ export class ServiceBook {
       }
     }
     this.#changed.clear();
-    return [...touched].flatMap(([key, at]) => this.#step(key, at));
+    const steps = [...touched].flatMap(([key, at]) => this.#step(key, at));
+    return [...steps, ...this.#retry()];
+  }
+
+  /** Namespaces whose Services need more than their share of this node. */
+  get shortages(): readonly ServiceShortage[] {
+    return this.#shares.shortages;
   }
 
   /** The deletion of each Service and slice that is known. */
@@ -109,23 +120,51 @@ export class ServiceBook {
     return [...gone, ...served];
   }
 
+  /** What found no room in its namespace's share tries again where some was given back, up to the first that still finds none. */
+  #retry(): readonly Step[] {
+    const steps: Step[] = [];
+    for (const ports of this.#shares.hopeful()) {
+      for (const { at } of ports) {
+        const key = serviceKey(at);
+        steps.push(...this.#step(key, at));
+        if (this.#shares.isShort(key)) break;
+      }
+    }
+    return steps;
+  }
+
   #step(key: ServiceKey, at: ServiceAddress): readonly Step[] {
-    const served = this.#first(key);
+    const first = this.#first(key);
     const inside = at.scope === undefined ? undefined : this.#first(insideKey(at));
-    if (served === undefined || !isServed(served, inside)) {
+    if (first === undefined || !isServed(first[1], inside?.[1])) {
+      this.#shares.give(key);
       return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
     }
-    const told = [served.affinitySeconds ?? 0, ...served.backends.map(textOf)].join();
-    if (this.#told.get(key) === told) return [];
-    this.#told.set(key, told);
-    return [{ kind: 'service', at, value: tableOf(served) }];
+    const [service, served] = first;
+    const before = this.#told.get(key);
+    if (before === textOf(served) && !this.#shares.isShort(key)) return [];
+    const count = served.backends.length;
+    const backends = served.isExcess ? Number.POSITIVE_INFINITY : count;
+    const cost = { ports: 1, places: tableSize(count), backends };
+    const room = this.#shares.take(key, namespaceOf(service), cost, { at, service });
+    if (room === 'none') {
+      this.#told.delete(key);
+      return before === undefined ? [] : [{ kind: 'service', at, value: null }];
+    }
+    const value = room === 'whole' ? served : { ...served, backends: [] };
+    if (before === textOf(value)) return [];
+    this.#told.set(key, textOf(value));
+    return [{ kind: 'service', at, value: tableOf(value) }];
   }
 
   /** Whose an address and port are. */
-  #first(key: ServiceKey): Served | undefined {
-    const [first] = [...(this.#claims.get(key) ?? [])].sort(compareClaims);
-    return first?.[1];
+  #first(key: ServiceKey): readonly [service: string, served: Served] | undefined {
+    return [...(this.#claims.get(key) ?? [])].sort(compareClaims)[0];
   }
+}
+
+function namespaceOf(service: string): string {
+  return service.slice(0, service.indexOf('/'));
 }
 
 function ownerOf({ namespace, service }: EndpointSlice): string {
@@ -142,8 +181,9 @@ function namesOf(addresses: readonly Address[]): string {
   return addresses.map(formatAddress).join();
 }
 
-function textOf({ address, port }: Backend): string {
-  return `${formatAddress(address)}#${port}`;
+/** What is served, so that it can be compared. */
+function textOf({ affinitySeconds, backends }: Served): string {
+  return [affinitySeconds ?? 0, ...backends.map(({ address, port }) => `${formatAddress(address)}#${port}`)].join();
 }
 
 function put<Value>(map: Map<string, Value>, key: string, value: Value | null): void {

@@ -67,12 +67,12 @@ test('places are those of the paper, whatever order backends came in', (context)
   holds(context, property, 60);
 });
 
-test('of two backends one has one place more at most, which is 1.25 % at most', (context) => {
+test('of two backends one has one place more at most, which is 3.5 % at most', (context) => {
   const property = fc.property(backends, (list) => {
     const counts = countsOf(maglevPlaces(list), list.length);
     const [least, most] = [Math.min(...counts), Math.max(...counts)];
     assert.ok(most - least <= 1, `${least} to ${most}`);
-    assert.ok((most - least) / least <= 0.0125, `${least} to ${most}`);
+    assert.ok((most - least) / least <= 0.035, `${least} to ${most}`);
   });
   holds(context, property, 100);
 });

@@ -5,15 +5,15 @@ import { formatAddress } from '#net/address.ts';
 import { hashWords } from '#net/hash.ts';
 
 /** Primes just below powers of two, so that tables fill the runs that they are given. */
-const SIZES = [251, 1021, 4093, 16_381, 65_521] as const;
-/** Each backend's places at least, but in the largest table: of two backends' counts the larger has 1.25 % more at most. */
-const PLACES_EACH = 80;
+const SIZES = [89, 251, 1021, 4093, 16_381, 65_521] as const;
+/** Each backend's places at least, but in the largest table: of two backends' counts the larger has 3.5 % more at most. */
+const PLACES_EACH = 29;
 const OFFSET_SEED = 0x6f66;
 const SKIP_SEED = 0x736b;
 
-/** How many places a table of so many backends has. */
+/** How many places a table of so many backends has. A single one needs no choice. */
 export function tableSize(backends: number): number {
-  if (backends === 0) return 0;
+  if (backends <= 1) return backends;
   return SIZES.find((size) => size >= backends * PLACES_EACH) ?? SIZES[SIZES.length - 1] ?? 0;
 }
 
@@ -46,10 +46,10 @@ export function maglevPlaces(
 
 type Walk = { at: number; readonly skip: number };
 
-/** The size is a prime, so that any skip goes everywhere. */
+/** The size is a prime, so that any skip goes everywhere; or 1. */
 function walkOf({ address, port }: Backend, size: number): Walk {
   const words = [...address.words, port];
-  return { at: hashWords(OFFSET_SEED, words) % size, skip: (hashWords(SKIP_SEED, words) % (size - 1)) + 1 };
+  return { at: hashWords(OFFSET_SEED, words) % size, skip: (hashWords(SKIP_SEED, words) % Math.max(1, size - 1)) + 1 };
 }
 
 function nameOf({ address, port }: Backend): string {

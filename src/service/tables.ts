@@ -5,6 +5,7 @@ import { type Address, formatAddress, isGroup, isNowhere, isV4Mapped } from '#ne
 import { UDP } from '#net/protocol.ts';
 import { type EndpointSlice, type Service, type SliceEndpoint, serviceName } from '#policy/service.ts';
 import { maglevPlaces, sortedBackends } from './maglev.ts';
+import { NODE_SHARE } from './shares.ts';
 import { type NodePlace, nearest } from './topology.ts';
 
 /**
@@ -14,8 +15,15 @@ import { type NodePlace, nearest } from './topology.ts';
 const CLAIMS = ['cluster', 'node', 'balancer', 'external'] as const;
 type Claim = (typeof CLAIMS)[number];
 
-/** Who serves at an address and port, and by what right. `left`: nobody here, and nobody else has a right to it. */
-export type Served = Omit<PlanService, 'places'> & { readonly claim: Claim; readonly left?: true };
+/**
+ * Who serves at an address and port, and by what right. `left`: nobody here, and nobody else has a right to it. `isExcess`: the
+ * Service's ports before it have more backends than a node gives a whole namespace, and nobody looked for its own.
+ */
+export type Served = Omit<PlanService, 'places'> & {
+  readonly claim: Claim;
+  readonly left?: true;
+  readonly isExcess?: true;
+};
 
 /** What a node's datapath needs of all Services. Of two that claim one address and port, the first by `compareClaims` has it. */
 export function serviceTables(
@@ -64,17 +72,21 @@ export function compareClaims(
  */
 export function servedBy(service: Service, slices: readonly EndpointSlice[], place: NodePlace): readonly Served[] {
   const all = new Map<ServiceKey, Served>();
+  const listed = slices.map(list);
+  let counted = 0;
+  const own = listed.map((slice) => ofNode(slice, place.node));
   for (const { at, claim, portName } of claimsOf(service, place.addresses)) {
     const key = serviceKey(at);
     if (all.has(key)) continue;
     const isLocal = at.scope === 'outside' || (service.nodeLocal && claim === 'cluster');
-    const slicesFor = isLocal ? slices.map((slice) => ofNode(slice, place.node)) : slices;
     // Who asks for the node's own endpoints asks for no hints.
     const asked = { at, portName, place: isLocal ? null : place, claim };
-    const backends = sortedBackends(backendsOf(asked, slicesFor));
+    const isExcess = counted > NODE_SHARE.backends;
+    const backends = isExcess ? [] : sortedBackends(backendsOf(asked, isLocal ? own : listed));
+    counted += backends.length;
     const left = at.scope === 'outside' && !servesOutside(service, backends, place) ? { left: true as const } : {};
     const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
-    all.set(key, { ...at, ...affinity, ...left, backends, claim });
+    all.set(key, { ...at, ...affinity, ...left, ...(isExcess ? { isExcess: true as const } : {}), backends, claim });
   }
   return [...all.values()];
 }
@@ -89,7 +101,7 @@ function servesOutside({ outsideLocal }: Service, backends: readonly Backend[], 
 }
 
 /** The table by which flows are spread over backends. */
-export function tableOf({ claim: _, ...served }: Served): PlanService {
+export function tableOf({ claim: _, isExcess: __, ...served }: Served): PlanService {
   return { ...served, places: maglevPlaces(served.backends) };
 }
 
@@ -131,7 +143,14 @@ function takesAnswers({ at, claim }: Claimed, nodes: ReadonlySet<string>): boole
   return claim === 'external' && at.protocol === UDP && nodes.has(formatAddress(at.address));
 }
 
-function ofNode(slice: EndpointSlice, node: string): EndpointSlice {
+/** A slice whose ports are found by protocol and name; of two of one name, the first counts. Ports may be thousands. */
+type Listed = { readonly portOf: ReadonlyMap<string, number>; readonly endpoints: readonly SliceEndpoint[] };
+
+function list({ ports, endpoints }: EndpointSlice): Listed {
+  return { portOf: new Map(ports.toReversed().map((each) => [`${each.protocol} ${each.name}`, each.port])), endpoints };
+}
+
+function ofNode(slice: Listed, node: string): Listed {
   return { ...slice, endpoints: slice.endpoints.filter((endpoint) => endpoint.node === node) };
 }
 
@@ -142,10 +161,10 @@ type Asked = Claimed & { readonly place: NodePlace | null };
  * Those that are ready, and of them the nearest; where none is ready, all that still serve while they terminate, as
  * kube-proxy does.
  */
-function backendsOf({ at, portName, place, claim }: Asked, slices: readonly EndpointSlice[]): readonly Backend[] {
-  const all = slices.flatMap(({ ports, endpoints }) => {
-    const port = ports.find(({ name, protocol }) => name === portName && protocol === at.protocol);
-    return port === undefined ? [] : endpoints.flatMap((endpoint) => listening(endpoint, { at, claim }, port.port));
+function backendsOf({ at, portName, place, claim }: Asked, slices: readonly Listed[]): readonly Backend[] {
+  const all = slices.flatMap(({ portOf, endpoints }) => {
+    const port = portOf.get(`${at.protocol} ${portName}`);
+    return port === undefined ? [] : endpoints.flatMap((endpoint) => listening(endpoint, { at, claim }, port));
   });
   const ready = all.filter(({ endpoint }) => endpoint.ready);
   const serving = ready.length > 0 ? ready : all.filter(({ endpoint }) => endpoint.serving);

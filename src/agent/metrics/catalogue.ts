@@ -105,7 +105,7 @@ const STATE: readonly Metric<MetricFacts>[] = [
   },
   {
     ...{ name: 'moat_namespace_shortages', type: 'gauge', labels: [] },
-    help: 'Namespaces whose policies need more than their share of this node: some of their peers are denied.',
+    help: 'Namespaces whose policies or Services need more than their share of this node: what is beyond is denied.',
     read: ({ agent }) => one(agent.shortages.length),
   },
 ];

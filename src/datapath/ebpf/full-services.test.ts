@@ -96,7 +96,7 @@ describe('full tables of Services (root)', needsRoot, () => {
   // Of two ports each; a bank has half of an array, without its element 0.
   for (const { table, size, has, lacks } of [
     { table: 'service_slots', size: 10, has: 2, lacks: 'service_slots 2' },
-    { table: 'service_places', size: 2 * (4 * 64) + 20, has: 2, lacks: 'service_places 2' },
+    { table: 'service_places', size: 2 * (4 * 24) + 20, has: 2, lacks: 'service_places 2' },
     { table: 'backend_slots', size: 2 * (4 * 3) + 4, has: 2, lacks: 'backend_slots 2' },
   ]) {
     it(`${table}: the Service that finds no room is refused, others go on; it is served once another one goes`, async () => {
@@ -117,7 +117,7 @@ describe('full tables of Services (root)', needsRoot, () => {
 
     it(`${table}: a Service that changes where there is no room any more is refused, and no backend of before is asked`, async () => {
       await onNode({ [table]: size }, async (node) => {
-        for (let service = 0; service <= has; service++) node.datapath.apply(serve(service, service === has ? 1 : 3));
+        for (let service = 0; service <= has; service++) node.datapath.apply(serve(service, service === has ? 2 : 3));
         for (let turn = 0; turn < 8; turn++) {
           node.datapath.apply(serve(turn % 2, turn % 4 < 2 ? 2 : 3));
           const found = node.asks(turn % 2, 3000 + turn);
