@@ -89,6 +89,18 @@ export const AFFINITY_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'nobody is sent where somebody else was',
+    run: (rig, at) => {
+      const differ = Array.from({ length: FLOWS / 2 }, (_, index) => 100 + index).filter((port) => {
+        serve(rig, at, { by: [at.c, at.remote].map((each) => `${each} ${LISTENS}`), port, affinitySeconds: SECONDS });
+        const asked = { ...client(at, 40_000 + port), dport: port };
+        const ofA = destinationOf(rig.pass('from a', tcp(asked)), at);
+        return ofA !== destinationOf(rig.pass('from b', tcp({ ...asked, from: at.b })), at);
+      });
+      assert.ok(differ.length > 0);
+    },
+  },
+  {
     name: 'what keeps a client opens nothing: policy judges the backend, and a pod never is its own',
     run: (rig, at) => {
       keep(rig, [at.b], at);
