@@ -262,6 +262,26 @@ static __always_inline int change_destination(struct __sk_buff *skb, struct cont
 	return REASON_NONE;
 }
 
+/* A connection from outside stays with its pod while that is here, whatever says that it begins anew: nobody
+ * vouches for who sent that, and the pod itself does not believe it. */
+__attribute__((noinline)) int stays_outside(struct context *c)
+{
+	struct addr backend = {};
+	struct ct_value *flow;
+
+	c = own_context(c);
+	if (!c || c->outside != SCOPE_OUTSIDE || c->packet.protocol != IPPROTO_TCP)
+		return 0;
+	make_flow_key(&c->meant, &c->translation, &c->key);
+	flow = bpf_map_lookup_elem(&ct_map, &c->key);
+	if (!flow || is_stale(flow, &c->key, c->now) || flow->tcp != TCP_OPEN ||
+	    (flow->flags & ENTRY_TOMBSTONE) || !is_meant(flow, &c->meant, c->meant_side))
+		return 0;
+	backend.family = c->packet.source.family;
+	__builtin_memcpy(backend.w, c->translation.address, sizeof(backend.w));
+	return !find_endpoint(c, &backend, &c->destination) && c->destination.ifindex;
+}
+
 /*
  * A packet to a Service becomes one to a backend, in every respect. The translation of its flow is followed;
  * what may open a flow is sent to somebody else where that backend serves no more. Returns a reason.
@@ -291,7 +311,8 @@ __attribute__((noinline)) int translate(struct __sk_buff *skb, struct context *c
 		return REASON_TABLE_ERROR;
 	if (!found && !opens)
 		return REASON_NONE;
-	if (!found || (opens && !is_serving(c->translation.slot, c->translation.generation))) {
+	if (!found ||
+	    (opens && !is_serving(c->translation.slot, c->translation.generation) && !stays_outside(c))) {
 		reason = choose_backend(c);
 		if (reason) {
 			/* As it was sent. */

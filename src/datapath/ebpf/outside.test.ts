@@ -128,6 +128,25 @@ for (const attach of ATTACH_MODES) {
         assert.deepEqual(bed.sendOut(answer(family, { flags: 'PA' })), []);
       });
 
+      it(`over IPv${family} a connection stays with its pod, whoever begins it anew in its client's name`, () => {
+        for (const flags of ['S', 'A']) {
+          assert.equal(bed.sendIn(ask(family, NODE[family], { flags })).length, 1);
+          assert.equal(bed.sendOut(answer(family, { flags: flags === 'S' ? 'SA' : 'A' })).length, 1);
+        }
+        serve(NODE[family], [bed.own(1, family)]);
+        // To pod 0, which need not believe it.
+        assert.deepEqual(bed.sendIn(ask(family, NODE[family], { flags: 'S' }), 1), []);
+        const there = { to: formatAddress(bed.own(0, family)), dport: LISTENS, hopLimit: 63 };
+        same(
+          bed.sendIn(ask(family, NODE[family], { flags: 'PA' })),
+          ask(family, NODE[family], { flags: 'PA', ...there }),
+        );
+        const back = { from: formatAddress(NODE[family]), sport: PORT, hopLimit: 63 };
+        same(bed.sendOut(answer(family, { flags: 'A' })), answer(family, { flags: 'A', ...back }));
+        assert.equal(bed.sendOut(answer(family, { flags: 'R' })).length, 1);
+        assert.equal(bed.sendIn(ask(family, NODE[family], { flags: 'S' }), 1).length, 1, 'once it has ended');
+      });
+
       it(`over IPv${family} a datagram that answers in parts leaves as the Service's, each part`, () => {
         const [asked, more] = [{ payload: Buffer.from('ask') }, { payload: Buffer.alloc(16, 7) }];
         assert.equal(bed.sendIn(ask(family, NODE[family], asked, udp)).length, 1);

@@ -151,6 +151,12 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('flow.h', 'if (!c->uplink || c->outside)', 'if (!c->uplink)')],
   },
   {
+    rule: 'Nobody diverts a connection from outside by beginning it anew in its client’s name',
+    file: OUTSIDE,
+    test: 'a connection stays with its pod, whoever begins it anew',
+    faults: [inPrograms('service.h', '!stays_outside(c)', '1')],
+  },
+  {
     rule: 'From outside nobody is a pod of this node, nor the node',
     file: OUTSIDE,
     test: 'a pod in the name of the Service, or the node',
