@@ -197,6 +197,15 @@ static __always_inline int step_flow(struct context *c, struct ct_value *live, _
 	return REASON_NONE;
 }
 
+/* The flow's initiator was a pod of this node, and is none now: what a backend goes on to say is its own
+ * word, and not its Service's, as whom only clients are answered that never were here. */
+static __always_inline int has_left(const struct context *c, __u32 from_initiator)
+{
+	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
+
+	return c->entry.leg[LEG_EGRESS].generation && !initiator->ifindex;
+}
+
 /* A packet of a known flow. */
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
@@ -225,6 +234,8 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 			return reason;
 		}
 		if (!legs_stand(c, from_initiator)) {
+			if (has_left(c, from_initiator))
+				c->entry.flags &= ~ENTRY_SERVICE;
 			fill_legs(c, from_initiator);
 			c->entry.flags &= ~ENTRY_TOMBSTONE;
 			anew = 1;

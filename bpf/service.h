@@ -104,12 +104,21 @@ __attribute__((noinline)) int recall_backend(struct context *c, __u32 seconds)
 	return read_affinity(&c->affinity_key, c->now, seconds, &c->affinity);
 }
 
-/* The client goes to the backend in c->translation from now on, which this hash chose. */
+/* The sum of SCTP is over the ports, and not one that can be changed. */
+static __always_inline int can_go_there(const struct context *c)
+{
+	return c->packet.protocol != IPPROTO_SCTP || c->packet.destination_port == c->translation.port;
+}
+
+/* The client goes to the backend in c->translation from now on, which this hash chose; not to one that it
+ * can't go to. */
 __attribute__((noinline)) int keep_backend(struct context *c, __u32 hash)
 {
 	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
+	if (!can_go_there(c))
+		return REASON_NO_BACKEND;
 	write_affinity(&c->affinity_key, &c->affinity, c->now, hash, c->translation.slot,
 		       c->translation.generation);
 	return REASON_NONE;
@@ -153,7 +162,9 @@ __attribute__((noinline)) int choose_backend(struct context *c)
 			spare = place;
 		place = place + 1 == size ? 0 : place + 1;
 	}
-	return spare != ~0u && take_place_of(c, service, spare) ? REASON_NONE : REASON_NO_BACKEND;
+	if (spare == ~0u || !take_place_of(c, service, spare))
+		return REASON_NO_BACKEND;
+	return service->affinity ? keep_backend(c, hash) : REASON_NONE;
 }
 
 /* Where the transport header's sum stands; 0 = in no header, or over no addresses. */
@@ -240,8 +251,7 @@ static __always_inline int change_destination(struct __sk_buff *skb, struct cont
 	struct packet *p = &c->packet;
 	int reason;
 
-	/* Its sum is over the ports, and not one that can be changed. */
-	if (p->protocol == IPPROTO_SCTP && p->destination_port != c->translation.port)
+	if (!can_go_there(c))
 		return REASON_NO_BACKEND;
 	__builtin_memcpy(p->destination.w, c->translation.address, sizeof(p->destination.w));
 	reason = check_destination(&p->destination);

@@ -1,10 +1,10 @@
 // Services that keep each client with its backend, as their `sessionAffinity` says.
 import assert from 'node:assert/strict';
-import { TCP, UDP } from '#net/protocol.ts';
-import { tcp, udp } from '../packets.ts';
+import { SCTP, TCP, UDP } from '#net/protocol.ts';
+import { sctp, tcp, udp } from '../packets.ts';
 import type { Case } from './case.ts';
 import type { Names, Rig } from './rig.ts';
-import { client, destinationOf, LISTENS, serve } from './service-cases.ts';
+import { client, destinationOf, LISTENS, PORT, serve } from './service-cases.ts';
 
 const SECONDS = 100;
 /** So many flows never go to one of several backends by chance. */
@@ -86,6 +86,29 @@ export const AFFINITY_CASES: readonly Case[] = [
       assert.equal(ofB(41_999), 'remote');
       keep(rig, [at.c, at.remote], at);
       assert.equal(theOne(new Set(ports.map(ofB))), 'remote');
+    },
+  },
+  {
+    name: 'a client stays with a backend that spoke first, too',
+    run: (rig, at) => {
+      keep(rig, [at.b], at, UDP);
+      rig.pass('from b', udp({ from: at.b, to: at.a, sport: LISTENS, dport: 40_000 }));
+      assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'b');
+      keep(rig, [at.b, at.c, at.remote], at, UDP);
+      const frames = Array.from({ length: FLOWS }, (_, index) => udp(client(at, 41_000 + index)));
+      assert.equal(theOne(new Set(frames.map((frame) => destinationOf(rig.pass('from a', frame), at)))), 'b');
+    },
+  },
+  {
+    name: 'a backend that SCTP can’t go to keeps nobody',
+    run: (rig, at) => {
+      const how = { protocol: SCTP, affinitySeconds: SECONDS };
+      serve(rig, at, { by: [`${at.b} ${LISTENS}`], ...how });
+      rig.drop('from a', sctp(client(at)), 'no-backend');
+      serve(rig, at, { by: [`${at.b} ${LISTENS}`, `${at.remote} ${PORT}`], ...how });
+      const ports = Array.from({ length: FLOWS }, (_, index) => 41_000 + index);
+      const verdicts = ports.map((sport) => rig.inject('from a', sctp(client(at, sport))).verdict);
+      assert.equal(verdicts.at(-1), 'pass', verdicts.join());
     },
   },
   {

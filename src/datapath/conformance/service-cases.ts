@@ -105,6 +105,19 @@ function toAndFro(make: Make, protocol: number): Case['run'] {
 export const SERVICE_CASES: readonly Case[] = [
   { name: 'a connection to a Service goes to its backend, and answers are the Service’s', run: toAndFro(tcp, TCP) },
   { name: 'so do datagrams', run: toAndFro(udp, UDP) },
+  {
+    name: 'what a backend says to who was here, and is elsewhere now, is its own word',
+    run: (rig, at) => {
+      serve(rig, at, { by: [`${at.b} ${LISTENS}`] });
+      open(rig, at);
+      rig.detach('a');
+      rig.expel('a');
+      rig.relabel(at.a, 'remote');
+      const word = { ...back(served(at)), flags: 'A' };
+      for (let said = 0; said < 2; said++)
+        same(rig.pass('from b', tcp(word)).frame, (hopLimit) => tcp({ ...word, hopLimit }));
+    },
+  },
   { name: 'a datagram without a sum stays without', family: 4, run: toAndFro(withoutSum, UDP) },
   {
     name: 'SCTP goes to a backend with the same port, and to no other',

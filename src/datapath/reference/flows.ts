@@ -111,7 +111,8 @@ export class Flows {
     if (isCutForGood) return unchanged(deniedEarlier(entry));
     const { outcome, legs } = this.#judgeLegs(entry.initiator, judgePort);
     if (outcome.verdict === 'pass') {
-      const anew: Entry = { ...entry, ...legs, tombstone: false };
+      const hasLeft = entry.egress.generation !== 0 && !this.#plan.endpoints.has(formatAddress(entry.initiator.source));
+      const anew: Entry = { ...entry, ...legs, meant: hasLeft ? null : entry.meant, tombstone: false };
       return this.#proceed(passage, anew, travelOf(entry, passage.tuple) === 'request' ? outcome.audited : null);
     }
     const buried: Entry = { ...entry, ...legs, tombstone: true, lastSeenNs: passage.nowNs };

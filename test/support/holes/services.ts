@@ -151,6 +151,36 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('flow.h', 'if (!c->uplink || c->outside)', 'if (!c->uplink)')],
   },
   {
+    rule: 'Who was a pod here, and is elsewhere now, is not told by a backend in its Service’s name',
+    file: CONFORMANCE,
+    test: 'what a backend says to who was here, and is elsewhere now, is its own word',
+    faults: [inPrograms('flow.h', 'if (has_left(c, from_initiator))', 'if (0)')],
+  },
+  {
+    rule: 'A Service that keeps its clients remembers also a backend that spoke first',
+    file: CONFORMANCE,
+    test: 'a client stays with a backend that spoke first, too',
+    faults: [
+      inPrograms(
+        'service.h',
+        'return REASON_NO_BACKEND;\n\treturn service->affinity ? keep_backend(c, hash) : REASON_NONE;',
+        'return REASON_NO_BACKEND;\n\treturn REASON_NONE;',
+      ),
+    ],
+  },
+  {
+    rule: 'and none that SCTP can’t go to',
+    file: CONFORMANCE,
+    test: 'a backend that SCTP can’t go to keeps nobody',
+    faults: [
+      inPrograms(
+        'service.h',
+        'if (!can_go_there(c))\n\t\treturn REASON_NO_BACKEND;\n\twrite_affinity',
+        'write_affinity',
+      ),
+    ],
+  },
+  {
     rule: 'Nobody diverts a connection from outside by beginning it anew in its client’s name',
     file: OUTSIDE,
     test: 'a connection stays with its pod, whoever begins it anew',
