@@ -179,7 +179,15 @@ function quoted(spec: FrameSpec, ends: Ends): Uint8Array {
 
 /** The frame of a spec. `own`: the MAC of the interface that it goes by; ARP and NDP name it too. */
 export function frameOf(spec: FrameSpec, ends: Ends, own: Uint8Array): Uint8Array {
-  const built = BUILDERS[spec.kind](spec, spec.odd === 'mapped' && v6(ends) ? { ...ends, from: MAPPED } : ends);
+  return dressed(
+    spec,
+    BUILDERS[spec.kind](spec, spec.odd === 'mapped' && v6(ends) ? { ...ends, from: MAPPED } : ends),
+    own,
+  );
+}
+
+/** A built frame as the spec has it sent: its MAC, its ethertype, bent, padded. */
+export function dressed(spec: FrameSpec, built: Uint8Array, own: Uint8Array): Uint8Array {
   const mac = spec.mac === 'own' ? own : Uint8Array.of(2, 9, 9, 9, 9, 9);
   const frame = concat(built.subarray(0, 6), mac, built.subarray(12));
   if (spec.odd === 'type') frame.set([0x81, spec.number], 12);

@@ -2,12 +2,24 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { Compiler } from '#compile/compiler.ts';
-import type { Harness, Judged, TestPacket } from '#datapath/conformance/harness.ts';
+import { type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import type { Harness, Judged, Met, TestPacket } from '#datapath/conformance/harness.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { referenceHarness } from '#datapath/reference/harness.ts';
 import { type Address, formatAddress } from '#net/address.ts';
 import { STANDARD_SEMANTICS, type WorldEvent } from '#policy/world.ts';
-import { arbitraryFrame, type FrameSpec, frameOf } from './arbitrary-frame.ts';
+import { dressed, frameOf } from './arbitrary-frame.ts';
+import {
+  arbitrarySent,
+  arbitraryServiceSpec,
+  ofFlow,
+  SERVICE_ADDRESSES,
+  type Sent,
+  type ServedFlow,
+  type ServiceSpec,
+  servedFlow,
+  serviceStep,
+} from './arbitrary-service.ts';
 import { ADDRESSES, arbitraryHistory } from './arbitrary-world.ts';
 import { linkOf, linksOf } from './flow-frames.ts';
 import type { TestRunBed } from './test-run-bed.ts';
@@ -16,6 +28,8 @@ const NODE = 'n1';
 const FAR_MAC = Uint8Array.of(2, 0, 0, 2, 0, 1);
 /** Packets that are sent again. */
 const AGAIN = 30;
+/** Flows to Services of which more packets are sent. */
+const FLOWS = 12;
 
 /** Most pods are this node's: packets need somebody to meet. */
 function here(event: WorldEvent): WorldEvent {
@@ -29,6 +43,9 @@ class Twins {
   readonly #compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === NODE });
   readonly #interfaces: number[] = [];
   #links: readonly EndpointLink[] = [];
+  /** Flows that went to backends, the newest first. */
+  readonly #flows: ServedFlow[] = [];
+  readonly #served = new Set<ServiceKey>();
 
   constructor(bed: TestRunBed) {
     this.harnesses = {
@@ -51,14 +68,32 @@ class Twins {
     this.#links = links;
   }
 
-  /** The packet of a spec in this world; null where no pod is here to meet it. */
-  packet(spec: FrameSpec): TestPacket | null {
+  serve(specs: readonly ServiceSpec[]): void {
     const own = this.#links.flatMap((link) => link.addresses);
-    const from = pick([...own, ...own, ...ADDRESSES], spec.from);
-    const to = pick(
-      [...own, ...own, ...ADDRESSES].filter(({ family }) => family === from.family),
-      spec.to,
-    );
+    // As the book of Services tells it: one step for each, and none for a Service that goes and never was.
+    const steps = new Map<ServiceKey, Extract<Step, { kind: 'service' }>>();
+    for (const spec of specs) {
+      const step = serviceStep(spec, [...own, ...own, ...ADDRESSES]);
+      const key = serviceKey(step.at);
+      if (step.value === null && !this.#served.has(key)) steps.delete(key);
+      else steps.set(key, step);
+    }
+    for (const [key, { value }] of steps)
+      if (value === null) this.#served.delete(key);
+      else this.#served.add(key);
+    for (const { datapath } of Object.values(this.harnesses)) datapath.apply([...steps.values()]);
+  }
+
+  /** More packets of the flow may come. */
+  note(flow: ServedFlow): void {
+    this.#flows.unshift(flow);
+    this.#flows.splice(FLOWS);
+  }
+
+  /** The packet of a spec in this world; null where no pod is here to meet it. */
+  packet(sent: Sent): TestPacket | null {
+    const { frame: spec } = sent;
+    const { from, to, build } = this.#built(sent);
     const source = linkOf(this.#links, formatAddress(from));
     const destination = linkOf(this.#links, formatAddress(to));
     const usual =
@@ -68,9 +103,49 @@ class Twins {
         ? usual
         : { link: this.#links[spec.place.interfaces % this.#links.length], hook: spec.place.hook };
     if (link === undefined || link === null) return null;
-    const frame = frameOf(spec, { from, to }, hook === 'from-pod' ? link.mac : FAR_MAC);
+    const frame = build(hook === 'from-pod' ? link.mac : FAR_MAC);
     const senders = { stack: 'own-node', afar: 'elsewhere', source: source?.interfaceIndex ?? 'elsewhere' } as const;
     return { interfaceIndex: link.interfaceIndex, hook, sender: senders[spec.sender], frame };
+  }
+
+  /** Its ends, and the frame by the MAC that it is sent from. */
+  #built({ frame: spec, toward }: Sent): {
+    readonly from: Address;
+    readonly to: Address;
+    readonly build: (mac: Uint8Array) => Uint8Array;
+  } {
+    const own = this.#links.flatMap((link) => link.addresses);
+    const from = pick([...own, ...own, ...ADDRESSES], spec.from);
+    const flow = toward?.kind === 'flow' ? this.#flows[toward.index % this.#flows.length] : undefined;
+    if (toward?.kind === 'flow' && flow !== undefined) {
+      const { frame, ...ends } = ofFlow(flow, toward, spec, from);
+      return { ...ends, build: (mac) => dressed(spec, frame, mac) };
+    }
+    const sameFamily = ({ family }: Address): boolean => family === from.family;
+    if (toward?.kind === 'service') {
+      const to = pick(SERVICE_ADDRESSES.filter(sameFamily), toward.index);
+      return { from, to, build: (mac) => frameOf({ ...spec, dport: toward.port }, { from, to }, mac) };
+    }
+    const to = pick([...own, ...own, ...ADDRESSES].filter(sameFamily), spec.to);
+    return { from, to, build: (mac) => frameOf(spec, { from, to }, mac) };
+  }
+
+  /** What the reference says of a packet where it is by now: what enters a pod at its sender's hook met the pod's, too. */
+  arriving({ hook, interfaceIndex }: TestPacket, ebpf: Met, reference: Met): Met {
+    if (hook === 'to-pod' || !ebpf.entered) return reference;
+    const link = this.#links.find(({ addresses }) => addresses.some((own) => isTo(reference.frame, own)));
+    // By the wire.
+    if (link === undefined) return reference;
+    const { frame } = reference;
+    const met = this.harnesses.reference.inject({
+      interfaceIndex: link.interfaceIndex,
+      hook: 'to-pod',
+      sender: interfaceIndex,
+      frame,
+    });
+    assert.ok(met !== 'refused');
+    assert.equal(met.verdict, 'pass');
+    return met;
   }
 
   close(): void {
@@ -99,29 +174,54 @@ function said({ verdict, reason, leg, egressRule, ingressRule, audited }: Judged
   return audited === null ? { verdict } : { verdict, audited, egressRule, ingressRule };
 }
 
+/** The packet as it goes on, in hex: without MACs and hop limit, which are lowered and changed where it is delivered at once. */
+function goesOn({ frame }: Met): string {
+  const packet = Buffer.from(frame.subarray(14));
+  if (frame[12] === 0x86) packet[7] = 0;
+  else if (frame[12] === 0x08 && frame[13] === 0) packet.fill(0, 8, 9).fill(0, 10, 12);
+  return packet.toString('hex');
+}
+
+/** Whether the frame is for the address. */
+function isTo(frame: Uint8Array, { words }: Address): boolean {
+  const at = words.length === 1 ? 30 : 38;
+  const view = new DataView(frame.buffer, frame.byteOffset);
+  return words.every((word, index) => view.getUint32(at + 4 * index) === word);
+}
+
+/** What its sender is told instead, without MACs. */
+function answerOf({ answer }: Met): string | null {
+  return answer === null ? null : Buffer.from(answer.subarray(14)).toString('hex');
+}
+
 /** A history of changes, and the frames to be sent after each. */
 export type Played = {
   readonly history: readonly (readonly WorldEvent[])[];
-  readonly sent: readonly (readonly FrameSpec[])[];
+  readonly services: readonly (readonly ServiceSpec[])[];
+  readonly sent: readonly (readonly Sent[])[];
 };
 
-/** Forty frames after each change: as many batches as a history has changes at most. */
+/** Sixty frames after each change: as many batches as a history has changes at most. */
 export const arbitraryPlayed: fc.Arbitrary<Played> = fc.record({
   history: arbitraryHistory('tiered'),
-  sent: fc.array(fc.array(arbitraryFrame, { minLength: 40, maxLength: 40 }), { minLength: 8, maxLength: 8 }),
+  services: fc.array(fc.array(arbitraryServiceSpec, { minLength: 2, maxLength: 8 }), { minLength: 8, maxLength: 8 }),
+  sent: fc.array(fc.array(arbitrarySent, { minLength: 60, maxLength: 60 }), { minLength: 8, maxLength: 8 }),
 });
 
 /** Plays a history on both; counts outcomes into `seen`. Throws where they differ. */
-export function play(bed: TestRunBed, { history, sent }: Played, seen: Map<string, number>): void {
+export function play(bed: TestRunBed, { history, services, sent }: Played, seen: Map<string, number>): void {
   const twins = new Twins(bed);
   // What passed is sent again after each change: a connection that is cut shows at its next packets.
   const passed: TestPacket[] = [];
   try {
     for (const [index, events] of history.entries()) {
       twins.change(events);
+      twins.serve(services[index] ?? []);
       for (const packet of [...passed, ...passed]) compare(twins, packet, seen);
-      const packets = (sent[index] ?? []).flatMap((spec) => twins.packet(spec) ?? []);
-      for (const packet of packets) if (compare(twins, packet, seen) === 'pass') passed.push(packet);
+      for (const spec of sent[index] ?? []) {
+        const packet = twins.packet(spec);
+        if (packet !== null && compare(twins, packet, seen) === 'pass') passed.push(packet);
+      }
       passed.splice(0, passed.length - AGAIN);
     }
   } finally {
@@ -137,7 +237,17 @@ function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): J
   assert.ok(reference !== 'refused');
   const { interfaceIndex, hook, sender, frame } = packet;
   const where = `${hook} ${interfaceIndex}, sent by ${sender}`;
-  assert.deepEqual(said(ebpf), said(reference), `${where} ${Buffer.from(frame).toString('hex')}`);
+  const what = `${where} ${Buffer.from(frame).toString('hex')}`;
+  assert.deepEqual(said(ebpf), said(reference), what);
+  if (reference.verdict === 'pass') assert.equal(goesOn(ebpf), goesOn(twins.arriving(packet, ebpf, reference)), what);
+  else assert.equal(answerOf(ebpf), answerOf(reference), what);
+  const flow = reference.verdict === 'pass' ? servedFlow(packet, reference.frame) : null;
+  if (flow !== null) {
+    twins.note(flow);
+    seen.set('served', (seen.get('served') ?? 0) + 1);
+  } else if (reference.verdict === 'pass' && goesOn({ ...reference, frame }) !== goesOn(reference)) {
+    seen.set('translated back', (seen.get('translated back') ?? 0) + 1);
+  }
   const outcome = reference.audited === null ? reference.reason : `audited: ${reference.audited.reason}`;
   seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
   return reference.verdict;
