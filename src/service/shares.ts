@@ -101,7 +101,7 @@ export class ServiceShares {
     });
   }
 
-  /** Who waits goes on waiting in its turn, else. */
+  /** The port waits for room no longer, in whosever share that was. */
   #waitNoMore(key: ServiceKey): void {
     const namespace = this.#waiting.get(key);
     if (namespace === undefined) return;

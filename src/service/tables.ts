@@ -73,8 +73,8 @@ export function compareClaims(
 export function servedBy(service: Service, slices: readonly EndpointSlice[], place: NodePlace): readonly Served[] {
   const all = new Map<ServiceKey, Served>();
   const listed = slices.map(list);
-  let counted = 0;
   const own = listed.map((slice) => ofNode(slice, place.node));
+  let counted = 0;
   for (const { at, claim, portName } of claimsOf(service, place.addresses)) {
     const key = serviceKey(at);
     if (all.has(key)) continue;
