@@ -315,6 +315,15 @@ static __always_inline int follow_entry(struct __sk_buff *skb, struct context *c
 	return move_on(skb, g, hook, &source, &destination, direct, answers ? c : 0);
 }
 
+/* Where this key's packet may be to a Service: not at an address that is, or may be, a local endpoint's. */
+static __always_inline int may_mean_service(const struct ct_key *key, __u32 side)
+{
+	const __u32 *words = side ? key->address[0] : key->address[1];
+	struct addr address = {.w = {words[0], words[1], words[2], words[3]}, .family = key->family};
+
+	return has_marks() && is_marked(addr_tag(&address)) && !bpf_map_lookup_elem(&endpoint_map, &address);
+}
+
 /* A packet to a Service, by its translation. As follow(). */
 __attribute__((noinline)) int follow_service(struct __sk_buff *skb, struct context *c)
 {
@@ -328,7 +337,7 @@ __attribute__((noinline)) int follow_service(struct __sk_buff *skb, struct conte
 		return NOT_FOLLOWED;
 	g = &c->glance;
 	side = g->side & 1;
-	if (!has_marks() || !is_marked(tag_of(g->key.family, side ? g->key.address[0] : g->key.address[1])))
+	if (!may_mean_service(&g->key, side))
 		return NOT_FOLLOWED;
 	c->meant = g->key;
 	c->meant_tag = ct_tag(&c->meant);

@@ -76,7 +76,7 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 	/* What quotes a translated packet is translated as well. */
 	c->direct = c->entry.flags & ENTRY_DIRECT;
 	if (!inner_flow_stands(c, from_initiator))
-		return REASON_ICMP_UNRELATED;
+		return c->own_node ? REASON_NONE : REASON_ICMP_UNRELATED;
 	if (!(c->entry.flags & ENTRY_SERVICE))
 		return forth ? REASON_ICMP_UNRELATED : REASON_NONE;
 	/* Its later fragments would keep the addresses that they have. */

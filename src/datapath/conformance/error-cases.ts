@@ -80,6 +80,18 @@ export const ERROR_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'an ICMP error of the node itself passes, also about a connection that is not judged anew yet',
+    run: (rig, at) => {
+      const about = (from: string) => icmpError({ from, to: at.a, inner: udp(ask(at)) });
+      rig.pass('from a', udp(ask(at)));
+      rig.policy('a', 'egress', [DEFAULT]);
+      rig.pass('to a by stack', about(at.node));
+      rig.drop('to a', about(at.otherNode), 'icmp-unrelated');
+      rig.drop('from a', udp(ask(at)), 'policy egress default');
+      rig.pass('to a by stack', about(at.node));
+    },
+  },
+  {
     name: 'an ICMP error opens nothing and keeps nothing alive',
     needs: ['clock'],
     run: (rig, at) => {

@@ -292,6 +292,19 @@ export const SERVICE_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'what a pod sends to a Service’s address that is a pod’s of this node from now on goes to that pod',
+    run: (rig, at) => {
+      for (const protocol of [TCP, UDP]) serve(rig, at, { by: [`${at.b} ${LISTENS}`], protocol });
+      open(rig, at);
+      for (let turn = 0; turn < 2; turn++) assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'b');
+      rig.detach('c');
+      rig.attach('c', [at.service]);
+      rig.admit('c', 'c', [address(at.c), address(at.service)]);
+      assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'service');
+      rig.drop('from a', tcp({ ...client(at), flags: 'A' }), 'mid-flow');
+    },
+  },
+  {
     name: 'two flows that would be one to their backend: the second goes to another one, or nowhere',
     run: (rig, at) => {
       serve(rig, at, { by: [`${at.b} ${LISTENS}`] });

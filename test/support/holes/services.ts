@@ -39,6 +39,12 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('hit.h', 'goes_to_service(state, &g->key, to))', '0)')],
   },
   {
+    rule: 'An address that is a pod’s of the node by now is no Service’s, in an open flow either',
+    file: CONFORMANCE,
+    test: 'what a pod sends to a Service’s address that is a pod’s of this node from now on goes to that pod',
+    faults: [inPrograms('hit.h', ' && !bpf_map_lookup_elem(&endpoint_map, &address)', '')],
+  },
+  {
     rule: 'Nothing is sent on to where no packet may go',
     file: CONFORMANCE,
     test: 'no backend is where no packet may go',
