@@ -196,6 +196,17 @@ int to_pod(struct __sk_buff *skb)
 	return run(skb, HOOK_TO_POD);
 }
 
+/* What is no ordinary packet, or marked, at an uplink. Returns 0 where it can't be read. */
+static __always_inline int read_odd(struct __sk_buff *skb, struct context *c)
+{
+	if (!start(skb, c, HOOK_TO_POD) || skb->vlan_present ||
+	    bpf_skb_load_bytes(skb, 0, c->ethernet, ETH_HLEN))
+		return 0;
+	c->uplink = skb->ifindex;
+	c->ethertype = be16(c->ethernet + 12);
+	return (c->ethertype == ETH_P_IP || c->ethertype == ETH_P_IPV6) && !parse_packet(skb, c);
+}
+
 /* Counted and reported as at the pod's own hook, in whose place it stands. */
 SEC("tc")
 int from_node(struct __sk_buff *skb)
@@ -204,9 +215,10 @@ int from_node(struct __sk_buff *skb)
 	struct context *c = the_context();
 	int verdict, reason;
 
-	if (!c || !counters || skb->pkt_type != PACKET_FOR_US || skb->mark ||
-	    !glance(skb, &c->glance, HOOK_FROM_NODE))
+	if (!c || !counters || skb->pkt_type != PACKET_FOR_US)
 		return TCX_NEXT;
+	if (skb->mark || !glance(skb, &c->glance, HOOK_FROM_NODE))
+		return has_marks() && read_odd(skb, c) ? leave_to_stack(c) : TCX_NEXT;
 	verdict = follow(skb, c, HOOK_FROM_NODE);
 	if (verdict != NOT_FOLLOWED)
 		return verdict == SPOILED ? drop_spoiled(c) : verdict;
@@ -219,7 +231,7 @@ int from_node(struct __sk_buff *skb)
 			return serve_outside(skb, c, reason);
 	}
 	if (!find_ends(skb, c))
-		return TCX_NEXT;
+		return leave_to_stack(c);
 	c->ifindex = c->destination.ifindex;
 	if (!judge_arrival(skb, c) || is_closed())
 		return TCX_NEXT;

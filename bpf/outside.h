@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Services for clients outside of the node: what arrives at an uplink for a node port, a balancer's address
  * or an external one enters a pod of this node, with its client's own address. Nobody else would translate
- * it, so that what is not let in here is dropped here. */
+ * it, so that what is not let in here is dropped here; nor does the stack answer for it. */
 #ifndef MOAT_OUTSIDE_H
 #define MOAT_OUTSIDE_H
 
@@ -15,6 +15,69 @@ static __always_inline int may_be_outside(const struct context *c)
 {
 	return has_marks() && is_marked(addr_tag(&c->packet.destination)) &&
 	       is_uplink(c->uplink, c->packet.destination.family);
+}
+
+/* A connection by the Service stands here: whoever says that it begins anew is asked for its flow. */
+static __always_inline int is_open_outside(struct context *c)
+{
+	struct ct_value *flow;
+
+	if (!find_translation(c))
+		return 0;
+	if (!is_syn(&c->packet))
+		return 1;
+	make_flow_key(&c->meant, &c->translation, &c->key);
+	flow = bpf_map_lookup_elem(&ct_map, &c->key);
+	return flow && !is_stale(flow, &c->key, c->now) && flow->tcp == TCP_OPEN &&
+	       is_meant(flow, &c->meant, c->meant_side);
+}
+
+/* Whether these programs serve where the packet asks. What can't be told counts for it. */
+static __always_inline int is_served_outside(const struct context *c)
+{
+	struct service_key key = {
+	    .address = c->packet.destination,
+	    .port = c->packet.destination_port,
+	    .protocol = c->packet.protocol,
+	    .scope = SCOPE_OUTSIDE,
+	};
+	int torn;
+
+	return find_service(&key, c->changes, &torn) || torn;
+}
+
+/* A segment that can't go past the stack (TTL, options, fragments, somebody's program), of a connection by a
+ * Service or to open one here: the stack knows of no such connection, and would reset it. */
+__attribute__((noinline)) int would_be_reset(struct context *c)
+{
+	struct packet *p;
+
+	c = own_context(c);
+	if (!c)
+		return 0;
+	p = &c->packet;
+	if (p->protocol != IPPROTO_TCP || (p->flags & PACKET_PORTS_UNKNOWN) || !has_marks() ||
+	    !is_marked(addr_tag(&p->destination)) || find_endpoint(c, &p->destination, &c->destination) ||
+	    c->destination.ifindex)
+		return 0;
+	make_key(c, p);
+	c->meant = c->key;
+	c->meant_tag = c->key_tag;
+	c->meant_side = c->side;
+	return is_open_outside(c) ||
+	       (is_syn(p) && is_uplink(c->uplink, p->destination.family) && is_served_outside(c));
+}
+
+/* The stack has what nobody took before, but for what it would answer by a reset. */
+static __always_inline int leave_to_stack(struct context *c)
+{
+	struct counters *counters = node_counters();
+
+	if (!would_be_reset(c))
+		return TCX_NEXT;
+	if (counters)
+		counters->drops[REASON_NO_BACKEND]++;
+	return TCX_DROP;
 }
 
 /* Somebody who is not here asks for an address that is no pod's here. */

@@ -202,6 +202,53 @@ for (const attach of ATTACH_MODES) {
         assert.equal(bed.sendIn(ask(family, NODE[family])).length, 1);
       });
 
+      it(`over IPv${family} the node resets nothing that it serves and can’t take, be it open or about to`, () => {
+        const padded = { header: 60, body: Uint8Array.of(0, 1, 4, 0, 0, 0, 0) };
+        const odd = [
+          { hopLimit: 1 },
+          { isCut: true },
+          family === 4 ? { options: Uint8Array.of(7, 7, 4, 0, 0, 0, 0, 0) } : { headers: [padded] },
+        ];
+        const { outsider } = bed.net;
+        /** How often the node answers it, whole or cut up. */
+        const answersTo = ({ isCut = false, ...more }: { isCut?: boolean; flags: string }): number => {
+          const whole = ask(family, NODE[family], { payload: Buffer.alloc(16), ...more });
+          if (!isCut) return bed.send(whole, outsider, outsider).length;
+          const segment = whole.subarray(14 + (family === 4 ? 20 : 40));
+          const ends = { from: formatAddress(REMOTE[family]), to: formatAddress(NODE[family]), ...by(outsider) };
+          const [first, rest] = [
+            { id: bed.port, offset: 0, more: true },
+            { id: bed.port, offset: 3, more: false },
+          ];
+          outsider.wire.send(ip({ ...ends, fragment: rest }, TCP, segment.subarray(24)));
+          return bed.send(ip({ ...ends, fragment: first }, TCP, segment.subarray(0, 24)), outsider, outsider).length;
+        };
+        serve(NODE[family], null);
+        for (const more of [{}, ...odd]) {
+          for (const flags of ['S', 'A']) assert.equal(answersTo({ ...more, flags }), 1, 'what it does not serve');
+        }
+        serve(NODE[family], [bed.own(0, family)]);
+        bed.next();
+        for (const more of odd) assert.equal(answersTo({ ...more, flags: 'S' }), 0, JSON.stringify(more));
+        assert.equal(answersTo({ flags: 'A' }), 1, 'of no connection');
+        for (const flags of ['S', 'A']) {
+          assert.equal(bed.sendIn(ask(family, NODE[family], { flags })).length, 1);
+          assert.equal(bed.sendOut(answer(family, { flags: flags === 'S' ? 'SA' : 'A' })).length, 1);
+        }
+        const before = bed.datapath.counters().drops.get('no-backend') ?? 0n;
+        for (const flags of ['PA', 'FA', 'S']) {
+          for (const more of odd) assert.equal(answersTo({ ...more, flags }), 0, `${flags} ${JSON.stringify(more)}`);
+          // A tcx program that gets ahead and lets pass is the last one (TC_ACT_OK): then nobody is asked.
+          if (attach === 'clsact') bed.byStack(() => assert.equal(answersTo({ flags }), 0, `${flags} by the stack`));
+        }
+        const dropped = (bed.datapath.counters().drops.get('no-backend') ?? 0n) - before;
+        assert.equal(dropped, BigInt(3 * odd.length + (attach === 'clsact' ? 3 : 0)));
+        assert.equal(bed.sendIn(ask(family, NODE[family], { flags: 'PA' })).length, 1, 'it is still open');
+        bed.next();
+        // Whoever else serves Services may do so.
+        bed.byStack(() => assert.equal(answersTo({ flags: 'S' }), 1));
+      });
+
       it(`over IPv${family} a pod in the name of the Service, or the node's own name from outside, is nobody`, () => {
         assert.deepEqual(bed.sendIn(ask(family, NODE[family], { from: formatAddress(bed.own(1, family)) })), []);
         assert.deepEqual(bed.sendIn(ask(family, EXTERNAL[family], { from: formatAddress(NODE[family]) })), []);

@@ -145,6 +145,12 @@ export const SERVICES: readonly Hole[] = [
     ],
   },
   {
+    rule: 'The node resets no connection to a node port',
+    file: OUTSIDE,
+    test: 'the node resets nothing that it serves and can’t take, be it open or about to',
+    faults: [inPrograms('outside.h', 'if (!would_be_reset(c))', 'if (1)')],
+  },
+  {
     rule: 'Who asks a node port from outside is judged as who it is',
     file: OUTSIDE,
     test: 'that policy denies for its own client is dropped and named at the pod',
