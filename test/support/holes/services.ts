@@ -148,7 +148,7 @@ export const SERVICES: readonly Hole[] = [
     rule: 'The node resets no connection to a node port',
     file: OUTSIDE,
     test: 'the node resets nothing that it serves and can’t take, be it open or about to',
-    faults: [inPrograms('outside.h', 'if (!would_be_reset(c))', 'if (1)')],
+    faults: [inPrograms('outside.h', 'if (!would_be_reset(c))', 'if (!would_be_reset(c) || c->uplink)')],
   },
   {
     rule: 'Who asks a node port from outside is judged as who it is',
