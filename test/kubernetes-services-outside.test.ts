@@ -1,6 +1,7 @@
 // Services of a real API server for clients outside of the node, served by `moat agent`: real connections from another machine's
 // namespace to node ports and external addresses reach pods of this node, which see who asks. Needs root.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import { formatAddress } from '#net/address.ts';
 import { TCP, UDP } from '#net/protocol.ts';
@@ -16,6 +17,7 @@ const PORTS = { TCP: { port: 80, target: 8080, node: 30_080 }, UDP: { port: 53, 
 const OWN = { 4: NODE_ADDRESSES[0], 6: NODE_ADDRESSES[1] } as const;
 const EXTERNAL = { 4: '203.0.113.20', 6: '2001:db8:1::20' } as const;
 const CLIENT = { 4: '192.0.2.50', 6: 'fd00::50' } as const;
+const HEALTH = 32_090;
 const ALL = ['TCP IPv4', 'TCP IPv6', 'UDP IPv4', 'UDP IPv6'].flatMap((each) => [`${each} node`, `${each} external`]);
 
 describe('Services for clients outside, with `--services moat` (needs root)', {
@@ -76,6 +78,14 @@ describe('Services for clients outside, with `--services moat` (needs root)', {
     }
   }
 
+  /** Status and body of what a client outside is answered there; '' where nobody listens. */
+  function askHealth(host: string): string {
+    const url = `http://${host.includes(':') ? `[${host}]` : host}:${HEALTH}/`;
+    const script = `fetch('${url}').then(async (r) => console.log(r.status, await r.text()), () => undefined)`;
+    const args = ['netns', 'exec', `${bed.node.prefix}-client`, process.execPath, '-e', script];
+    return execFileSync('ip', args, { encoding: 'utf8' }).trim();
+  }
+
   const talkOf = (protocol: 'TCP' | 'UDP', family: 4 | 6, at: 'node' | 'external'): Talk => ({
     protocol: protocol === 'TCP' ? TCP : UDP,
     ...{ client: bed.node.netns('client'), server: bed.node.netns('db') },
@@ -117,6 +127,34 @@ describe('Services for clients outside, with `--services moat` (needs root)', {
       assert.equal(formatAddress(talk.seen), CLIENT[family]);
       talk.close();
     }
+  });
+
+  it('have a balancer told of the node’s own endpoints at the health check port, and of none where there are none', async () => {
+    const spec = {
+      ...{ type: 'LoadBalancer', externalTrafficPolicy: 'Local', healthCheckNodePort: HEALTH },
+      ...{ ipFamilyPolicy: 'RequireDualStack', ports: [{ name: 'tcp', protocol: 'TCP', port: 81, targetPort: 8080 }] },
+    };
+    await bed.plane.do('POST', SERVICES, { metadata: { name: 'lb' }, spec });
+    const told = async (count: number): Promise<void> => {
+      let seen: readonly string[] = [];
+      const holds = (): boolean => {
+        seen = ([4, 6] as const).map((family) => askHealth(OWN[family]));
+        return seen.every(
+          (text) => text.includes(`"localEndpoints":${count},`) && text.startsWith(count > 0 ? '200' : '503'),
+        );
+      };
+      assert.ok(await bed.node.soon(holds), seen.join());
+    };
+    await told(0);
+    for (const family of [4, 6] as const) {
+      const metadata = { name: `lb-${family}`, labels: { 'kubernetes.io/service-name': 'lb' } };
+      const endpoints = [{ addresses: [own[family === 4 ? 0 : 1]], conditions: { ready: true }, nodeName: NODE }];
+      const ports = [{ name: 'tcp', protocol: 'TCP', port: 8080 }];
+      await bed.plane.do('POST', SLICES, { metadata, addressType: `IPv${family}`, ports, endpoints });
+    }
+    await told(1);
+    await bed.plane.do('DELETE', `${SERVICES}/lb`);
+    assert.ok(await bed.node.soon(() => askHealth(OWN[4]) === ''), 'nobody answers for a Service that is gone');
   });
 
   it('are judged by policy as their own client asks the pod', async () => {

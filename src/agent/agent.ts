@@ -8,10 +8,12 @@ import { type AgentFacts, NOTHING } from './agent-facts.ts';
 import type { Agent, AgentOptions } from './agent-options.ts';
 import { statusOf } from './agent-status.ts';
 import { AttachedLinks, areEnforced } from './attached-links.ts';
+import { BalancerPages } from './balancer-pages.ts';
 import { Bypass } from './bypass.ts';
 import { Cni } from './cni.ts';
 import { Complaints } from './complaints.ts';
 import { readLink } from './endpoint-link.ts';
+import { healthChecks, isWell } from './health.ts';
 import { HookWatch } from './hook-watch.ts';
 import { joined } from './lack-text.ts';
 import type { LogEvent } from './log.ts';
@@ -74,6 +76,10 @@ class AgentLoop {
   readonly #bypass: Bypass;
   readonly #cni: Cni | null;
   readonly #network: PodNetwork | null;
+  readonly #balancers: BalancerPages = new BalancerPages({
+    isWell: () => isWell(healthChecks(this.facts)),
+    tell: (message) => this.#tell('problem', message),
+  });
   /** Parts of a list may have been noted that is not whole yet. */
   #listing = true;
   /** The source's last revision. */
@@ -135,6 +141,7 @@ class AgentLoop {
   close(): void {
     this.#source?.close();
     this.#network?.close();
+    this.#balancers.close();
     for (const timer of [this.#timer, this.#retry]) if (timer !== null) clearTimeout(timer);
     if (this.#slice !== null) clearImmediate(this.#slice);
     this.#server.close();
@@ -187,6 +194,7 @@ class AgentLoop {
   /** What changed is in force. */
   #told(state: NodeState, applied: Applied): void {
     this.#shortages.are(state.shortages);
+    this.#balancers.follow(state.balancerChecks);
     this.#revision = state.revision;
     this.#server.publish({ kind: 'applied', revision: this.#revision, ...applied });
     this.#waiters.look();

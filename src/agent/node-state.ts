@@ -10,6 +10,7 @@ import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
 import { isServiceEvent } from '#policy/service.ts';
 import type { ClusterEvent, PodKey, WorldEvent } from '#policy/world.ts';
 import { ServiceBook } from '#service/book.ts';
+import type { BalancerCheck } from '#service/checks.ts';
 import { serviceShortageText } from '#service/shares.ts';
 import { lackText } from './lack-text.ts';
 import type { AgentStatus, FlowEvent } from './protocol.ts';
@@ -170,6 +171,11 @@ export class NodeState {
   /** What to say of the namespaces whose policies or Services need more than their share of this node. */
   get shortages(): readonly string[] {
     return [...this.#compiler.shortages.map(shortageText), ...this.#services.shortages.map(serviceShortageText)];
+  }
+
+  /** What balancers ask of this node, and what they are to be told. */
+  get balancerChecks(): readonly BalancerCheck[] {
+    return this.#services.balancerChecks;
   }
 
   /** Takes a part of a list: it comes into force with the next `apply`. */

@@ -28,6 +28,8 @@ export type Service = {
   readonly outsideLocal: boolean;
   /** `sessionAffinity: ClientIP`: for so long after its last new flow a client stays with its backend; null = no affinity. */
   readonly affinitySeconds: number | null;
+  /** Where its balancer asks each node for endpoints of its own; absent = nowhere. */
+  readonly healthPort?: number;
 };
 
 /**

@@ -10,6 +10,7 @@ import { type EndpointSlice, isServiceEvent, type Service } from '#policy/servic
 import type { ClusterEvent, Node } from '#policy/world.ts';
 import { holds } from '#test/support/property.ts';
 import { ServiceBook } from './book.ts';
+import { balancerChecks } from './checks.ts';
 import { NODE_SHARE, serviceShortageText } from './shares.ts';
 import { serviceTables } from './tables.ts';
 import type { NodePlace } from './topology.ts';
@@ -41,6 +42,7 @@ const arbitraryService = fc.record({
   nodeLocal: fc.boolean(),
   outsideLocal: fc.boolean(),
   affinitySeconds: fc.constantFrom(null, 10, 20),
+  healthPort: fc.constantFrom(32_000, 32_001),
 });
 const arbitraryEndpoint = fc.record({
   addresses: fc.constantFrom('10.1.0.1', '10.1.0.2', '10.1.0.3', 'fd01::1', '192.0.2.1').map((text) => [address(text)]),
@@ -109,11 +111,19 @@ test('after any history a datapath has the tables of all that there is, and is t
         else map.set(key, value);
       }
       assert.deepEqual(told, serviceTables([...services.values()], [...slices.values()], place));
+      const checks = [...services].flatMap(([key, service]) =>
+        balancerChecks(
+          service,
+          [...slices.values()].filter((slice) => `ns/${slice.service}` === key),
+          place,
+        ),
+      );
+      assert.deepEqual(new Set(book.balancerChecks), new Set(checks));
     }
     book.note([...book.known()]);
     follow(told, book.steps());
     assert.equal(told.size, 0, 'what was known can be taken back');
-    assert.deepEqual([...book.known()], []);
+    assert.deepEqual([[...book.known()], book.balancerChecks], [[], []]);
   });
   holds(context, property, 100);
 });

@@ -3,6 +3,7 @@ import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#co
 import { type Address, formatAddress } from '#net/address.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
+import { type BalancerCheck, balancerChecks } from './checks.ts';
 import { tableSize } from './maglev.ts';
 import { type Cost, NODE_SHARE, ServiceShares, type ServiceShortage } from './shares.ts';
 import { compareClaims, insideKey, isServed, type Served, servedBy, tableOf } from './tables.ts';
@@ -26,6 +27,8 @@ export class ServiceBook {
   /** The affinity and the backends that a datapath was told of, as text. */
   readonly #told = new Map<ServiceKey, string>();
   readonly #shares: ServiceShares;
+  /** What the balancer of each Service asks, where it asks. */
+  readonly #checks = new Map<string, readonly BalancerCheck[]>();
   /** Services that something was said of since the last steps. */
   readonly #changed = new Set<string>();
 
@@ -67,6 +70,11 @@ export class ServiceBook {
   /** Namespaces whose Services need more than their share of this node. */
   get shortages(): readonly ServiceShortage[] {
     return this.#shares.shortages;
+  }
+
+  /** What balancers ask of this node, and what they are to be told; in the order of coming. */
+  get balancerChecks(): readonly BalancerCheck[] {
+    return [...this.#checks.values()].flat();
   }
 
   /** The deletion of each Service and slice that is known. */
@@ -117,6 +125,8 @@ export class ServiceBook {
       this.#claims.set(key, (this.#claims.get(key) ?? new Map<string, Served>()).set(name, each));
     }
     put(this.#wanted, name, served.length === 0 ? null : served.map(serviceKey));
+    const checks = service === undefined ? [] : balancerChecks(service, slices, this.#place);
+    put(this.#checks, name, checks.length === 0 ? null : checks);
     return [...gone, ...served];
   }
 
@@ -172,8 +182,8 @@ function ownerOf({ namespace, service }: EndpointSlice): string {
 }
 
 /** Whether who serves it depends on the node's own addresses. */
-function isOuter({ ports, balancerAddresses, externalAddresses }: Service): boolean {
-  if (balancerAddresses.length + externalAddresses.length > 0) return true;
+function isOuter({ ports, balancerAddresses, externalAddresses, healthPort }: Service): boolean {
+  if (healthPort !== undefined || balancerAddresses.length + externalAddresses.length > 0) return true;
   return ports.some(({ nodePort }) => nodePort !== undefined);
 }
 

@@ -75,10 +75,27 @@ test('what a Service does not get is said; what makes no sense is left out, and 
   assert.deepEqual(said, ['service-in-part spec.externalTrafficPolicy']);
   const local = { externalTrafficPolicy: 'Local' };
   assert.deepEqual(service({ type: 'NodePort', ...local })[1], []);
-  assert.deepEqual(service({ type: 'LoadBalancer', ...local })[1], ['service-in-part spec.healthCheckNodePort']);
+  assert.deepEqual(service({ type: 'LoadBalancer', ...local })[1], []);
   const [read, faults] = service({ clusterIPs: ['x'], ports: [{ port: 0 }, { port: 80, protocol: 'X' }] });
   assert.deepEqual([read.clusterAddresses, read.ports], [[], []]);
   assert.equal(faults.length, 3);
+});
+
+test('a balancer asks for endpoints where its clients reach a node’s own alone, at the port that the API server gave out', () => {
+  const asked = (spec: object): readonly unknown[] => {
+    const [{ healthPort }, said] = service({ healthCheckNodePort: 32_000, ...spec });
+    return [healthPort, said.length];
+  };
+  const local = { type: 'LoadBalancer', externalTrafficPolicy: 'Local' };
+  assert.deepEqual(asked(local), [32_000, 0]);
+  assert.deepEqual(asked({ ...local, healthCheckNodePort: 0 }), [undefined, 0]);
+  assert.deepEqual(asked({ ...local, healthCheckNodePort: 'x' }), [undefined, 1]);
+  assert.deepEqual(asked({ ...local, type: 'NodePort' }), [undefined, 0]);
+  assert.equal(asked({ ...local, externalTrafficPolicy: 'Cluster' })[0], undefined);
+  assert.equal(
+    service({ ...local, healthCheckNodePort: 32_000 }, { 'service.kubernetes.io/headless': '' })[0].healthPort,
+    undefined,
+  );
 });
 
 test('a Service has node ports where its type has them, addresses of its balancer that proxies nothing, and external ones', () => {

@@ -49,6 +49,7 @@ export function readService(notes: Notes): Service {
     nodeLocal: textAt(notes, spec, 'internalTrafficPolicy') === 'Local',
     outsideLocal: textAt(notes, spec, 'externalTrafficPolicy') === 'Local',
     affinitySeconds: textAt(notes, spec, 'sessionAffinity') === 'ClientIP' ? affinitySeconds(notes, spec) : null,
+    ...(served ? readHealthPort(notes, spec) : {}),
   };
 }
 
@@ -83,6 +84,17 @@ function balancerAddresses(notes: Notes, spec: LocatedFields, status: LocatedFie
   return mappingsAt(notes, mappingAt(notes, status, 'loadBalancer'), 'ingress')
     .filter((each) => !isAbsent(each.value.ip) && textAt(notes, each, 'ipMode') !== 'Proxy')
     .flatMap((each) => readAddress(notes, fieldAt(each, 'ip')));
+}
+
+/** The API server gives one out where a balancer has to know which nodes have endpoints. */
+function readHealthPort(notes: Notes, spec: LocatedFields): { readonly healthPort?: number } {
+  const at = fieldAt(spec, 'healthCheckNodePort');
+  const isAsked =
+    textAt(notes, spec, 'type') === 'LoadBalancer' && textAt(notes, spec, 'externalTrafficPolicy') === 'Local';
+  if (!isAsked || isAbsent(at.value) || at.value === 0) return {};
+  if (isPortNumber(at.value)) return { healthPort: at.value };
+  noteField(notes, at, 'a port number');
+  return {};
 }
 
 /** Some of its balancer's clients are to be refused. */
@@ -171,9 +183,6 @@ function noteUnserved(notes: Notes, spec: LocatedFields): void {
       'spec.externalTrafficPolicy',
       'whoever is outside reaches endpoints of the node that it asks, and no others',
     );
-  }
-  if (type === 'LoadBalancer' && isLocal) {
-    note(notes, 'spec.healthCheckNodePort', 'Moat does not answer its balancer’s health checks');
   }
   if (type === 'LoadBalancer' && isLimited(notes, spec)) {
     note(notes, 'spec.loadBalancerSourceRanges', 'ranges of clients are not served, and neither are the addresses');
