@@ -12,6 +12,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { pinPath } from '#kernel/bpffs.ts';
 import { agentOf, killAgent, linksOf, takeHooksOff } from '#test/support/cluster-nodes.ts';
+import { NODE_PORT, nodesAskServices } from '#test/support/cluster-services.ts';
 import { hooksOf } from '#test/support/node-snapshot.ts';
 import {
   addressesOf,
@@ -316,12 +317,13 @@ describe('a real cluster of two nodes (needs root)', () => {
   policiesComeAndChange();
   podsResolveNames();
   podsSpeakOutside();
+  nodesAskServices();
   podsAndAgentsComeAndGo();
 
   it('lets the denied pod through once the hooks are off: it is the hooks that deny', async () => {
-    assert.deepEqual(await pages('near', addresses), NEITHER);
+    assert.deepEqual([await pages('near', addresses), await pagesHere(NODE_PORT)], [NEITHER, BOTH]);
     await takeHooksOff('node-1');
-    assert.deepEqual(await pages('near', addresses), BOTH);
+    assert.deepEqual([await pages('near', addresses), await pagesHere(NODE_PORT)], [BOTH, NEITHER]);
   });
 
   it('leaves nothing of Moat on a node that it is removed from, and no pod there a link', async () => {

@@ -11,8 +11,7 @@ export const NODES: readonly (readonly string[])[] = [2, 3].map((number) => Obje
 export const COMPUTER: readonly string[] = Object.values(machineAddresses(254));
 
 /** A pod of the namespace shop with a label of its name; `serve`: an httpd, which its kubelet asks every second, and which logs. */
-export function pod(name: string, nodeName: string, serve = false): unknown {
-  const ports = [{ containerPort: 8080, hostPort: HOST_PORT }];
+export function pod(name: string, nodeName: string, serve = false, ports: readonly unknown[] = []): unknown {
   const httpd = 'echo hello >/tmp/index.html; exec httpd -f -v -p 8080 -h /tmp';
   const container = {
     ...{ name: 'c', image: TOOLS_IMAGE, command: ['sh', '-c', serve ? httpd : 'exec sleep 1000000'] },
@@ -22,7 +21,7 @@ export function pod(name: string, nodeName: string, serve = false): unknown {
   return { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'shop', labels: { app: name } }, spec };
 }
 
-export const SERVER: unknown = pod('server', 'node-1', true);
+export const SERVER: unknown = pod('server', 'node-1', true, [{ containerPort: 8080, hostPort: HOST_PORT }]);
 /** One who asks the server on its node, and one on the other. */
 export const CLIENTS: readonly unknown[] = [pod('near', 'node-1'), pod('far', 'node-2')];
 
@@ -96,11 +95,11 @@ export async function addressesOf(name: string): Promise<readonly string[]> {
   return (await kubectl(['-n', 'shop', 'get', 'pod', name, '-o', 'jsonpath={.status.podIPs[*].ip}'])).split(' ');
 }
 
-/** Whether the server's page comes to this computer by its node's port, for each of the node's addresses. */
-export async function pagesHere(): Promise<readonly boolean[]> {
+/** Whether the page comes to this computer by a port of the server's node, for each of the node's addresses. */
+export async function pagesHere(port: number = HOST_PORT): Promise<readonly boolean[]> {
   const asked = (NODES[0] ?? []).map(async (host) => {
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const request = get({ host, port: HOST_PORT, path: '/index.html', timeout: 2000, agent: false }, (response) => {
+    const request = get({ host, port, path: '/index.html', timeout: 2000, agent: false }, (response) => {
       response.setEncoding('utf8').on('data', (text: string) => resolve(isPage(text)));
     });
     request
