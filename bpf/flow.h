@@ -203,14 +203,14 @@ static __always_inline int has_left(const struct context *c, __u32 from_initiato
 {
 	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
 
-	return c->entry.leg[LEG_EGRESS].generation && !initiator->ifindex;
+	return (c->entry.flags & ENTRY_SERVICE) && c->entry.leg[LEG_EGRESS].generation && !initiator->ifindex;
 }
 
 /* A packet of a known flow. */
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
 {
-	int reason, anew;
+	int reason, anew, left;
 
 	c = own_context(c);
 	if (!c || !live)
@@ -233,8 +233,10 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 				bury(c, from_initiator);
 			return reason;
 		}
-		if (!legs_stand(c, from_initiator)) {
-			if (has_left(c, from_initiator))
+		/* Of what is audited each packet asks, though its legs stand. */
+		left = has_left(c, from_initiator);
+		if (left || !legs_stand(c, from_initiator)) {
+			if (left)
 				c->entry.flags &= ~ENTRY_SERVICE;
 			fill_legs(c, from_initiator);
 			c->entry.flags &= ~ENTRY_TOMBSTONE;

@@ -185,8 +185,8 @@ function goesOn({ frame }: Met): string {
 /** Whether the frame is for the address. */
 function isTo(frame: Uint8Array, { words }: Address): boolean {
   const at = words.length === 1 ? 30 : 38;
-  const view = new DataView(frame.buffer, frame.byteOffset);
-  return words.every((word, index) => view.getUint32(at + 4 * index) === word);
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
+  return at + 4 * words.length <= frame.length && words.every((word, index) => view.getUint32(at + 4 * index) === word);
 }
 
 /** What its sender is told instead, without MACs. */

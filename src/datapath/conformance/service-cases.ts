@@ -102,6 +102,16 @@ function toAndFro(make: Make, protocol: number): Case['run'] {
   };
 }
 
+/** b, which served a. */
+function speaksToWhoLeft(rig: Rig, at: Names): void {
+  rig.detach('a');
+  rig.expel('a');
+  rig.relabel(at.a, 'remote');
+  const word = { ...back(served(at)), flags: 'A' };
+  for (let said = 0; said < 2; said++)
+    same(rig.pass('from b', tcp(word)).frame, (hopLimit) => tcp({ ...word, hopLimit }));
+}
+
 export const SERVICE_CASES: readonly Case[] = [
   { name: 'a connection to a Service goes to its backend, and answers are the Service’s', run: toAndFro(tcp, TCP) },
   { name: 'so do datagrams', run: toAndFro(udp, UDP) },
@@ -110,12 +120,19 @@ export const SERVICE_CASES: readonly Case[] = [
     run: (rig, at) => {
       serve(rig, at, { by: [`${at.b} ${LISTENS}`] });
       open(rig, at);
-      rig.detach('a');
-      rig.expel('a');
-      rig.relabel(at.a, 'remote');
-      const word = { ...back(served(at)), flags: 'A' };
-      for (let said = 0; said < 2; said++)
-        same(rig.pass('from b', tcp(word)).frame, (hopLimit) => tcp({ ...word, hopLimit }));
+      speaksToWhoLeft(rig, at);
+    },
+  },
+  {
+    name: 'so it is where audit alone lets the connection through',
+    run: (rig, at) => {
+      serve(rig, at, { by: [`${at.b} ${LISTENS}`] });
+      open(rig, at);
+      rig.audit('b', 'own');
+      rig.policy('b', 'ingress', [DEFAULT]);
+      const answer = arrives(rig, 'b', 'a', tcp({ ...back(served(at)), flags: 'A' }));
+      same(answer, (hopLimit) => tcp({ ...back(client(at)), flags: 'A', hopLimit }));
+      speaksToWhoLeft(rig, at);
     },
   },
   { name: 'a datagram without a sum stays without', family: 4, run: toAndFro(withoutSum, UDP) },
