@@ -64,6 +64,7 @@ function summary(tally: Tally, traffic: TrafficReport, grown: string): string {
     `start p50 ${quantile(tally.startsMs, 0.5).toFixed(0)} p99 ${quantile(tally.startsMs, 0.99).toFixed(0)} ms`,
     `${traffic.connections} connections kept, ${traffic.lost.length} lost, longest stall ${traffic.longestStallMs.toFixed(0)} ms (${traffic.stalled})`,
     `${traffic.sent - traffic.answered} of ${traffic.sent} datagrams or answers lost`,
+    `outside without an answer for ${traffic.longestSilenceMs.toFixed(0)} ms at most`,
     `${traffic.refused} of ${traffic.opened + traffic.refused} connections refused`,
     `${traffic.passed} of ${traffic.tries} denied tries passed, and ${traffic.bypassed} while policy was bypassed`,
     `descriptors ${Math.min(...lives)} to ${Math.max(...lives)}`,

@@ -23,6 +23,8 @@ export type KilledAgent = {
   /** Where the agent has its own, if not there. */
   readonly agentFolder?: string;
   readonly sizes: Readonly<Record<string, number>>;
+  /** Whether it serves the node's own clients. */
+  readonly hostClients?: boolean;
   /** How it attaches its hooks, if not as the kernel does best. */
   readonly attach?: AttachMode;
 };
@@ -37,7 +39,7 @@ export function socketsOf({ folder, agentFolder = folder }: Pick<KilledAgent, 'f
 
 if (import.meta.main) {
   const options = JSON.parse(process.argv[2] ?? '{}') as KilledAgent;
-  const { instance, node, netns, sizes, attach } = options;
+  const { instance, node, netns, sizes, attach, hostClients = false } = options;
   const { clusterSocket, agentSocket } = socketsOf(options);
   enterNetns(netns);
   const makeState = (): NodeState => {
@@ -46,7 +48,7 @@ if (import.meta.main) {
       options.folder,
       node,
       compiler,
-      openDatapath({ instance, node, sizes, ...(attach === undefined ? {} : { attach }) }),
+      openDatapath({ instance, node, sizes, hostClients, ...(attach === undefined ? {} : { attach }) }),
     );
   };
   await startAgent({

@@ -18,6 +18,7 @@ import { socketsOf } from './agent.ts';
 import { AgentLife } from './agent-process.ts';
 import { countEntries, type KernelState, readKernel } from './kernel.ts';
 import { type Judge, tryMatrix } from './matrix.ts';
+import { addOutside, removeOutside } from './outside.ts';
 import type { Round } from './rounds.ts';
 import { BEGUN, diffClusters, type KillWorld, REFUSED, SERVED, type Through } from './services.ts';
 import { addressesOf, CORE, NODE, SERVED_PORT } from './slots.ts';
@@ -41,6 +42,7 @@ export class KillRig {
   readonly tally: Tally = new Tally();
   readonly #versions: readonly string[];
   readonly #bed: PodBed;
+  readonly #outside: string;
   readonly #folder: string = mkdtempSync(join(tmpdir(), 'moat-kills-'));
   readonly #cluster: ClusterServer<ClusterEvent>;
   readonly #pods: Map<number, BedPod> = new Map();
@@ -58,6 +60,7 @@ export class KillRig {
   constructor(name: string, versions: readonly string[] = [ROOT]) {
     this.#versions = versions;
     this.#bed = new PodBed(name, CORE.length);
+    this.#outside = addOutside(this.#bed.prefix, this.#bed.pod(1).v4, 'h2');
     for (const slot of CORE) this.#pods.set(slot, this.#bed.pod(slot));
     this.#cluster = new ClusterServer(socketsOf({ folder: this.#folder }).clusterSocket, diffClusters);
   }
@@ -188,6 +191,7 @@ export class KillRig {
     unpinDatapath(this.#bed.prefix, NODE);
     for (const [slot, pod] of this.#pods) if (slot >= CORE.length) this.#bed.remove(pod);
     this.#pods.clear();
+    removeOutside(this.#outside);
     this.#bed.destroy();
   }
 
@@ -208,6 +212,7 @@ export class KillRig {
       ...{ instance: this.#bed.prefix, node: NODE, netns: `/run/netns/${this.#bed.prefix}-router` },
       folder: this.#folder,
       sizes: { ct_map: this.#entries },
+      hostClients: true,
     });
     return this.#life;
   }
@@ -324,7 +329,10 @@ export class KillRig {
   #served({ from, to, asked, at }: Through): Pair {
     const netns = (slot: number): string => this.#netnsOf(addressesOf(slot).map(formatAddress)[0] ?? '');
     const end = ({ address, port }: Through['at']): End => ({ address: formatAddress(address), port });
-    return { from: netns(from), to: netns(to), asked: end(asked), at: end(at) };
+    const places = { outside: this.#outside, node: `${this.#bed.prefix}-router` };
+    const asker = typeof from === 'number' ? netns(from) : `/run/netns/${places[from]}`;
+    // Its answers leave by the uplink at once: in the moment between a pod's programs and what these may do, by no way.
+    return { from: asker, to: netns(to), asked: end(asked), at: end(at), lossy: from === 'outside' };
   }
 
   #netnsOf(address: string): string {
@@ -350,6 +358,7 @@ const EMPTY_REPORT: TrafficReport = {
     echoed: 0,
     longestStallMs: 0,
     stalled: '',
+    longestSilenceMs: 0,
     sent: 0,
     received: 0,
     answered: 0,

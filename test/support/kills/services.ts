@@ -1,4 +1,4 @@
-// The Services of the kill tests: two whose ends never change, and one that changes all the time, ends and port and all.
+// The Services of the kill tests: some whose ends never change, and one that changes all the time, ends and port and all.
 import fc from 'fast-check';
 import { diffWorlds } from '#cluster/world/diff.ts';
 import type { Address } from '#net/address.ts';
@@ -6,12 +6,15 @@ import { TCP, UDP } from '#net/protocol.ts';
 import type { EndpointSlice, Service, ServiceEvent, ServicePort } from '#policy/service.ts';
 import type { ClusterEvent, World } from '#policy/world.ts';
 import { NAMESPACES } from '../arbitrary-policy.ts';
+import { NODE_ADDRESSES } from './outside.ts';
 import {
   address,
   addressesOf,
   BEGUN_PORT,
   CHURNING,
+  HOST_PORT,
   NODE,
+  OUTER_PORT,
   REMOTE,
   SERVED_PORT,
   SHUT_PORT,
@@ -33,33 +36,50 @@ export type KillWorld = World & Serving;
 export type Behind = { readonly slots: readonly number[]; readonly target: number } | null;
 
 /** By its number in the cluster's addresses. */
-type Kept = { readonly name: string; readonly number: number; readonly slot: number; readonly at: number };
+type Kept = {
+  readonly name: string;
+  readonly number: number;
+  readonly slot: number;
+  readonly at: number;
+  /** Where the node serves it to clients outside. */
+  readonly nodePort?: number;
+};
 
 const SPACE = NAMESPACES[0] ?? '';
 /** Where the Services are asked, at addresses of their own. */
 export const ASKED_PORT = 53;
 const STEADY: Kept = { name: 'steady', number: 10, slot: 1, at: SERVED_PORT };
-const SHUT: Kept = { name: 'shut', number: 11, slot: 2, at: SHUT_PORT };
+const SHUT: Kept = { name: 'shut', number: 11, slot: 2, at: SHUT_PORT, nodePort: 30_011 };
 /** As it is at first: connections begin through it then, and stay with their end. */
 const CHANGING: Kept = { name: 'changing', number: 12, slot: 1, at: BEGUN_PORT };
+
+const OUTER: Kept = { name: 'outer', number: 13, slot: 1, at: OUTER_PORT, nodePort: 30_013 };
+const HOST: Kept = { name: 'host', number: 14, slot: 1, at: HOST_PORT };
 
 /** Ports beside those that are asked: more to write at each change. */
 const MORE_PORTS = 6;
 
+/** Who asks: a pod by its number, a machine beside the node, or the node itself. */
+export type Asker = number | 'outside' | 'node';
+
 /** Pairs that ask by a Service, at its address of each family, and who hears them where. */
 export type Through = {
-  readonly from: number;
+  readonly from: Asker;
   readonly to: number;
   readonly asked: { readonly address: Address; readonly port: number };
   readonly at: { readonly address: Address; readonly port: number };
 };
 
 /** New flows may always go this way. */
-export const SERVED: readonly Through[] = through(0, STEADY);
+export const SERVED: readonly Through[] = [
+  ...through(0, STEADY),
+  ...through('outside', OUTER),
+  ...through('node', HOST),
+];
 /** A flow that went this way at first goes on, whatever becomes of the Service. */
 export const BEGUN: readonly Through[] = through(0, CHANGING);
 /** Nobody ever gets there. */
-export const REFUSED: readonly Through[] = [...through(0, SHUT), ...through(1, SHUT)];
+export const REFUSED: readonly Through[] = [...through(0, SHUT), ...through(1, SHUT), ...through('outside', SHUT)];
 
 export const arbitraryBehind: fc.Arbitrary<Behind> = fc.option(
   fc.record({
@@ -71,7 +91,7 @@ export const arbitraryBehind: fc.Arbitrary<Behind> = fc.option(
 
 /** The Services as every test of these begins. */
 export function firstServices(): Serving {
-  const all = [STEADY, SHUT, CHANGING];
+  const all = [STEADY, SHUT, CHANGING, OUTER, HOST];
   return {
     services: new Map(all.map((kept) => [`${SPACE}/${kept.name}`, serviceOf(kept)])),
     slices: new Map(all.map((kept) => [`${SPACE}/${kept.name}`, sliceOf(kept.name, [kept.slot], kept.at)])),
@@ -131,10 +151,13 @@ function changes<Value>(
   return [...changed.map(([key, value]) => event(key, value)), ...gone.map((key) => event(key, null))];
 }
 
-function through(from: number, kept: Kept): readonly Through[] {
+function through(from: Asker, kept: Kept): readonly Through[] {
   return addressesOf(kept.slot).map((at) => ({
     ...{ from, to: kept.slot, at: { address: at, port: kept.at } },
-    asked: { address: clusterAddress(kept, at.family), port: ASKED_PORT },
+    asked:
+      from === 'outside'
+        ? { address: NODE_ADDRESSES[at.family], port: kept.nodePort ?? 0 }
+        : { address: clusterAddress(kept, at.family), port: ASKED_PORT },
   }));
 }
 
@@ -144,9 +167,15 @@ function clusterAddress({ number }: Kept, family: 4 | 6): Address {
 
 function serviceOf(kept: Kept): Service {
   return {
-    ...{ namespace: SPACE, name: kept.name, ports: portsAt((at) => ASKED_PORT + at) },
+    ...{ namespace: SPACE, name: kept.name, ports: portsAt((at) => ASKED_PORT + at, kept.nodePort) },
     clusterAddresses: [clusterAddress(kept, 4), clusterAddress(kept, 6)],
-    ...{ balancerAddresses: [], externalAddresses: [], nodeLocal: false, outsideLocal: false, affinitySeconds: null },
+    ...{
+      balancerAddresses: [],
+      externalAddresses: [],
+      nodeLocal: false,
+      outsideLocal: kept.nodePort !== undefined,
+      affinitySeconds: null,
+    },
   };
 }
 
@@ -160,8 +189,12 @@ function sliceOf(name: string, slots: readonly number[], target: number): Endpoi
   };
 }
 
-function portsAt(port: (at: number) => number): readonly ServicePort[] {
+/** The first one is served at `nodePort`, too. */
+function portsAt(port: (at: number) => number, nodePort?: number): readonly ServicePort[] {
   return Array.from({ length: MORE_PORTS + 1 }, (_, at) => at).flatMap((at) =>
-    [TCP, UDP].map((protocol) => ({ name: `${protocol}-${at}`, protocol, port: port(at) })),
+    [TCP, UDP].map((protocol) => ({
+      ...{ name: `${protocol}-${at}`, protocol, port: port(at) },
+      ...(at === 0 && nodePort !== undefined ? { nodePort } : {}),
+    })),
   );
 }

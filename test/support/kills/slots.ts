@@ -12,6 +12,9 @@ export const SHUT_PORT = 7001;
 /** Where 0 and 1 listen for what comes by Services, open between them as OPEN_PORT is: always, and what began at first. */
 export const SERVED_PORT = 7002;
 export const BEGUN_PORT = 7003;
+/** Where 1 listens for who asks from outside of the node, and for the node itself, each by a Service of its own. */
+export const OUTER_PORT = 7004;
+export const HOST_PORT = 7005;
 /** Where datagrams are tried between all pods. The last one is open between 0 and 1: no world denies all that is tried. */
 export const TRIED_PORTS = [80, 8080, 65535] as const;
 

@@ -38,7 +38,17 @@ test('a life of a few minutes says nothing', () => {
 
 test('what is lost, refused, passed or answered by somebody else is found', () => {
   const good: TrafficReport = {
-    ...{ lost: [], connections: 16, echoed: 1, longestStallMs: 0, stalled: '', sent: 9, received: 9, answered: 9 },
+    ...{
+      lost: [],
+      connections: 16,
+      echoed: 1,
+      longestStallMs: 0,
+      stalled: '',
+      longestSilenceMs: 5,
+      sent: 9,
+      received: 9,
+      answered: 9,
+    },
     ...{ opened: 5, refused: 0, tries: 7, passed: 0, bypassed: 0 },
   };
   const findings = (report: Partial<TrafficReport>): number => {
@@ -47,6 +57,13 @@ test('what is lost, refused, passed or answered by somebody else is found', () =
     return tally.findings.length;
   };
   assert.equal(findings({ bypassed: 3 }), 0);
-  for (const bad of [{ lost: ['one'] }, { refused: 1 }, { passed: 1 }, { received: 8, answered: 8 }, { answered: 8 }])
+  for (const bad of [
+    { lost: ['one'] },
+    { refused: 1 },
+    { passed: 1 },
+    { received: 8, answered: 8 },
+    { answered: 8 },
+    { longestSilenceMs: 300 },
+  ])
     assert.equal(findings(bad), 1, JSON.stringify(bad));
 });

@@ -8,6 +8,8 @@ export type Usage = { readonly descriptors: number; readonly residentKb: number 
 
 /** Each pod has two hooks, and a process holds each by a descriptor. */
 const HOOKS = 2;
+/** So long may who asks from outside of the node hear nothing while hooks move to tables of another layout. */
+const SILENCE_MS = 100;
 /** A thread or a connection more at one moment is no leak. */
 const SPARE = 6;
 
@@ -38,6 +40,8 @@ export class Tally {
   noteTraffic(report: TrafficReport): void {
     this.expect(report.lost.length === 0, () => `lost: ${report.lost.join('; ')}`);
     this.expect(report.refused === 0, () => `${report.refused} allowed connections did not open`);
+    const { longestSilenceMs } = report;
+    this.expect(longestSilenceMs < SILENCE_MS, () => `no answers outside for ${longestSilenceMs.toFixed(0)} ms`);
     this.expect(report.passed === 0, () => `${report.passed} of denied pairs got through`);
   }
 

@@ -8,7 +8,14 @@ import { type Address, parseAddress } from '#net/address.ts';
 export type End = { readonly address: string; readonly port: number };
 
 /** One way: pods by the paths of their namespaces. Who asks at `asked` is heard at `at`: by a Service, these are not the same. */
-export type Pair = { readonly from: string; readonly to: string; readonly asked: End; readonly at: End };
+export type Pair = {
+  readonly from: string;
+  readonly to: string;
+  readonly asked: End;
+  readonly at: End;
+  /** Single datagrams may be lost, which only its silence tells of. */
+  readonly lossy?: boolean;
+};
 
 export type TrafficSetup = {
   readonly allowed: readonly Pair[];
@@ -34,7 +41,9 @@ export type TrafficReport = {
   readonly longestStallMs: number;
   /** Whose that was. */
   readonly stalled: string;
-  /** Datagrams of allowed pairs. Those sent in the last moment are still on their way. */
+  /** For how long a pair heard no answer, in milliseconds, where single datagrams may be lost. */
+  readonly longestSilenceMs: number;
+  /** Datagrams of the other allowed pairs. Those sent in the last moment are still on their way. */
   readonly sent: number;
   readonly received: number;
   /** Answers to these that their clients heard from whom they had asked. */
@@ -73,6 +82,9 @@ const buffer = Buffer.alloc(1 << 16);
 const lost = new Set<string>();
 let longestStallMs = 0;
 let stalled = '';
+let longestSilenceMs = 0;
+/** How long this process itself was held up, in all. */
+let heldUpMs = 0;
 let sent = 0;
 let received = 0;
 let answered = 0;
@@ -231,14 +243,25 @@ function openings(pair: Pair): () => void {
 function questions(pair: Pair): () => void {
   const server = shared(pair, receiver);
   const client = connect(pair, 'datagram');
+  const clock = (): number => performance.now() - heldUpMs;
+  let answeredMs = clock();
   return () => {
-    if (sockets.sendSocket(client, MESSAGE, null).kind === 'done') sent++;
+    const isSent = sockets.sendSocket(client, MESSAGE, null).kind === 'done';
+    let heard = 0;
     for (let { got, from } = sockets.receiveFrom(server, buffer); got.kind === 'done'; ) {
-      received++;
+      heard++;
       sockets.sendSocket(server, MESSAGE, from);
       ({ got, from } = sockets.receiveFrom(server, buffer));
     }
-    answered += drain(client).reads;
+    const { reads } = drain(client);
+    if (reads > 0) answeredMs = clock();
+    if (pair.lossy) {
+      longestSilenceMs = Math.max(longestSilenceMs, clock() - answeredMs);
+      return;
+    }
+    sent += isSent ? 1 : 0;
+    received += heard;
+    answered += reads;
   };
 }
 
@@ -301,6 +324,7 @@ async function main(setup: TrafficSetup): Promise<void> {
     // What held up this process itself is no stall of a connection.
     const late = performance.now() - tickedMs;
     tickedMs += late;
+    if (late > 10 * TICK_MS) heldUpMs += late;
     for (const stream of streams) {
       if (late > 10 * TICK_MS) stream.movedMs += late;
       speak(stream);
@@ -313,7 +337,14 @@ async function main(setup: TrafficSetup): Promise<void> {
     if (what === 'enforced') enforce(setup.denied);
     const echoed = streams.reduce((sum, stream) => sum + stream.back, 0);
     const report: TrafficReport = {
-      ...{ lost: [...lost], connections: streams.length + idle.length, echoed, longestStallMs, stalled },
+      ...{
+        lost: [...lost],
+        connections: streams.length + idle.length,
+        echoed,
+        longestStallMs,
+        stalled,
+        longestSilenceMs,
+      },
       ...{ sent, received, answered, opened, refused, tries, passed, bypassed },
     };
     process.send?.(report);

@@ -9,6 +9,7 @@ import type { Labels } from '#policy/selector.ts';
 import type { Flow } from '#policy/verdict.ts';
 import { EMPTY_WORLD, impliedNamespace, type Pod, type PodKey, podKey, STANDARD_SEMANTICS } from '#policy/world.ts';
 import { arbitraryLabels, arbitraryPolicy, NAMESPACES } from '../arbitrary-policy.ts';
+import { NODE_ADDRESSES, OUTSIDER } from './outside.ts';
 import { arbitraryBehind, type Behind, firstServices, type KillWorld, withBehind } from './services.ts';
 import {
   address,
@@ -18,6 +19,7 @@ import {
   CORE,
   NODE,
   OPEN_PORT,
+  OUTER_PORT,
   REMOTE,
   SERVED_PORT,
   SHUT_PORT,
@@ -65,7 +67,7 @@ export function firstWorld(): KillWorld {
   ];
   const blocks = ['10.9.0.0/24', 'fd09::/64'].map(cidr);
   const nodes = [
-    { name: NODE, labels: {}, addresses: ['192.0.2.1', 'fd00::1'].map(address), podCidrs: blocks },
+    { name: NODE, labels: {}, addresses: Object.values(NODE_ADDRESSES), podCidrs: blocks },
     { name: 'node-b', labels: {}, addresses: ['192.0.2.2', 'fd00::2'].map(address), podCidrs: [] },
   ];
   return {
@@ -81,7 +83,7 @@ export function firstWorld(): KillWorld {
 /** The world after an edit; as it was, where the edit would change what must stay as it is. */
 export function edited(world: KillWorld, edit: Edit): KillWorld {
   const after = applied(world, edit);
-  return FIXED.every((fixed) => holds(after, fixed)) ? after : world;
+  return [...FIXED, ...FROM_OUTSIDE].every((fixed) => holds(after, fixed)) ? after : world;
 }
 
 /**
@@ -121,6 +123,22 @@ export const FIXED: readonly { readonly flow: Flow; readonly verdict: 'allow' | 
   ],
 );
 
+/** Those of who asks from outside of the node, by a Service. */
+const FROM_OUTSIDE: typeof FIXED = ([4, 6] as const).flatMap((family) =>
+  [TCP, UDP].flatMap((protocol) => {
+    const from = OUTSIDER[family];
+    const flow = (slot: number, port: number): Flow => ({ from, to: ownOf(slot, family), protocol, port });
+    return [
+      { flow: flow(1, OUTER_PORT), verdict: 'allow' as const },
+      { flow: flow(2, SHUT_PORT), verdict: 'deny' as const },
+    ];
+  }),
+);
+
+function ownOf(slot: number, family: number): Address {
+  return addressesOf(slot).find((each) => each.family === family) ?? address('::');
+}
+
 type Fixed = {
   readonly port: number;
   readonly pairs: readonly (readonly [number, number])[];
@@ -131,9 +149,11 @@ function fixed(
   family: number,
   { port, pairs, verdict }: Fixed,
 ): { readonly flow: Flow; readonly verdict: 'allow' | 'deny' }[] {
-  const of = (slot: number): Address => addressesOf(slot).find((each) => each.family === family) ?? address('::');
   return [TCP, UDP].flatMap((protocol) =>
-    pairs.map(([from, to]) => ({ flow: { from: of(from), to: of(to), protocol, port }, verdict })),
+    pairs.map(([from, to]) => ({
+      flow: { from: ownOf(from, family), to: ownOf(to, family), protocol, port },
+      verdict,
+    })),
   );
 }
 
@@ -196,7 +216,18 @@ function keepOpen(): Policy {
     id: `policy/keep/${direction}/0` as RuleId,
     source: sourceOf('keep'),
   });
-  return fixedPolicy('keep', { egress: [rule('egress')], ingress: [rule('ingress')] });
+  const outside: Rule = {
+    ...rule('outside'),
+    peers: {
+      kind: 'these',
+      peers: ['192.0.2.50/32', 'fd00::50/128'].map((each) => ({ kind: 'cidr' as const, cidr: cidr(each), except: [] })),
+    },
+    ports: {
+      kind: 'these',
+      ports: [TCP, UDP].map((protocol) => ({ kind: 'range' as const, protocol, first: OUTER_PORT, last: OUTER_PORT })),
+    },
+  };
+  return fixedPolicy('keep', { egress: [rule('egress')], ingress: [rule('ingress'), outside] });
 }
 
 function keepShut(): Policy {
