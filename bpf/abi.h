@@ -11,14 +11,11 @@
 #define IDENTITY_UNKNOWN 0x80000000u
 #define CREATED_SHIFT 20 /* about a millisecond */
 #define QUEUE_SHIFT 4
-#define PLACES_RECORD 4
-#define SERVICE_MARKS (1 << 20)
-#define TRANSLATION_HELD (1ull << 32)
 
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 11,
+	ABI_VERSION_CURRENT = 12,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -225,72 +222,6 @@ struct ct_value {
 	__u64 tail;
 };
 
-/* Whom a Service's port is for: pods and sockets of this node, or who arrives at an uplink. */
-enum service_scope { SCOPE_INSIDE, SCOPE_OUTSIDE };
-
-/* A port of a Service, at one of its addresses. */
-struct service_key {
-	struct addr address;
-	__u16 port;
-	__u8 protocol;
-	__u8 scope; /* enum service_scope */
-};
-
-/* Immutable once published. */
-struct service {
-	__u32 places;   /* the first record of its places */
-	__u32 count;    /* how many places; 0 = nobody serves */
-	__u32 affinity; /* for so many seconds after its last new flow a client stays with its backend; 0 =
-			   not at all */
-	__u32 pad;
-};
-
-/* Places of a Service's table: slots of backends. Immutable once published. */
-struct service_places {
-	__u32 backend[PLACES_RECORD];
-};
-
-/* Immutable once published, but for `live`. */
-struct backend {
-	__u64 live; /* slot << 32 | generation while it serves, 0 from then on */
-	__u32 address[4];
-	__u32 port;
-	__u32 generation; /* never reused */
-};
-
-/* Where the packets of a flow to a Service go, by its key as its initiator sends it. It stands as long as the
- * flow's entry does. */
-struct translation {
-	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
-		       reader */
-	__u32 address[4];
-	__u32 port;
-	__u32 slot; /* of the backend */
-	__u32 generation;
-	__u32 side; /* the initiator's, in the key */
-	/* Tag of the key, and TRANSLATION_HELD while it is taken away or replaced: one exchange. */
-	__u64 hold;
-	__u64 tail;
-};
-
-/* A client of a port of a Service that keeps its clients with their backends. */
-struct affinity_key {
-	struct service_key service;
-	__u32 client[4]; /* of the Service's family */
-};
-
-/* To whom it went with its last new flow. */
-struct affinity {
-	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
-		       reader */
-	__u64 last; /* ktime, ns */
-	__u32 hash; /* what chose that backend: chooses it again where nobody knows the slot any more */
-	__u32 slot; /* of the backend */
-	__u32 generation;
-	__u32 pad;
-	__u64 tail;
-};
-
 #define EARLIER_MOVES 16 /* of bytes, from one layout of a struct to another */
 #define EARLIER_BYTES 256
 
@@ -386,13 +317,6 @@ _Static_assert(sizeof(struct set_slot) % 8 == 0, "mapped arrays have 8-byte step
 _Static_assert(sizeof(struct endpoint) == 80, "endpoint has no hidden padding");
 _Static_assert(__builtin_offsetof(struct ct_value, verdict) % 8 == 0, "a stage is exchanged as one word");
 _Static_assert(sizeof(struct ct_value) == 160, "ct_value has no hidden padding");
-_Static_assert(sizeof(struct service_key) == 24, "service_key is a map key");
-_Static_assert(sizeof(struct service) == 16, "records are addressed by index");
-_Static_assert(sizeof(struct affinity_key) == 40, "affinity_key is a map key");
-_Static_assert(sizeof(struct affinity) == 40, "affinity has no hidden padding");
-_Static_assert(sizeof(struct service_places) == 16, "records are addressed by index");
-_Static_assert(sizeof(struct backend) == 32, "backend has no hidden padding");
-_Static_assert(sizeof(struct translation) == 56, "translation has no hidden padding");
 _Static_assert(sizeof(struct queue_key) == 8, "queue_key is a map key");
 _Static_assert(sizeof(struct drop_key) == 48, "drop_key is a map key");
 _Static_assert(sizeof(struct event) % 8 == 0, "events are 8-byte aligned in the ring");

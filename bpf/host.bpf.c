@@ -118,7 +118,7 @@ static __always_inline int choose(struct bpf_sock_addr *ctx, const struct servic
 	__u32 hash = socket_hash(bpf_get_socket_cookie(ctx), key), slot;
 	struct affinity known;
 
-	if (!service->count)
+	if (!service->count || (service->clients & CLIENTS_NOT_NODE))
 		return 0;
 	if (service->affinity && read_affinity(&client, now, service->affinity, &known)) {
 		hash = known.hash;

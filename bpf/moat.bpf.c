@@ -35,6 +35,8 @@ struct {
 	enum uplink_flag uplink;
 	enum node_owner node;
 	enum service_scope scope;
+	enum clients_flag clients;
+	struct client_bound bound;
 } abi_anchor;
 
 static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32 hook)

@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "abi.h"
+#include "service_abi.h"
 
 #define SECOND 1000000000ull
 

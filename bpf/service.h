@@ -6,6 +6,7 @@
 
 #include "affinity.h"
 #include "backend.h"
+#include "clients.h"
 #include "conntrack.h"
 
 #define PLACES_TRIED 16
@@ -142,7 +143,7 @@ __attribute__((noinline)) int choose_backend(struct context *c)
 	if (!service)
 		return torn ? REASON_TABLE_ERROR : -1;
 	size = service->count;
-	if (!size)
+	if (!size || !may_ask(c, service))
 		return REASON_NO_BACKEND;
 	hash = flow_hash(&c->packet);
 	if (service->affinity && recall_backend(c, service->affinity)) {

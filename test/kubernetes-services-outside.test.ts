@@ -17,6 +17,7 @@ const PORTS = { TCP: { port: 80, target: 8080, node: 30_080 }, UDP: { port: 53, 
 const OWN = { 4: NODE_ADDRESSES[0], 6: NODE_ADDRESSES[1] } as const;
 const EXTERNAL = { 4: '203.0.113.20', 6: '2001:db8:1::20' } as const;
 const CLIENT = { 4: '192.0.2.50', 6: 'fd00::50' } as const;
+const BALANCER = { 4: '203.0.113.30', 6: '2001:db8:1::30', ports: [82, 83] } as const;
 const HEALTH = 32_090;
 const ALL = ['TCP IPv4', 'TCP IPv6', 'UDP IPv4', 'UDP IPv6'].flatMap((each) => [`${each} node`, `${each} external`]);
 
@@ -78,6 +79,16 @@ describe('Services for clients outside, with `--services moat` (needs root)', {
     }
   }
 
+  /** The pod of this node serves a Service's ports there, by their names. */
+  async function makeSlices(name: string, listens: Readonly<Record<string, number>>): Promise<void> {
+    for (const family of [4, 6] as const) {
+      const metadata = { name: `${name}-${family}`, labels: { 'kubernetes.io/service-name': name } };
+      const endpoints = [{ addresses: [own[family === 4 ? 0 : 1]], conditions: { ready: true }, nodeName: NODE }];
+      const ports = Object.entries(listens).map(([port, at]) => ({ name: port, protocol: 'TCP', port: at }));
+      await bed.plane.do('POST', SLICES, { metadata, addressType: `IPv${family}`, ports, endpoints });
+    }
+  }
+
   /** Status and body of what a client outside is answered there; '' where nobody listens. */
   function askHealth(host: string): string {
     const url = `http://${host.includes(':') ? `[${host}]` : host}:${HEALTH}/`;
@@ -129,6 +140,40 @@ describe('Services for clients outside, with `--services moat` (needs root)', {
     }
   });
 
+  it('are let in at a balancer’s address by its ranges, and nobody else is', async () => {
+    const spec = {
+      ...{ type: 'LoadBalancer', externalTrafficPolicy: 'Local', ipFamilyPolicy: 'RequireDualStack' },
+      ports: BALANCER.ports.map((port) => ({ name: `p${port}`, protocol: 'TCP', port, targetPort: port + 8000 })),
+    };
+    await bed.plane.do('POST', SERVICES, { metadata: { name: 'lb' }, spec });
+    const ingress = [{ ip: BALANCER[4] }, { ip: BALANCER[6] }];
+    await bed.plane.do('PATCH', `${SERVICES}/lb/status`, { status: { loadBalancer: { ingress } } });
+    await makeSlices('lb', Object.fromEntries(BALANCER.ports.map((port) => [`p${port}`, port + 8000])));
+    const balancer = (family: 4 | 6, port: number = BALANCER.ports[0]): Talk => ({
+      ...talkOf('TCP', family, 'external'),
+      to: { address: address(BALANCER[family]), port },
+      at: { address: address(own[family === 4 ? 0 : 1] ?? ''), port: port + 8000 },
+    });
+    const lets = async (ranges: readonly string[], wanted: readonly boolean[]): Promise<void> => {
+      await bed.plane.do('PATCH', `${SERVICES}/lb`, { spec: { loadBalancerSourceRanges: ranges } });
+      let found: readonly boolean[] = [];
+      const holds = (): boolean => {
+        found = ([4, 6] as const).map((family) => talks(balancer(family)));
+        return found.join() === wanted.join();
+      };
+      assert.ok(await bed.node.soon(holds), `${ranges}: ${found}`);
+    };
+    await lets([], [true, true]);
+    const open = new Conversation(balancer(4, BALANCER.ports[1]));
+    assert.ok(open.exchange(1));
+    await lets(['198.51.100.0/24', `${CLIENT[6]}/128`], [false, true]);
+    assert.ok(open.exchange(1), 'what is open goes on');
+    open.close();
+    await lets([`${CLIENT[4]}/32`], [true, false]);
+    await bed.plane.do('DELETE', `${SERVICES}/lb`);
+    for (const family of [4, 6]) await bed.plane.do('DELETE', `${SLICES}/lb-${family}`);
+  });
+
   it('have a balancer told of the node’s own endpoints at the health check port, and of none where there are none', async () => {
     const spec = {
       ...{ type: 'LoadBalancer', externalTrafficPolicy: 'Local', healthCheckNodePort: HEALTH },
@@ -146,12 +191,7 @@ describe('Services for clients outside, with `--services moat` (needs root)', {
       assert.ok(await bed.node.soon(holds), seen.join());
     };
     await told(0);
-    for (const family of [4, 6] as const) {
-      const metadata = { name: `lb-${family}`, labels: { 'kubernetes.io/service-name': 'lb' } };
-      const endpoints = [{ addresses: [own[family === 4 ? 0 : 1]], conditions: { ready: true }, nodeName: NODE }];
-      const ports = [{ name: 'tcp', protocol: 'TCP', port: 8080 }];
-      await bed.plane.do('POST', SLICES, { metadata, addressType: `IPv${family}`, ports, endpoints });
-    }
+    await makeSlices('lb', { tcp: 8080 });
     await told(1);
     await bed.plane.do('DELETE', `${SERVICES}/lb`);
     assert.ok(await bed.node.soon(() => askHealth(OWN[4]) === ''), 'nobody answers for a Service that is gone');

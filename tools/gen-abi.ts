@@ -38,6 +38,7 @@ const STRUCTS = [
   'service_key',
   'service',
   'service_places',
+  'client_bound',
   'backend',
   'share',
   'event',
@@ -59,6 +60,7 @@ const ENUMS: readonly (readonly [string, string])[] = [
   ['uplink_flag', 'UPLINK_'],
   ['node_owner', 'NODE_'],
   ['service_scope', 'SCOPE_'],
+  ['clients_flag', 'CLIENTS_'],
   ['queue', 'QUEUE_'],
 ];
 

@@ -93,6 +93,9 @@ export function serviceKey({ address, protocol, port, scope }: ServiceAddress): 
 /** Who serves, of the Service's family. */
 export type Backend = { readonly address: Address; readonly port: number };
 
+/** By their addresses, of the Service's family; `node`: whether the node's own sockets are among them. */
+export type ServiceClients = { readonly blocks: readonly Cidr[]; readonly node: boolean };
+
 /**
  * One port of a Service. A hash of a flow chooses a place, and the place a backend, by its index. No backends, no places:
  * whoever asks is refused.
@@ -100,6 +103,8 @@ export type Backend = { readonly address: Address; readonly port: number };
 export type PlanService = ServiceAddress & {
   /** For so long after its last new flow a client stays with its backend; absent = each flow goes where its hash says. */
   readonly affinitySeconds?: number;
+  /** Whom it is for; absent = whoever asks. Others are refused as if nobody served. */
+  readonly clients?: ServiceClients;
   readonly backends: readonly Backend[];
   readonly places: readonly number[];
 };

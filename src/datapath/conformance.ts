@@ -7,6 +7,7 @@ import { AUDIT_CASES } from './conformance/audit-cases.ts';
 import { BACKEND_CASES } from './conformance/backend-cases.ts';
 import type { Case, Need } from './conformance/case.ts';
 import { CHANGE_CASES } from './conformance/change-cases.ts';
+import { CLIENT_CASES } from './conformance/client-cases.ts';
 import { ERROR_CASES } from './conformance/error-cases.ts';
 import { FLOW_CASES } from './conformance/flow-cases.ts';
 import { FRAGMENT_CASES } from './conformance/fragment-cases.ts';
@@ -39,6 +40,7 @@ export const CASES: readonly Case[] = [
   ...SERVICE_CASES,
   ...BACKEND_CASES,
   ...AFFINITY_CASES,
+  ...CLIENT_CASES,
   ...REFUSAL_CASES,
   ...SERVICE_ERROR_CASES,
 ];

@@ -1,5 +1,6 @@
 // Services and their endpoints as far as packets are concerned, and the events that change them. No verdict depends on them.
 import type { Address } from '#net/address.ts';
+import type { Cidr } from '#net/cidr.ts';
 import type { Protocol } from '#net/protocol.ts';
 
 /** A port of a Service. Its name is '' where it has none: then it is the only one. */
@@ -19,6 +20,8 @@ export type Service = {
   readonly clusterAddresses: readonly Address[];
   /** Those of its balancer that leaves packets as they are (`status.loadBalancer.ingress`). */
   readonly balancerAddresses: readonly Address[];
+  /** Whom its balancer's addresses are for (`loadBalancerSourceRanges`); absent = whoever asks. */
+  readonly balancerClients?: readonly Cidr[];
   /** `externalIPs`: whatever its author wrote. */
   readonly externalAddresses: readonly Address[];
   readonly ports: readonly ServicePort[];

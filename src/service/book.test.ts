@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { type PlanService, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { parseAddress } from '#net/address.ts';
+import { type Cidr, parseCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { type EndpointSlice, isServiceEvent, type Service } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
@@ -20,6 +21,11 @@ const address = (text: string): NonNullable<ReturnType<typeof parseAddress>> => 
   assert.ok(found, text);
   return found;
 };
+const block = (text: string): Cidr => {
+  const found = parseCidr(text);
+  assert.ok(found, text);
+  return found.cidr;
+};
 const PORTS = [
   { name: 'a', protocol: TCP, port: 80, nodePort: 30_080 },
   { name: 'b', protocol: UDP, port: 53 },
@@ -32,7 +38,7 @@ function nodeIn(name: string, zone: string, addresses: readonly string[]): Node 
 }
 
 const arbitraryPorts = fc.subarray(PORTS, { minLength: 1 });
-const arbitraryService = fc.record({
+const arbitraryUnlimited = fc.record({
   namespace: fc.constant('ns'),
   name: fc.constantFrom('x', 'y', 'z'),
   clusterAddresses: fc.subarray(['10.96.0.1', '10.96.0.2', 'fd96::1'].map(address)),
@@ -43,6 +49,10 @@ const arbitraryService = fc.record({
   outsideLocal: fc.boolean(),
   affinitySeconds: fc.constantFrom(null, 10, 20),
   healthPort: fc.constantFrom(32_000, 32_001),
+});
+const arbitraryClients = fc.option(fc.subarray(['192.0.2.0/24', '10.0.0.0/8', '::/0'].map(block)));
+const arbitraryService = fc.tuple(arbitraryUnlimited, arbitraryClients).map(([service, balancerClients]): Service => {
+  return balancerClients === null ? service : { ...service, balancerClients };
 });
 const arbitraryEndpoint = fc.record({
   addresses: fc.constantFrom('10.1.0.1', '10.1.0.2', '10.1.0.3', 'fd01::1', '192.0.2.1').map((text) => [address(text)]),
@@ -244,6 +254,25 @@ test('a Service of more backends than any namespace may have is worked out no fu
     book.shortages.map(({ ports: short }) => short),
     [ports - served.length],
   );
+});
+
+test('blocks of a balancer’s clients take room of their namespace’s share', () => {
+  const book = new ServiceBook('node-a', SHARE);
+  const told = new Map<ServiceKey, PlanService>();
+  const limited = (blocks: number): void => {
+    const [service, slice] = crowd('a', 1, { ports: 1, endpoints: 1 });
+    assert.ok(service?.kind === 'service' && service.value !== null && slice);
+    const balancerClients = Array.from({ length: blocks }, (_, host) => block(`198.51.${host >> 8}.${host & 255}/32`));
+    const value = { ...service.value, balancerAddresses: [address('203.0.113.1')], balancerClients };
+    book.note([{ ...service, value }, slice]);
+    follow(told, book.steps());
+  };
+  const served = (): unknown =>
+    told.get(serviceKey({ address: address('203.0.113.1'), protocol: TCP, port: 1 }))?.backends.length;
+  limited(37);
+  assert.deepEqual([served(), book.shortages], [1, []]);
+  limited(38);
+  assert.deepEqual([served(), book.shortages.map(({ spent }) => spent)], [0, ['places']]);
 });
 
 test('what changes nothing for packets is no step: a slice of nobody, the same backends in another slice', () => {

@@ -1,6 +1,7 @@
 // Services and slices as they come and go → steps for a datapath: only what serves differently is told.
 import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress } from '#net/address.ts';
+import { formatCidr } from '#net/cidr.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
 import { type BalancerCheck, balancerChecks } from './checks.ts';
@@ -8,6 +9,9 @@ import { tableSize } from './maglev.ts';
 import { type Cost, NODE_SHARE, ServiceShares, type ServiceShortage } from './shares.ts';
 import { compareClaims, insideKey, isServed, type Served, servedBy, tableOf } from './tables.ts';
 import { hasHints, type NodePlace } from './topology.ts';
+
+/** What a block of clients takes: two boundaries, each as large as four places. */
+const PLACES_OF_BLOCK = 8;
 
 /** A node's label for its zone. */
 const ZONE = 'topology.kubernetes.io/zone';
@@ -155,7 +159,8 @@ export class ServiceBook {
     if (before === textOf(served) && !this.#shares.isShort(key)) return [];
     const count = served.backends.length;
     const backends = served.isExcess ? Number.POSITIVE_INFINITY : count;
-    const cost = { ports: 1, places: tableSize(count), backends };
+    const blocks = served.clients?.blocks.length ?? 0;
+    const cost = { ports: 1, places: tableSize(count) + blocks * PLACES_OF_BLOCK, backends };
     const room = this.#shares.take(key, namespaceOf(service), cost, { at, service });
     if (room === 'none') {
       this.#told.delete(key);
@@ -192,8 +197,13 @@ function namesOf(addresses: readonly Address[]): string {
 }
 
 /** What is served, so that it can be compared. */
-function textOf({ affinitySeconds, backends }: Served): string {
-  return [affinitySeconds ?? 0, ...backends.map(({ address, port }) => `${formatAddress(address)}#${port}`)].join();
+function textOf({ affinitySeconds, clients, backends }: Served): string {
+  const who = clients === undefined ? 'all' : [clients.node, ...clients.blocks.map(formatCidr)].join(' ');
+  return [
+    affinitySeconds ?? 0,
+    who,
+    ...backends.map(({ address, port }) => `${formatAddress(address)}#${port}`),
+  ].join();
 }
 
 function put<Value>(map: Map<string, Value>, key: string, value: Value | null): void {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatAddress, parseAddress } from '#net/address.ts';
+import { formatCidr, parseCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '#policy/service.ts';
 import { serviceTables } from './tables.ts';
@@ -152,6 +153,34 @@ test('what an author writes as external takes nothing from cluster addresses, no
       expected.map((each) => `${each} 17 53 → 10.1.0.${each.endsWith('66') ? 66 : 1}#5353`),
     );
   }
+});
+
+test('a balancer’s ranges are for its own addresses alone, by family, and a family that has none is closed', () => {
+  const [first] = DNS.ports;
+  assert.ok(first);
+  const limitsOf = (ranges: readonly string[]): readonly string[] => {
+    const balancerClients = ranges.flatMap((text) => parseCidr(text)?.cidr ?? []);
+    const service = {
+      ...{ ...DNS, ports: [{ ...first, nodePort: 30_053 }], balancerClients },
+      balancerAddresses: [address('203.0.113.1'), address('2001:db8:1::1')],
+      externalAddresses: [address('203.0.113.9')],
+    };
+    const slices = [slice([endpoint('10.1.0.1', { node: 'node-a' }), endpoint('fd01::1', { node: 'node-a' })])];
+    return [...serviceTables([service], slices, { node: 'node-a', zone: '', addresses: NODE })].flatMap(
+      ([key, { clients }]) => {
+        return clients === undefined ? [] : [[key, clients.node, ...clients.blocks.map(formatCidr)].join(' ')];
+      },
+    );
+  };
+  const keys = (v4: string, v6: string): readonly string[] => [
+    ...[`203.0.113.1 17 53 ${v4}`, `2001:db8:1::1 17 53 ${v6}`],
+    ...[`203.0.113.1 17 53 outside ${v4}`, `2001:db8:1::1 17 53 outside ${v6}`],
+  ];
+  assert.deepEqual(limitsOf(['198.51.100.0/24']), keys('false 198.51.100.0/24', 'false'));
+  assert.deepEqual(
+    limitsOf(['192.0.2.0/24', '2001:db8::/64', '10.0.0.0/8']),
+    keys('true 192.0.2.0/24 10.0.0.0/8', 'true 2001:db8::/64'),
+  );
 });
 
 test('beside a node port a pod of the node’s network may serve it, but not at the port itself', () => {

@@ -1,7 +1,8 @@
 // Services and EndpointSlices → what datapaths translate by. Pure: the same objects give the same tables, on every node.
-import type { Backend, PlanService, ServiceAddress, ServiceKey } from '#compile/plan.ts';
+import type { Backend, PlanService, ServiceAddress, ServiceClients, ServiceKey } from '#compile/plan.ts';
 import { serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress, isGroup, isNowhere, isV4Mapped } from '#net/address.ts';
+import { cidrContains } from '#net/cidr.ts';
 import { UDP } from '#net/protocol.ts';
 import { type EndpointSlice, type Service, type SliceEndpoint, serviceName } from '#policy/service.ts';
 import { maglevPlaces, sortedBackends } from './maglev.ts';
@@ -86,7 +87,16 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
     counted += backends.length;
     const left = at.scope === 'outside' && !servesOutside(service, backends, place) ? { left: true as const } : {};
     const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
-    all.set(key, { ...at, ...affinity, ...left, ...(isExcess ? { isExcess: true as const } : {}), backends, claim });
+    const clients = claim === 'balancer' ? clientsOf(service, at.address, place) : {};
+    all.set(key, {
+      ...at,
+      ...affinity,
+      ...clients,
+      ...left,
+      ...(isExcess ? { isExcess: true as const } : {}),
+      backends,
+      claim,
+    });
   }
   return [...all.values()];
 }
@@ -98,6 +108,18 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
 function servesOutside({ outsideLocal }: Service, backends: readonly Backend[], { addresses }: NodePlace): boolean {
   const own = new Set(addresses.map(formatAddress));
   return (outsideLocal || backends.length > 0) && !backends.some(({ address }) => own.has(formatAddress(address)));
+}
+
+/** Whom a balancer's address is for: a family that no range names is closed. */
+function clientsOf(
+  { balancerClients }: Service,
+  { family }: Address,
+  { addresses }: NodePlace,
+): { readonly clients?: ServiceClients } {
+  if (balancerClients === undefined) return {};
+  const blocks = balancerClients.filter(({ address }) => address.family === family);
+  const node = addresses.some((own) => blocks.some((block) => cidrContains(block, own)));
+  return { clients: { blocks, node } };
 }
 
 /** The table by which flows are spread over backends. */

@@ -4,6 +4,7 @@ import type { Backend, Step } from '#compile/plan.ts';
 import type { TestPacket } from '#datapath/conformance/harness.ts';
 import { icmpError, type PortSpec, sctp, tcp, udp } from '#datapath/packets.ts';
 import { type Address, formatAddress, parseAddress } from '#net/address.ts';
+import { type Cidr, maskAddress } from '#net/cidr.ts';
 import { type Protocol, SCTP, TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { arbitraryFrame, type FrameSpec } from './arbitrary-frame.ts';
@@ -25,6 +26,8 @@ export type ServiceSpec = {
   readonly value: {
     readonly backends: readonly { readonly at: number; readonly port: number }[];
     readonly affinitySeconds: number | null;
+    /** Blocks around addresses of the world; null = all. */
+    readonly clients: readonly { readonly at: number; readonly host: number }[] | null;
   } | null;
 };
 
@@ -40,6 +43,9 @@ export const arbitraryServiceSpec: fc.Arbitrary<ServiceSpec> = fc.record({
       // SCTP reaches only backends with the Service's own port.
       backends: fc.array(fc.record({ at, port: fc.constantFrom(80, 80, 81, 53, 40000) }), { maxLength: 4 }),
       affinitySeconds: fc.constantFrom(null, null, 10_800),
+      clients: fc.option(fc.array(fc.record({ at, host: fc.constantFrom(0, 0, 1, 2, 8, 24, 31) }), { maxLength: 6 }), {
+        freq: 1,
+      }),
     }),
     { freq: 6 },
   ),
@@ -51,7 +57,7 @@ export function serviceStep(spec: ServiceSpec, all: readonly Address[]): Extract
   if (address === undefined) throw new Error('no address');
   const where = { address, protocol: spec.protocol, port: spec.port };
   if (spec.value === null) return { kind: 'service', at: where, value: null };
-  const { affinitySeconds } = spec.value;
+  const { affinitySeconds, clients } = spec.value;
   const own = all.filter(({ family }) => family === address.family);
   const backends = sortedBackends(
     spec.value.backends.flatMap(({ at, port }): Backend[] => {
@@ -60,7 +66,15 @@ export function serviceStep(spec: ServiceSpec, all: readonly Address[]): Extract
     }),
   );
   const affinity = affinitySeconds === null ? {} : { affinitySeconds };
-  return { kind: 'service', at: where, value: { ...where, ...affinity, backends, places: maglevPlaces(backends) } };
+  const blocks = (clients ?? []).flatMap(({ at, host }): Cidr[] => {
+    const picked = own[at % own.length];
+    if (picked === undefined) return [];
+    const length = picked.words.length * 32 - host;
+    return [{ address: maskAddress(picked, length), length }];
+  });
+  const limits = clients === null ? {} : { clients: { blocks, node: true } };
+  const value = { ...where, ...affinity, ...limits, backends, places: maglevPlaces(backends) };
+  return { kind: 'service', at: where, value };
 }
 
 /** A frame, and where it goes rather than anywhere: to a Service, or with a flow that went to one before. */

@@ -6,7 +6,7 @@ import { type Branch, instrument } from './instrument-c.ts';
 import { buildAside } from './programs-aside.ts';
 
 /** What holds nothing but declarations. */
-const PLAIN = ['abi.h', 'maps.h', 'node_maps.h'];
+const PLAIN = ['abi.h', 'maps.h', 'node_maps.h', 'service_abi.h'];
 /** With so many stores in between, clang spills words that nobody wrote yet, which verifiers refuse. */
 const ZEROED = '-ftrivial-auto-var-init=zero -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang';
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatAddress } from '#net/address.ts';
+import { formatCidr } from '#net/cidr.ts';
 import { SCTP, TCP, UDP } from '#net/protocol.ts';
 import type { Diagnostic } from '#policy/diagnostic.ts';
 import type { Notes } from './notes.ts';
@@ -121,9 +122,23 @@ test('a Service has node ports where its type has them, addresses of its balance
   assert.deepEqual(outer({ type: 'NodePort' }), ['192.0.2.9', '30080']);
   assert.deepEqual(outer({ type: 'ClusterIP' }), ['192.0.2.9', '0']);
   assert.deepEqual(outer({ loadBalancerSourceRanges: ['0.0.0.0/0'] }), ['203.0.113.1', '192.0.2.9', '30080']);
-  const limited = { loadBalancerSourceRanges: ['192.0.2.0/24'] };
-  assert.deepEqual(outer(limited), ['192.0.2.9', '30080'], 'nobody is let in that the ranges keep out');
-  assert.ok(service({ type: 'LoadBalancer', ...limited })[1].includes('service-in-part spec.loadBalancerSourceRanges'));
+});
+
+test('ranges of a balancer’s clients are blocks; what is none lets in nobody, and is said; all addresses limit nobody', () => {
+  const limits = (ranges: readonly unknown[], type = 'LoadBalancer'): readonly [readonly string[] | null, number] => {
+    const spec = { type, externalTrafficPolicy: 'Local', loadBalancerSourceRanges: ranges };
+    const [{ balancerClients }, said] = service(spec);
+    return [balancerClients?.map(formatCidr) ?? null, said.length];
+  };
+  assert.deepEqual(limits([]), [null, 0]);
+  assert.deepEqual(limits(['0.0.0.0/0']), [null, 0]);
+  assert.deepEqual(limits(['0.0.0.0/0', ' ::/0 ']), [null, 0]);
+  assert.deepEqual(limits([' 192.0.2.7/24', '2001:db8::/64']), [['192.0.2.0/24', '2001:db8::/64'], 0]);
+  assert.deepEqual(limits(['192.0.2.0/24', '0.0.0.0/0']), [['192.0.2.0/24', '0.0.0.0/0'], 0]);
+  assert.deepEqual(limits(['192.0.2.0', 7]), [[], 2]);
+  assert.deepEqual(limits(Array(4096).fill('10.0.0.0/8'))[0]?.length, 4096);
+  assert.deepEqual(limits(Array(4097).fill('10.0.0.0/8')), [[], 1]);
+  assert.deepEqual(limits(['192.0.2.0/24'], 'NodePort'), [null, 0], 'they are a balancer’s');
 });
 
 test('endpoints are ready where nothing is said, and serve where they are ready', () => {

@@ -1,5 +1,6 @@
 // Service and EndpointSlice objects, as far as packets are concerned.
 import { type Address, parseAddress } from '#net/address.ts';
+import { type Cidr, parseCidr } from '#net/cidr.ts';
 import { type Protocol, protocolNumber, TCP } from '#net/protocol.ts';
 import { isAbsent } from '#policy/fields.ts';
 import type { EndpointSlice, Service, ServicePort, SliceEndpoint, TopologyHints } from '#policy/service.ts';
@@ -22,6 +23,9 @@ import {
 /** `sessionAffinityConfig.clientIP.timeoutSeconds` where it is missing, and the most that the API takes: three hours, a day. */
 const DEFAULT_AFFINITY_S = 10_800;
 const MOST_AFFINITY_S = 86_400;
+
+/** Of clients of a balancer. */
+const MOST_RANGES = 4096;
 
 /** A slice says by this label whose endpoints it has. */
 const OWNER = 'kubernetes.io/service-name';
@@ -49,7 +53,7 @@ export function readService(notes: Notes): Service {
     nodeLocal: textAt(notes, spec, 'internalTrafficPolicy') === 'Local',
     outsideLocal: textAt(notes, spec, 'externalTrafficPolicy') === 'Local',
     affinitySeconds: textAt(notes, spec, 'sessionAffinity') === 'ClientIP' ? affinitySeconds(notes, spec) : null,
-    ...(served ? readHealthPort(notes, spec) : {}),
+    ...(served ? { ...readClients(notes, spec), ...readHealthPort(notes, spec) } : {}),
   };
 }
 
@@ -80,7 +84,7 @@ function clusterAddresses(notes: Notes, spec: LocatedFields): readonly Address[]
 
 /** A balancer whose `ipMode` is Proxy sends on to node ports by itself: packets to its address are to reach it. */
 function balancerAddresses(notes: Notes, spec: LocatedFields, status: LocatedFields): readonly Address[] {
-  if (textAt(notes, spec, 'type') !== 'LoadBalancer' || isLimited(notes, spec)) return [];
+  if (textAt(notes, spec, 'type') !== 'LoadBalancer') return [];
   return mappingsAt(notes, mappingAt(notes, status, 'loadBalancer'), 'ingress')
     .filter((each) => !isAbsent(each.value.ip) && textAt(notes, each, 'ipMode') !== 'Proxy')
     .flatMap((each) => readAddress(notes, fieldAt(each, 'ip')));
@@ -97,10 +101,26 @@ function readHealthPort(notes: Notes, spec: LocatedFields): { readonly healthPor
   return {};
 }
 
-/** Some of its balancer's clients are to be refused. */
-function isLimited(notes: Notes, spec: LocatedFields): boolean {
+/**
+ * Whom its balancer's addresses are for. What is no range lets nobody in, and more than a node has room for let in nobody at
+ * all; one of all addresses limits nobody, of the other family neither.
+ */
+function readClients(notes: Notes, spec: LocatedFields): { readonly balancerClients?: readonly Cidr[] } {
+  if (textAt(notes, spec, 'type') !== 'LoadBalancer') return {};
   const ranges = itemsAt(notes, spec, 'loadBalancerSourceRanges');
-  return ranges.some(({ value }) => typeof value !== 'string' || !['0.0.0.0/0', '::/0'].includes(value.trim()));
+  const isWhole = ({ value }: Located): boolean =>
+    typeof value === 'string' && ['0.0.0.0/0', '::/0'].includes(value.trim());
+  if (ranges.every(isWhole)) return {};
+  if (ranges.length > MOST_RANGES) {
+    note(notes, 'spec.loadBalancerSourceRanges', `more than ${MOST_RANGES} ranges: the balancer lets in nobody`);
+    return { balancerClients: [] };
+  }
+  const balancerClients = ranges.flatMap((at) => {
+    const parsed = typeof at.value === 'string' ? parseCidr(at.value.trim()) : null;
+    if (parsed === null) noteField(notes, at, 'a block of addresses');
+    return parsed === null ? [] : [parsed.cidr];
+  });
+  return { balancerClients };
 }
 
 function readAddress(notes: Notes, at: Located): readonly Address[] {
@@ -183,9 +203,6 @@ function noteUnserved(notes: Notes, spec: LocatedFields): void {
       'spec.externalTrafficPolicy',
       'whoever is outside reaches endpoints of the node that it asks, and no others',
     );
-  }
-  if (type === 'LoadBalancer' && isLimited(notes, spec)) {
-    note(notes, 'spec.loadBalancerSourceRanges', 'ranges of clients are not served, and neither are the addresses');
   }
 }
 

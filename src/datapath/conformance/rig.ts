@@ -366,7 +366,8 @@ function identityStep(number: IdentityNumber, state: 'known' | 'unknown'): Step 
   return { kind: 'identity', identity: number, value: { unknown: state === 'unknown' } };
 }
 
-function block(text: string): Extract<Step, { kind: 'prefix' }>['cidr'] {
+/** The block of a text that the suite wrote itself. */
+export function block(text: string): Extract<Step, { kind: 'prefix' }>['cidr'] {
   const found = parseCidr(text);
   assert.ok(found, text);
   return found.cidr;

@@ -6,7 +6,7 @@ import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { icmpError, ip, type PortSpec, sctp, tcp, udp } from '../packets.ts';
 import { back, type Case, type Connection } from './case.ts';
 import type { Met } from './harness.ts';
-import { address, type Names, type PodName, type Rig } from './rig.ts';
+import { address, block, type Names, type PodName, type Rig } from './rig.ts';
 import { DEFAULT } from './tables.ts';
 
 export const PORT = 80;
@@ -18,14 +18,22 @@ type Make = (spec: PortSpec & { readonly flags?: string }) => Uint8Array;
 export function serve(
   rig: Rig,
   at: Names,
-  how: { readonly by: readonly string[]; protocol?: number; port?: number; of?: string; affinitySeconds?: number },
+  how: {
+    readonly by: readonly string[];
+    protocol?: number;
+    port?: number;
+    of?: string;
+    affinitySeconds?: number;
+    /** Blocks. */
+    clients?: readonly string[];
+  },
 ): void {
   const backends = sortedBackends(how.by.map(backendOf));
   const affinity = how.affinitySeconds === undefined ? {} : { affinitySeconds: how.affinitySeconds };
   const where = { address: address(how.of ?? at.service), protocol: how.protocol ?? TCP, port: how.port ?? PORT };
-  rig.apply([
-    { kind: 'service', at: where, value: { ...where, ...affinity, backends, places: maglevPlaces(backends) } },
-  ]);
+  const clients = how.clients === undefined ? {} : { clients: { blocks: how.clients.map(block), node: true } };
+  const value = { ...where, ...affinity, ...clients, backends, places: maglevPlaces(backends) };
+  rig.apply([{ kind: 'service', at: where, value }]);
 }
 
 function backendOf(text: string): Backend {

@@ -166,6 +166,19 @@ describe('clients on the node itself (root)', needsRoot, () => {
         assert.deepEqual([talks(talk), talks({ ...talk, to: talk.at })], [false, true]);
       });
 
+      it(`learn it, too, where a balancer's ranges leave the node out: ${name} over IPv${family}`, () => {
+        const talk = talkTo(bed.pod(0), family, protocol);
+        const step = serving(SERVICE[family], protocol, [talk.at]);
+        for (const node of [false, true]) {
+          assert.ok(step.kind === 'service' && step.value !== null);
+          datapath.apply([{ ...step, value: { ...step.value, clients: { blocks: [], node } } }]);
+          withSocket(family, protocol === TCP ? 'stream' : 'datagram', (fd) => {
+            const { kind } = sockets.connectSocket(fd, SERVICE[family], 80);
+            assert.equal(kind === 'failed', !node);
+          });
+        }
+      });
+
       it(`learn at once that nobody serves: ${name} over IPv${family}`, () => {
         datapath.apply([serving(SERVICE[family], protocol, [])]);
         withSocket(family, protocol === TCP ? 'stream' : 'datagram', (fd) => {

@@ -6,6 +6,7 @@ import type { PlanService } from '#compile/plan.ts';
 import { icmpError, ip, type PortSpec, tcp, udp } from '#datapath/packets.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
+import { parseCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces } from '#service/maglev.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
@@ -42,11 +43,14 @@ for (const attach of ATTACH_MODES) {
     });
 
     /** Who serves there from now on; null = it is no Service. */
-    function serve(to: Address, by: readonly Address[] | null): void {
+    function serve(to: Address, by: readonly Address[] | null, clients: readonly string[] | null = null): void {
       for (const [, protocol] of PROTOCOLS) {
         const at = { address: to, protocol, port: PORT, scope: 'outside' } as const;
         const backends = (by ?? []).map((each) => ({ address: each, port: LISTENS }));
-        const value: PlanService | null = by === null ? null : { ...at, backends, places: maglevPlaces(backends) };
+        const blocks = (clients ?? []).flatMap((text) => parseCidr(text)?.cidr ?? []);
+        const limits = clients === null ? {} : { clients: { blocks, node: false } };
+        const places = maglevPlaces(backends);
+        const value: PlanService | null = by === null ? null : { ...at, ...limits, backends, places };
         bed.datapath.apply([{ kind: 'service', at, value }]);
       }
     }
@@ -117,6 +121,24 @@ for (const attach of ATTACH_MODES) {
         const grown = (reason: 'no-backend' | 'no-endpoint'): bigint =>
           (drops.get(reason) ?? 0n) - (before.drops.get(reason) ?? 0n);
         assert.deepEqual([grown('no-backend'), grown('no-endpoint')], [1n, 1n]);
+      });
+
+      it(`over IPv${family} a balancer's ranges let in its clients and nobody else, who is dropped and counted`, () => {
+        const remote = formatAddress(REMOTE[family]);
+        const [own, other] = family === 4 ? [`${remote}/32`, '198.51.100.0/24'] : [`${remote}/128`, '2001:db8:77::/64'];
+        const dropped = (): bigint => bed.datapath.counters().drops.get('no-backend') ?? 0n;
+        serve(EXTERNAL[family], [bed.own(0, family)], [other, own]);
+        assert.equal(bed.sendIn(ask(family, EXTERNAL[family])).length, 1);
+        assert.equal(bed.sendOut(answer(family, { flags: 'SA' })).length, 1);
+        assert.equal(bed.sendIn(ask(family, EXTERNAL[family], { flags: 'A' })).length, 1);
+        const before = dropped();
+        serve(EXTERNAL[family], [bed.own(0, family)], [other]);
+        assert.equal(bed.sendIn(ask(family, EXTERNAL[family], { flags: 'PA' })).length, 1, 'what is open goes on');
+        bed.next();
+        for (const make of [tcp, udp]) assert.deepEqual(bed.sendIn(ask(family, EXTERNAL[family], {}, make)), []);
+        serve(EXTERNAL[family], [bed.own(0, family)], []);
+        assert.deepEqual(bed.sendIn(ask(family, EXTERNAL[family])), []);
+        assert.equal(dropped() - before, 3n);
       });
 
       it(`over IPv${family} a connection that is denied from now on is cut both ways`, () => {

@@ -1,7 +1,16 @@
 // Services: what a pod sends to one goes to a backend, and on with the flow that it began.
-import { type Backend, type Plan, type PlanService, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import {
+  type Backend,
+  type Plan,
+  type PlanService,
+  type ServiceClients,
+  type ServiceKey,
+  type Step,
+  serviceKey,
+} from '#compile/plan.ts';
 import type { DropReason } from '#datapath/port.ts';
 import { formatAddress } from '#net/address.ts';
+import { cidrContains, formatCidr } from '#net/cidr.ts';
 import { flowHash, reduceHash } from '#net/hash.ts';
 import { SCTP, TCP, UDP } from '#net/protocol.ts';
 import type { Tuple } from './packet.ts';
@@ -39,7 +48,7 @@ export class Services {
   /** To whom clients went last, and what chose it, by client and Service. */
   readonly #affinities = new Map<string, Affinity>();
   /** Of each Service's backends, since when. */
-  readonly #since = new Map<ServiceKey, ReadonlyMap<string, number>>();
+  readonly #since = new Map<ServiceKey, { readonly clients: string; readonly of: ReadonlyMap<string, number> }>();
   #changes = 0;
 
   constructor(plan: Plan, flows: StandingFlows) {
@@ -47,12 +56,14 @@ export class Services {
     this.#flows = flows;
   }
 
-  /** What a Service is from now on: a backend that comes back is another one. */
+  /** What a Service is from now on: a backend that comes back is another one, and so are all where clients are others. */
   set({ at, value }: Extract<Step, { kind: 'service' }>): void {
-    const before = this.#since.get(serviceKey(at));
+    const known = this.#since.get(serviceKey(at));
+    const clients = value?.clients === undefined ? '' : namesOf(value.clients);
+    const before = known?.clients === clients ? known.of : null;
     const now = ++this.#changes;
     const backends = (value?.backends ?? []).map(endOf);
-    this.#since.set(serviceKey(at), new Map(backends.map((end) => [end, before?.get(end) ?? now])));
+    this.#since.set(serviceKey(at), { clients, of: new Map(backends.map((end) => [end, before?.get(end) ?? now])) });
   }
 
   /** Where a packet of a pod of this node goes, whose destination is not here. */
@@ -87,7 +98,9 @@ export class Services {
   #choose(tuple: Tuple, service: Backend, nowNs: bigint): Sent {
     const found = this.#serviceOf(tuple);
     if (found === undefined) return AS_SENT;
-    const { affinitySeconds } = found;
+    const { affinitySeconds, clients } = found;
+    const isClient = clients === undefined || clients.blocks.some((block) => cidrContains(block, tuple.source));
+    if (!isClient) return { kind: 'drop', reason: 'no-backend' };
     if (affinitySeconds === undefined) return this.#pick(found, { tuple, service, nowNs }, flowHash(tuple));
     const client = nameOf({ ...tuple, sourcePort: 0 });
     const before = this.#affinities.get(client);
@@ -127,7 +140,7 @@ export class Services {
   /** 0 = it serves no more. */
   #sinceOf({ destination, destinationPort, protocol }: Tuple, backend: Backend): number {
     const key = serviceKey({ address: destination, port: destinationPort, protocol });
-    return this.#since.get(key)?.get(endOf(backend)) ?? 0;
+    return this.#since.get(key)?.of.get(endOf(backend)) ?? 0;
   }
 
   #serviceOf({ destination, destinationPort, protocol }: Tuple): PlanService | undefined {
@@ -148,6 +161,10 @@ export function sameBackend(a: Backend, b: Backend): boolean {
 function to(tuple: Tuple, { backend, since }: Serving): Sent {
   const isSpoilt = tuple.protocol === SCTP && tuple.destinationPort !== backend.port;
   return isSpoilt ? { kind: 'drop', reason: 'no-backend' } : { kind: 'to', backend, since };
+}
+
+function namesOf({ node, blocks }: ServiceClients): string {
+  return [node, ...blocks.map(formatCidr)].join(' ');
 }
 
 function endOf({ address, port }: Backend): string {

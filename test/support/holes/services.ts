@@ -9,6 +9,36 @@ const TAKEOVER = 'src/datapath/ebpf/service-takeover.test.ts';
 
 export const SERVICES: readonly Hole[] = [
   {
+    rule: 'Who is no client of a Service is refused',
+    file: CONFORMANCE,
+    test: 'a Service for some clients alone is for those in its blocks, and refuses their neighbours',
+    faults: [inPrograms('service.h', '!size || !may_ask(c, service)', '!size')],
+  },
+  {
+    rule: 'also who was one before, and asks from the same port',
+    file: CONFORMANCE,
+    test: 'a connection of a client that is none any more goes on, and begins no more; datagrams end',
+    faults: [
+      inSources(
+        'datapath/ebpf/encode/services.ts',
+        'before?.clients === clientsText(value) ?',
+        'before !== undefined ?',
+      ),
+    ],
+  },
+  {
+    rule: 'A Service whose blocks hold nobody is not for everybody',
+    file: CONFORMANCE,
+    test: 'a Service for some clients alone is for those in its blocks, and refuses their neighbours',
+    faults: [inSources('datapath/ebpf/encode/clients.ts', '[NOWHERE, NOWHERE]', '[]')],
+  },
+  {
+    rule: 'The node’s own sockets are refused where the ranges leave the node out',
+    file: HOST,
+    test: 'learn it, too, where a balancer',
+    faults: [inPrograms('host.bpf.c', ' || (service->clients & CLIENTS_NOT_NODE)', '')],
+  },
+  {
     rule: 'Who asks a Service that nobody serves is told at once',
     file: REFUSAL,
     test: 'and refuses once nobody does',

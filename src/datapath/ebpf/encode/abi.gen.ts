@@ -155,12 +155,19 @@ export const SERVICE = {
   places: 0,
   count: 4,
   affinity: 8,
+  clients: 12,
 } as const;
 
 /** struct service_places */
 export const SERVICE_PLACES = {
   size: 16,
   backend: 0,
+} as const;
+
+/** struct client_bound */
+export const CLIENT_BOUND = {
+  size: 16,
+  w: 0,
 } as const;
 
 /** struct backend */
@@ -215,7 +222,7 @@ export const COUNTERS = {
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 11,
+  CURRENT: 12,
 } as const;
 
 /** enum drop_reason */
@@ -336,6 +343,11 @@ export const NODE_OWNER = {
 export const SERVICE_SCOPE = {
   INSIDE: 0,
   OUTSIDE: 1,
+} as const;
+
+/** enum clients_flag */
+export const CLIENTS_FLAG = {
+  NOT_NODE: 1073741824,
 } as const;
 
 /** enum queue */

@@ -7,6 +7,7 @@ import {
   ARENA_RECORD,
   BACKEND,
   CLASS_KEY,
+  CLIENT_BOUND,
   ENDPOINT,
   PREFIX4_KEY,
   PREFIX6_KEY,
@@ -218,12 +219,15 @@ export function serviceBytes(record: {
   readonly count: number;
   /** Seconds; 0 = none. */
   readonly affinity: number;
+  /** How many boundaries, and enum clients_flag. */
+  readonly clients: number;
 }): Uint8Array {
-  const { places, count, affinity } = record;
+  const { places, count, affinity, clients } = record;
   const bytes = new Uint8Array(SERVICE.size);
   putWord(bytes, SERVICE.places, places);
   putWord(bytes, SERVICE.count, count);
   putWord(bytes, SERVICE.affinity, affinity);
+  putWord(bytes, SERVICE.clients, clients);
   return bytes;
 }
 
@@ -231,6 +235,17 @@ export function serviceBytes(record: {
 export function placesBytes(slots: readonly number[]): Uint8Array {
   const bytes = new Uint8Array(Math.ceil(slots.length / PLACES_RECORD) * SERVICE_PLACES.size);
   for (const [place, slot] of slots.entries()) putWord(bytes, SERVICE_PLACES.backend + 4 * place, slot);
+  return bytes;
+}
+
+/** Structs client_bound one after the other. */
+export function boundsBytes(bounds: readonly (readonly number[])[]): Uint8Array {
+  const bytes = new Uint8Array(bounds.length * CLIENT_BOUND.size);
+  for (const [at, words] of bounds.entries()) {
+    for (const [index, word] of words.entries()) {
+      putWord(bytes, at * CLIENT_BOUND.size + CLIENT_BOUND.w + 4 * index, word);
+    }
+  }
   return bytes;
 }
 

@@ -2,7 +2,18 @@
 import { type Backend, type PlanService, type ServiceAddress, type ServiceKey, serviceKey } from '#compile/plan.ts';
 import type { Fill, Lack } from '#datapath/port.ts';
 import { formatAddress } from '#net/address.ts';
-import { backendBytes, PLACES_RECORD, placesBytes, serviceBytes, serviceKeyBytes, taggedBytes } from './bytes.ts';
+import { formatCidr } from '#net/cidr.ts';
+import { CLIENTS_FLAG } from './abi.gen.ts';
+import {
+  backendBytes,
+  boundsBytes,
+  PLACES_RECORD,
+  placesBytes,
+  serviceBytes,
+  serviceKeyBytes,
+  taggedBytes,
+} from './bytes.ts';
+import { clientBounds } from './clients.ts';
 import { bankExtent, Space } from './space.ts';
 import type { Ground } from './tables.ts';
 import { addressTag, serviceTag } from './tag.ts';
@@ -23,6 +34,8 @@ type Known = {
   readonly slot: number;
   readonly places: { readonly first: number; readonly records: number } | null;
   readonly backends: ReadonlyMap<string, number>;
+  /** Whom it is for, as text. */
+  readonly clients: string;
 };
 
 export class Services {
@@ -91,11 +104,14 @@ export class Services {
   }
 
   #publish(key: ServiceKey, value: PlanService): void {
-    const made = this.#make(value, this.#known.get(key)?.backends ?? new Map());
+    const before = this.#known.get(key);
+    // Other clients have other backends: who is none any more begins no flow by what stands of an earlier one.
+    const kept = before?.clients === clientsText(value) ? before.backends : new Map();
+    const made = this.#make(value, kept);
     this.#roomless.delete(key);
     const isRoomless = typeof made === 'string';
     if (isRoomless) this.#roomless.set(key, { value, full: made });
-    this.#write(key, value, isRoomless ? { at: value, slot: NOBODY, places: null, backends: new Map() } : made);
+    this.#write(key, value, isRoomless ? nobody(value) : made);
   }
 
   #write(key: ServiceKey, value: PlanService, known: Known): void {
@@ -119,9 +135,11 @@ export class Services {
 
   /** Writes all that nothing points to yet. Where there is no room nothing is taken, and the array that is full is named. */
   #make(value: PlanService, before: Known['backends']): Known | ArrayName {
-    if (value.backends.length === 0) return { at: value, slot: NOBODY, places: null, backends: new Map() };
+    if (value.backends.length === 0) return nobody(value);
     const { sink } = this.#ground;
-    const records = Math.ceil(value.places.length / PLACES_RECORD);
+    const bounds = value.clients === undefined ? [] : clientBounds(value.clients.blocks);
+    const ofPlaces = Math.ceil(value.places.length / PLACES_RECORD);
+    const records = ofPlaces + bounds.length;
     const slot = this.#find(this.#slots, 1);
     const first = this.#find(this.#places, records);
     const backends = slot === null || first === null ? null : this.#makeBackends(value.backends, before);
@@ -132,9 +150,11 @@ export class Services {
     }
     const slots = value.backends.map((backend) => backends.get(nameOf(backend)) ?? NOBODY);
     sink.record('service_places', first, placesBytes(value.places.map((index) => slots[index] ?? NOBODY)));
-    const record = { places: first, count: value.places.length, affinity: value.affinitySeconds ?? 0 };
-    sink.record('service_slots', slot, serviceBytes(record));
-    return { at: value, slot, places: { first, records }, backends };
+    if (bounds.length > 0) sink.record('service_places', first + ofPlaces, boundsBytes(bounds));
+    const clients = bounds.length + (value.clients?.node === false ? CLIENTS_FLAG.NOT_NODE : 0);
+    const affinity = value.affinitySeconds ?? 0;
+    sink.record('service_slots', slot, serviceBytes({ places: first, count: value.places.length, affinity, clients }));
+    return { at: value, slot, places: { first, records }, backends, clients: clientsText(value) };
   }
 
   /** Where others were refused already, waiting for room once more would hold up every change. */
@@ -167,7 +187,7 @@ export class Services {
     if (before === undefined) return;
     const { sink, limbo } = this.#ground;
     const { slot, places } = before;
-    const gone = [...before.backends].filter(([name]) => !kept.has(name)).map(([, each]) => each);
+    const gone = [...before.backends].filter(([name, each]) => kept.get(name) !== each).map(([, each]) => each);
     for (const each of gone) sink.live('backend_slots', each, 0n);
     limbo.later(() => {
       if (slot !== NOBODY) this.#slots.release(slot, 1);
@@ -175,6 +195,14 @@ export class Services {
       for (const each of gone) this.#backends.release(each, 1);
     });
   }
+}
+
+function nobody(value: PlanService): Known {
+  return { at: value, slot: NOBODY, places: null, backends: new Map(), clients: clientsText(value) };
+}
+
+function clientsText({ clients }: PlanService): string {
+  return clients === undefined ? '' : [clients.node, ...clients.blocks.map(formatCidr)].join(' ');
 }
 
 function nameOf({ address, port }: Backend): string {
