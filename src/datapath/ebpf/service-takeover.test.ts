@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import type { Backend, Step } from '#compile/plan.ts';
-import { tcp } from '#datapath/packets.ts';
+import type { Backend, ServiceClients, Step } from '#compile/plan.ts';
+import { tcp, udp } from '#datapath/packets.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import type * as sockets from '#kernel/sockets.ts';
 import type { Address } from '#net/address.ts';
+import { hostCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { Conversation, MOMENT_MS, talks } from '#test/support/conversation.ts';
@@ -25,7 +26,12 @@ const LISTENS = 8080;
 const FLOWS = 8;
 const OPTIONS = { node: 'node-a', sizes: { ct_map: 2048 } };
 
-type How = { readonly of?: Address; readonly port?: number; readonly affinitySeconds?: number };
+type How = {
+  readonly of?: Address;
+  readonly port?: number;
+  readonly affinitySeconds?: number;
+  readonly clients?: ServiceClients;
+};
 
 function serve(protocol: number, by: readonly Backend[], how: How = {}): Step {
   const { of = SERVICE, port = 80, ...affinity } = how;
@@ -120,6 +126,31 @@ describe('Services after their process (root)', needsRoot, () => {
     for (const [port, backends] of seen) assert.equal(backends.size, 1, `${port}: ${[...backends].join()}`);
     const all = new Set([...seen.values()].flatMap((backends) => [...backends]));
     assert.equal(all.size, 2, 'another Service, another backend');
+  });
+
+  it('who is a client stays one over the next start, and who is none any more then begins nothing by what stands', () => {
+    const { interfaceIndex, mac } = bed.pod(0).link;
+    const own = { blocks: [hostCidr(bed.pod(0).v4)], node: false };
+    const other = { blocks: [hostCidr(bed.pod(1).v4)], node: false };
+    const asks = (datapath: EbpfDatapath, make: typeof udp, sport: number): boolean => {
+      const frame = make({ from: bed.pod(0).v4, to: SERVICE, sport, dport: 80, sourceMac: mac });
+      const met = inject(datapath, { hook: 'from-pod', interfaceIndex, frame });
+      return Buffer.from(met.frame.subarray(30, 34)).readUInt32BE() === bed.pod(1).v4.words[0];
+    };
+    const both = (clients: ServiceClients): Step[] =>
+      [UDP, TCP].map((protocol) => serve(protocol, [backend(1)], { clients }));
+    const first = start(...both(own));
+    first.settle();
+    assert.deepEqual([asks(first, udp, 5000), asks(first, tcp, 5000)], [true, true]);
+    const second = start(...both(own));
+    assert.ok(asks(second, udp, 5000));
+    second.settle();
+    assert.deepEqual([asks(second, udp, 5000), asks(second, tcp, 5001)], [true, true]);
+    const third = start(...both(other));
+    third.settle();
+    for (const sport of [5000, 5001, 5002]) {
+      assert.deepEqual([asks(third, udp, sport), asks(third, tcp, sport)], [false, false], `${sport}`);
+    }
   });
 
   it('what a start that never ended left of a Service leads nobody to another one', () => {
