@@ -181,6 +181,15 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('outside.h', 'if (!would_be_reset(c))', 'if (!would_be_reset(c) || c->uplink)')],
   },
   {
+    rule: 'Nobody is served at a node port as the node itself',
+    file: 'src/datapath/ebpf/outside-hostile.test.ts',
+    test: 'who says to be a pod, the node, or nobody at all enters nowhere',
+    faults: [
+      inPrograms('outside.h', 'is_nobody(&p->source) || is_node_address(&p->source) ||', 'is_nobody(&p->source) ||'),
+      inPrograms('outside.h', '!is_symmetric(skb, c, c->uplink)', '0'),
+    ],
+  },
+  {
     rule: 'Who asks a node port from outside is judged as who it is',
     file: OUTSIDE,
     test: 'that policy denies for its own client is dropped and named at the pod',
