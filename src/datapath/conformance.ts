@@ -12,6 +12,7 @@ import { ERROR_CASES } from './conformance/error-cases.ts';
 import { FLOW_CASES } from './conformance/flow-cases.ts';
 import { FRAGMENT_CASES } from './conformance/fragment-cases.ts';
 import type { Factory, Harness, HarnessOptions } from './conformance/harness.ts';
+import { LEFT_CASES } from './conformance/left-cases.ts';
 import { PACKET_CASES } from './conformance/packet-cases.ts';
 import { POLICY_CASES } from './conformance/policy-cases.ts';
 import { REFUSAL_CASES } from './conformance/refusal-cases.ts';
@@ -38,6 +39,7 @@ export const CASES: readonly Case[] = [
   ...SPOOF_CASES,
   ...ATTACK_CASES,
   ...SERVICE_CASES,
+  ...LEFT_CASES,
   ...BACKEND_CASES,
   ...AFFINITY_CASES,
   ...CLIENT_CASES,
