@@ -37,10 +37,12 @@ async function soak(
   const killing = (Number.isFinite(plan.kills) ? 1 : KILLING) * plan.minutes * MINUTE_MS;
   await rig.start();
   const drawn = rounds(plan.seed);
+  let told = 0;
   for (const round of drawn) {
     await rig.round(round);
-    if (rig.tally.kills % 50 === 0)
-      process.stderr.write(`soak: ${rig.tally.kills} kills, ${rig.tally.findings.length} findings\n`);
+    for (const finding of rig.tally.findings.slice(told)) process.stderr.write(`${finding}\n`);
+    told = rig.tally.findings.length;
+    if (rig.tally.kills % 50 === 0) process.stderr.write(`soak: ${rig.tally.kills} kills, ${told} findings\n`);
     if (rig.tally.kills >= plan.kills || performance.now() - begunMs > killing) break;
   }
   const left = plan.minutes * MINUTE_MS - (performance.now() - begunMs);

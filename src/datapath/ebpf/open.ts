@@ -154,7 +154,7 @@ export class EbpfDatapath implements Datapath {
       areFilters,
       encoder: this.#encoder,
       change: (work) => this.#change(work),
-      isKept: (index) => this.#upgrade?.keeps(index) === true,
+      isUpgrading: () => this.#upgrade?.pending === true,
     });
     this.#uplinks = new Uplinks({
       hooks: this.#makeHooks(UPLINK_PLACES, pins),
@@ -273,7 +273,8 @@ export class EbpfDatapath implements Datapath {
     this.#change(() => {
       this.#encoder.settle();
       this.#tables.flush();
-      this.#upgrade?.finish((index) => this.#pods.renew(index));
+      this.#upgrade?.finish();
+      this.#pods.renew();
       this.#pods.forgetGone();
       this.#uplinks.forgetGone();
       gracePeriodNow();

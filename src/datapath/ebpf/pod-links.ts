@@ -15,8 +15,8 @@ export type PodLinkSetup = {
   readonly encoder: Pick<Encoder, 'attach' | 'detach' | 'bridge' | 'gateways'>;
   /** Runs a change of the tables, and writes it. */
   readonly change: (work: () => void) => void;
-  /** An interface's hooks still belong to another version's tables. */
-  readonly isKept: (interfaceIndex: number) => boolean;
+  /** Hooks may still belong to another version's tables. */
+  readonly isUpgrading: () => boolean;
 };
 
 type AttachedLink = EndpointLink & {
@@ -122,10 +122,9 @@ export class PodLinks {
     });
   }
 
-  /** Publishes whether packets may skip an interface by now. */
-  renew(interfaceIndex: number): void {
-    const known = this.#links.get(interfaceIndex);
-    if (known !== undefined) this.#look(known);
+  /** Publishes what packets may skip by now. */
+  renew(): void {
+    for (const link of [...this.#links.values()]) this.#look(link);
   }
 
   forgetGone(): void {
@@ -150,7 +149,7 @@ export class PodLinks {
   #look(known: AttachedLink, isPinned?: (path: string) => boolean): HookView {
     const view = this.#setup.hooks.look(known.interfaceIndex, isPinned);
     const link = this.#links.get(known.interfaceIndex) ?? known;
-    const stale = link.redirect !== this.#mayRedirect(link, view);
+    const stale = link.redirect !== this.#mayRedirect(link.facts, view);
     if (view.health !== 'absent' && stale) this.#refreshLink(link, link.facts, view);
     return view;
   }
@@ -166,7 +165,7 @@ export class PodLinks {
   }
 
   #refreshLink(link: AttachedLink, facts: InterfaceFacts, view: HookView): void {
-    const fresh = { ...link, facts, redirect: this.#mayRedirect({ ...link, facts }, view) };
+    const fresh = { ...link, facts, redirect: this.#mayRedirect(facts, view) };
     this.#publish(fresh);
     this.#links.set(link.interfaceIndex, fresh);
   }
@@ -176,9 +175,9 @@ export class PodLinks {
     this.#setup.change(() => this.#setup.encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu }));
   }
 
-  #mayRedirect({ interfaceIndex, facts }: AttachedLink, view: HookView): boolean {
+  #mayRedirect(facts: InterfaceFacts, view: HookView): boolean {
     // A hook of another version's tables would not see the packet.
-    if (this.#setup.isKept(interfaceIndex)) return false;
+    if (this.#setup.isUpgrading()) return false;
     return facts.plain && view.alone && (this.#setup.areFilters || !facts.clsact);
   }
 }

@@ -22,13 +22,7 @@ const NOT_IN_HAND =
 /** An interface with programs of before: nothing to repair. */
 const KEPT = { health: 'first', pinned: true } as const;
 
-/** `held`: those that have the programs between by now. */
-type Waiting = {
-  readonly interfaces: Set<number>;
-  readonly held: Set<number>;
-  readonly between: Hooks;
-  readonly final: Hooks;
-};
+type Waiting = { readonly interfaces: Set<number>; readonly between: Hooks; readonly final: Hooks };
 
 /** Owned by the datapath that takes over, from its opening to `finish`. */
 export class Upgrade {
@@ -55,10 +49,7 @@ export class Upgrade {
     }
   }
 
-  /**
-   * Hooks that wait for `finish` wherever an earlier version's stand, in the order in which they are wrapped. `make` gives hooks
-   * of the programs it is given.
-   */
+  /** Hooks that wait for `finish` wherever an earlier version's stand. `make` gives hooks of the programs it is given. */
   wrap(final: StagedHooks, make: (programs: HookPrograms) => Hooks): StagedHooks {
     const between = make({
       from_pod: programOf(this.#between, 'from_pod'),
@@ -66,7 +57,7 @@ export class Upgrade {
       from_node: programOf(this.#between, 'from_node'),
     });
     const interfaces = new Set<number>();
-    this.#waiting.push({ interfaces, held: new Set(), between, final });
+    this.#waiting.push({ interfaces, between, final });
     const waits = (interfaceIndex: number): boolean => interfaces.has(interfaceIndex);
     return {
       attach: (index) => void (this.pending && final.stands(index) ? interfaces.add(index) : final.attach(index)),
@@ -92,32 +83,18 @@ export class Upgrade {
     return !this.#done;
   }
 
-  /** Whether an interface has programs of before, which need to see every packet: none may skip it. */
-  keeps(interfaceIndex: number): boolean {
-    return this.#waiting.some(({ interfaces, held }) => interfaces.has(interfaceIndex) && !held.has(interfaceIndex));
-  }
-
-  /**
-   * Gives every waiting hook this version's programs, and takes the earlier tables away. `held` is called for each interface as
-   * soon as it has some.
-   */
-  finish(held: (interfaceIndex: number) => void): void {
+  /** Gives every waiting hook this version's programs, and takes the earlier tables away. */
+  finish(): void {
     if (this.#done) return;
     for (const generation of this.#generations.slice(0, -1)) this.#carryFrom(generation);
     // Ahead of the first hook: packets to Services are sent on by these tables from then on.
     runSyscall(programOf(this.#between, 'carry_services'));
-    for (const waiting of this.#waiting) {
-      for (const index of waiting.interfaces) {
-        waiting.between.attach(index);
-        waiting.held.add(index);
-        held(index);
-      }
-    }
+    this.#each(({ between }, interfaceIndex) => between.attach(interfaceIndex));
     gracePeriodNow();
     // Connections may have begun since.
     runSyscall(programOf(this.#between, 'carry_services'));
     runSyscall(programOf(this.#between, 'carry'));
-    for (const { interfaces, final } of this.#waiting) for (const index of interfaces) final.attach(index);
+    this.#each(({ final }, interfaceIndex) => final.attach(interfaceIndex));
     this.#done = true;
     for (const { interfaces } of this.#waiting) interfaces.clear();
     this.close();
@@ -133,6 +110,10 @@ export class Upgrade {
   close(): void {
     for (const { between } of this.#waiting.splice(0)) between.close();
     this.#between.close();
+  }
+
+  #each(work: (waiting: Waiting, interfaceIndex: number) => void): void {
+    for (const waiting of this.#waiting) for (const index of waiting.interfaces) work(waiting, index);
   }
 
   /** Of an upgrade that was itself never finished. */

@@ -331,7 +331,7 @@ export class KillRig {
     const end = ({ address, port }: Through['at']): End => ({ address: formatAddress(address), port });
     const places = { outside: this.#outside, node: `${this.#bed.prefix}-router` };
     const asker = typeof from === 'number' ? netns(from) : `/run/netns/${places[from]}`;
-    // Its answers leave by the uplink at once: in the moment between a pod's programs and what these may do, by no way.
+    // Past the stack or not at all: by no way while pods' hooks may be two versions'.
     return { from: asker, to: netns(to), asked: end(asked), at: end(at), lossy: from === 'outside' };
   }
 

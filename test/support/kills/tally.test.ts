@@ -63,7 +63,7 @@ test('what is lost, refused, passed or answered by somebody else is found', () =
     { passed: 1 },
     { received: 8, answered: 8 },
     { answered: 8 },
-    { longestSilenceMs: 300 },
+    { longestSilenceMs: 7000 },
   ])
     assert.equal(findings(bad), 1, JSON.stringify(bad));
 });

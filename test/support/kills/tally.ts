@@ -8,8 +8,8 @@ export type Usage = { readonly descriptors: number; readonly residentKb: number 
 
 /** Each pod has two hooks, and a process holds each by a descriptor. */
 const HOOKS = 2;
-/** So long may who asks from outside of the node hear nothing while hooks move to tables of another layout. */
-const SILENCE_MS = 100;
+/** So long may who asks from outside of the node hear nothing: from an upgrade that is killed half-way to the next one's end. */
+const SILENCE_MS = 6000;
 /** A thread or a connection more at one moment is no leak. */
 const SPARE = 6;
 

@@ -13,7 +13,7 @@ export type Pair = {
   readonly to: string;
   readonly asked: End;
   readonly at: End;
-  /** Single datagrams may be lost, which only its silence tells of. */
+  /** What is new may be lost for a time: only its silence tells of that. */
   readonly lossy?: boolean;
 };
 
@@ -41,7 +41,7 @@ export type TrafficReport = {
   readonly longestStallMs: number;
   /** Whose that was. */
   readonly stalled: string;
-  /** For how long a pair heard no answer, in milliseconds, where single datagrams may be lost. */
+  /** For how long a pair heard no answer, in milliseconds, where datagrams may be lost. */
   readonly longestSilenceMs: number;
   /** Datagrams of the other allowed pairs. Those sent in the last moment are still on their way. */
   readonly sent: number;
@@ -232,7 +232,7 @@ function openings(pair: Pair): () => void {
     const late = opening !== null && performance.now() - opening.sinceMs > OPEN_LIMIT_MS;
     if (accepted !== null) sockets.closeSocket(accepted);
     if (accepted !== null) opened++;
-    else if (late) refused++;
+    else if (late) refused += pair.lossy ? 0 : 1;
     else if (opening !== null) return;
     if (opening !== null) sockets.closeSocket(opening.fd);
     opening = next();
