@@ -155,6 +155,39 @@ test('what an author writes as external takes nothing from cluster addresses, no
   }
 });
 
+test('nobody gets the addresses where API servers listen, neither inside nor outside', () => {
+  const https = [{ name: 'https', protocol: TCP, port: 443 }];
+  const own = {
+    ...DNS,
+    namespace: 'default',
+    name: 'kubernetes',
+    clusterAddresses: [address('10.96.0.1')],
+    ports: https,
+  };
+  const listens = slice([endpoint('198.51.100.7', { node: 'node-a' })], {
+    ...{ namespace: 'default', service: 'kubernetes' },
+    ports: [{ name: 'https', protocol: TCP, port: 6443 }],
+  });
+  const thief = {
+    ...{ ...DNS, name: 'a-thief', clusterAddresses: [address('10.96.0.66')] },
+    ports: [6443, 6444].map((port) => ({ name: `${port}`, protocol: TCP, port })),
+    ...{ externalAddresses: [address('198.51.100.7')], balancerAddresses: [address('198.51.100.7')] },
+  };
+  const taken = (services: readonly Service[]): readonly string[] =>
+    told(services, [listens]).filter((each) => each.startsWith('198.51.100.7'));
+  assert.deepEqual(
+    taken([thief]).map((each) => each.split(' ')[2]),
+    ['6443', '6444'],
+  );
+  for (const services of [
+    [own, thief],
+    [thief, own],
+  ]) {
+    assert.deepEqual(taken(services), ['198.51.100.7 6 6444 →']);
+    assert.ok(told(services, [listens]).includes('10.96.0.1 6 443 → 198.51.100.7#6443'));
+  }
+});
+
 test('a balancer’s ranges are for its own addresses alone, by family, and a family that has none is closed', () => {
   const [first] = DNS.ports;
   assert.ok(first);

@@ -10,10 +10,10 @@ import { NODE_SHARE } from './shares.ts';
 import { type NodePlace, nearest } from './topology.ts';
 
 /**
- * Whose an address and port are where several want them: what the API server gives out itself, once, goes before what a
- * balancer was given, and both before what authors of Services write (`externalIPs`).
+ * Whose an address and port are where several want them: API servers' own are theirs, what they give out, once, goes before what
+ * a balancer was given, and both before what authors of Services write (`externalIPs`).
  */
-const CLAIMS = ['cluster', 'node', 'balancer', 'external'] as const;
+const CLAIMS = ['server', 'cluster', 'node', 'balancer', 'external'] as const;
 type Claim = (typeof CLAIMS)[number];
 
 /**
@@ -59,6 +59,9 @@ export function isServed({ scope, left }: Served, inside: Served | undefined): b
   return left === undefined && (scope === undefined || inside?.claim !== 'cluster');
 }
 
+/** The Service that API servers keep for themselves: its endpoints are where they listen. */
+const API_SERVERS = 'default/kubernetes';
+
 /** Of several that want an address and port the first has it: by right, then by the Service's name. */
 export function compareClaims(
   [a, { claim }]: readonly [string, Served],
@@ -98,7 +101,22 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
       claim,
     });
   }
+  if (serviceName(service) === API_SERVERS)
+    for (const each of slices.flatMap(serversOf)) all.set(serviceKey(each), each);
   return [...all.values()];
+}
+
+/** What agents, kubelets and pods ask there is nobody else's: these addresses are in no table. */
+function serversOf({ ports, endpoints }: EndpointSlice): readonly Served[] {
+  return endpoints.flatMap(({ addresses }) =>
+    addresses.flatMap((address) =>
+      ports.flatMap(({ protocol, port }) =>
+        [{}, { scope: 'outside' as const }].map((scope) => {
+          return { address, protocol, port, ...scope, claim: 'server' as const, left: true as const, backends: [] };
+        }),
+      ),
+    ),
+  );
 }
 
 /**
