@@ -224,9 +224,8 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		name_rules(c);
 		return REASON_DENIED_EARLIER;
 	}
-	left = has_left(c, from_initiator);
 	if (!(c->entry.flags & ENTRY_HOST) &&
-	    (left || (c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
+	    ((c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
 			/* What an uplink's hook hands on is judged again at the pod's, and buried there. */
@@ -234,6 +233,8 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 				bury(c, from_initiator);
 			return reason;
 		}
+		/* Of what is audited each packet asks, though its legs stand. */
+		left = has_left(c, from_initiator);
 		if (left || !legs_stand(c, from_initiator)) {
 			if (left)
 				c->entry.flags &= ~ENTRY_SERVICE;

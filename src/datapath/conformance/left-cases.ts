@@ -14,13 +14,6 @@ export const LEFT_CASES: readonly Case[] = [
     },
   },
   {
-    name: 'so it is where policy makes no difference between here and there',
-    run: (rig, at) => {
-      begin(rig, at);
-      speaksToWhoLeft(rig, at, null);
-    },
-  },
-  {
     name: 'so it is where audit alone lets the connection through',
     run: (rig, at) => {
       begin(rig, at);
@@ -38,11 +31,11 @@ function begin(rig: Rig, at: Names): void {
   open(rig, at);
 }
 
-/** b, which served a; `identity`: whose a has become, null = its own. */
-function speaksToWhoLeft(rig: Rig, at: Names, identity: 'remote' | null = 'remote'): void {
+/** b, which served a. */
+function speaksToWhoLeft(rig: Rig, at: Names): void {
   rig.detach('a');
   rig.expel('a');
-  if (identity !== null) rig.relabel(at.a, identity);
+  rig.relabel(at.a, 'remote');
   const word = { ...back(served(at)), flags: 'A' };
   for (let said = 0; said < 2; said++)
     same(rig.pass('from b', tcp(word)).frame, (hopLimit) => tcp({ ...word, hopLimit }));
