@@ -188,6 +188,24 @@ test('nobody gets the addresses where API servers listen, neither inside nor out
   }
 });
 
+test('a slice that says API servers listen at a Service’s own address takes nothing from it', () => {
+  const [, first] = DNS.ports;
+  assert.ok(first);
+  const one = { ...DNS, clusterAddresses: DNS.clusterAddresses.slice(0, 1), ports: [{ ...first, nodePort: 30_053 }] };
+  const kubernetes = { ...DNS, namespace: 'default', name: 'kubernetes', clusterAddresses: [address('10.96.0.1')] };
+  const forged = [first.port, 30_053].map((port) =>
+    slice([endpoint('10.96.0.10'), endpoint('192.0.2.1')], {
+      ...{ namespace: 'default', service: 'kubernetes' },
+      ports: [{ name: 'dns-tcp', protocol: TCP, port }],
+    }),
+  );
+  const own = [slice([endpoint('10.1.0.1', { node: 'node-a' })])];
+  const asked = (slices: readonly EndpointSlice[]): readonly string[] =>
+    told([one, kubernetes], slices).filter((each) => /^(10\.96\.0\.10|192\.0\.2\.1) 6 (53|30053) /.test(each));
+  assert.equal(asked(own).length, 3);
+  assert.deepEqual(asked([...own, ...forged]), asked(own));
+});
+
 test('a balancer’s ranges are for its own addresses alone, by family, and a family that has none is closed', () => {
   const [first] = DNS.ports;
   assert.ok(first);

@@ -10,10 +10,11 @@ import { NODE_SHARE } from './shares.ts';
 import { type NodePlace, nearest } from './topology.ts';
 
 /**
- * Whose an address and port are where several want them: API servers' own are theirs, what they give out, once, goes before what
- * a balancer was given, and both before what authors of Services write (`externalIPs`).
+ * Whose an address and port are where several want them: what the API server gives out itself, once, goes before where API servers
+ * are said to listen, which whoever may write slices could say of any address; then what a balancer was given, and last what
+ * authors of Services write (`externalIPs`).
  */
-const CLAIMS = ['server', 'cluster', 'node', 'balancer', 'external'] as const;
+const CLAIMS = ['cluster', 'node', 'server', 'balancer', 'external'] as const;
 type Claim = (typeof CLAIMS)[number];
 
 /**
