@@ -1,7 +1,7 @@
 // The Plan: everything a datapath needs to judge packets, in tables that know nothing of kernels or dialects.
 // Numbers (rule, table, layer, identity, set) are handed out once and never used again while a compiler lives.
 import { type Address, type AddressKey, formatAddress } from '#net/address.ts';
-import type { Cidr, CidrKey } from '#net/cidr.ts';
+import { type Cidr, type CidrKey, formatCidr } from '#net/cidr.ts';
 import type { Protocol } from '#net/protocol.ts';
 import type { Action, Direction, RuleId, Source } from '#policy/model.ts';
 import type { PodKey } from '#policy/world.ts';
@@ -95,6 +95,11 @@ export type Backend = { readonly address: Address; readonly port: number };
 
 /** By their addresses, of the Service's family; `node`: whether the node's own sockets are among them. */
 export type ServiceClients = { readonly blocks: readonly Cidr[]; readonly node: boolean };
+
+/** Clients so that they can be compared; '' = whoever asks. */
+export function clientsText(clients: ServiceClients | undefined): string {
+  return clients === undefined ? '' : [clients.node, ...clients.blocks.map(formatCidr)].join(' ');
+}
 
 /**
  * One port of a Service. A hash of a flow chooses a place, and the place a backend, by its index. No backends, no places:

@@ -1,7 +1,6 @@
 // Services and slices as they come and go → steps for a datapath: only what serves differently is told.
-import { type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
+import { clientsText, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { formatCidr } from '#net/cidr.ts';
 import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
 import { type BalancerCheck, balancerChecks } from './checks.ts';
@@ -198,10 +197,9 @@ function namesOf(addresses: readonly Address[]): string {
 
 /** What is served, so that it can be compared. */
 function textOf({ affinitySeconds, clients, backends }: Served): string {
-  const who = clients === undefined ? 'all' : [clients.node, ...clients.blocks.map(formatCidr)].join(' ');
   return [
     affinitySeconds ?? 0,
-    who,
+    clientsText(clients),
     ...backends.map(({ address, port }) => `${formatAddress(address)}#${port}`),
   ].join();
 }

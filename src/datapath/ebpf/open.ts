@@ -273,8 +273,10 @@ export class EbpfDatapath implements Datapath {
     this.#change(() => {
       this.#encoder.settle();
       this.#tables.flush();
-      this.#upgrade?.finish();
-      this.#pods.renew();
+      if (this.#upgrade?.pending) {
+        this.#upgrade.finish();
+        this.#pods.renew();
+      }
       this.#pods.forgetGone();
       this.#uplinks.forgetGone();
       gracePeriodNow();

@@ -1,16 +1,16 @@
 // Services: what a pod sends to one goes to a backend, and on with the flow that it began.
 import {
   type Backend,
+  clientsText,
   type Plan,
   type PlanService,
-  type ServiceClients,
   type ServiceKey,
   type Step,
   serviceKey,
 } from '#compile/plan.ts';
 import type { DropReason } from '#datapath/port.ts';
 import { formatAddress } from '#net/address.ts';
-import { cidrContains, formatCidr } from '#net/cidr.ts';
+import { cidrContains } from '#net/cidr.ts';
 import { flowHash, reduceHash } from '#net/hash.ts';
 import { SCTP, TCP, UDP } from '#net/protocol.ts';
 import type { Tuple } from './packet.ts';
@@ -59,7 +59,7 @@ export class Services {
   /** What a Service is from now on: a backend that comes back is another one, and so are all where clients are others. */
   set({ at, value }: Extract<Step, { kind: 'service' }>): void {
     const known = this.#since.get(serviceKey(at));
-    const clients = value?.clients === undefined ? '' : namesOf(value.clients);
+    const clients = clientsText(value?.clients);
     const before = known?.clients === clients ? known.of : null;
     const now = ++this.#changes;
     const backends = (value?.backends ?? []).map(endOf);
@@ -161,10 +161,6 @@ export function sameBackend(a: Backend, b: Backend): boolean {
 function to(tuple: Tuple, { backend, since }: Serving): Sent {
   const isSpoilt = tuple.protocol === SCTP && tuple.destinationPort !== backend.port;
   return isSpoilt ? { kind: 'drop', reason: 'no-backend' } : { kind: 'to', backend, since };
-}
-
-function namesOf({ node, blocks }: ServiceClients): string {
-  return [node, ...blocks.map(formatCidr)].join(' ');
 }
 
 function endOf({ address, port }: Backend): string {

@@ -21,7 +21,7 @@ export const SERVICES: readonly Hole[] = [
     faults: [
       inSources(
         'datapath/ebpf/encode/services.ts',
-        'before?.clients === clientsText(value) ?',
+        'before?.clients === clientsText(value.clients) ?',
         'before !== undefined ?',
       ),
     ],

@@ -1,8 +1,14 @@
 // Services: records, places and backends in the kernel's arrays. What a Service was stands until all of what it is does.
-import { type Backend, type PlanService, type ServiceAddress, type ServiceKey, serviceKey } from '#compile/plan.ts';
+import {
+  type Backend,
+  clientsText,
+  type PlanService,
+  type ServiceAddress,
+  type ServiceKey,
+  serviceKey,
+} from '#compile/plan.ts';
 import type { Fill, Lack } from '#datapath/port.ts';
 import { formatAddress } from '#net/address.ts';
-import { formatCidr } from '#net/cidr.ts';
 import { CLIENTS_FLAG } from './abi.gen.ts';
 import {
   backendBytes,
@@ -106,7 +112,7 @@ export class Services {
   #publish(key: ServiceKey, value: PlanService): void {
     const before = this.#known.get(key);
     // Other clients have other backends: who is none any more begins no flow by what stands of an earlier one.
-    const kept = before?.clients === clientsText(value) ? before.backends : new Map();
+    const kept = before?.clients === clientsText(value.clients) ? before.backends : new Map();
     const made = this.#make(value, kept);
     this.#roomless.delete(key);
     const isRoomless = typeof made === 'string';
@@ -154,7 +160,7 @@ export class Services {
     const clients = bounds.length + (value.clients?.node === false ? CLIENTS_FLAG.NOT_NODE : 0);
     const affinity = value.affinitySeconds ?? 0;
     sink.record('service_slots', slot, serviceBytes({ places: first, count: value.places.length, affinity, clients }));
-    return { at: value, slot, places: { first, records }, backends, clients: clientsText(value) };
+    return { at: value, slot, places: { first, records }, backends, clients: clientsText(value.clients) };
   }
 
   /** Where others were refused already, waiting for room once more would hold up every change. */
@@ -198,11 +204,7 @@ export class Services {
 }
 
 function nobody(value: PlanService): Known {
-  return { at: value, slot: NOBODY, places: null, backends: new Map(), clients: clientsText(value) };
-}
-
-function clientsText({ clients }: PlanService): string {
-  return clients === undefined ? '' : [clients.node, ...clients.blocks.map(formatCidr)].join(' ');
+  return { at: value, slot: NOBODY, places: null, backends: new Map(), clients: clientsText(value.clients) };
 }
 
 function nameOf({ address, port }: Backend): string {
