@@ -224,8 +224,9 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		name_rules(c);
 		return REASON_DENIED_EARLIER;
 	}
+	left = has_left(c, from_initiator);
 	if (!(c->entry.flags & ENTRY_HOST) &&
-	    ((c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
+	    (left || (c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
 			/* What an uplink's hook hands on is judged again at the pod's, and buried there. */
@@ -233,11 +234,11 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 				bury(c, from_initiator);
 			return reason;
 		}
-		/* Of what is audited each packet asks, though its legs stand. */
-		left = has_left(c, from_initiator);
 		if (left || !legs_stand(c, from_initiator)) {
-			if (left)
+			if (left) {
+				forget_translation(&c->key, &c->entry, &c->gone[1]);
 				c->entry.flags &= ~ENTRY_SERVICE;
+			}
 			fill_legs(c, from_initiator);
 			c->entry.flags &= ~ENTRY_TOMBSTONE;
 			anew = 1;

@@ -7,8 +7,13 @@ import { buildAside } from './programs-aside.ts';
 
 /** What holds nothing but declarations. */
 const PLAIN = ['abi.h', 'maps.h', 'node_maps.h', 'service_abi.h'];
-/** With so many stores in between, clang spills words that nobody wrote yet, which verifiers refuse. */
-const ZEROED = '-ftrivial-auto-var-init=zero -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang';
+
+/** Stores, with registers that are free at once: kept in some over a function, they cost the stack that these programs have left. */
+const TAKE = `
+#define TAKE(branch) do { \\
+	unsigned long at, one; \\
+	asm volatile("%0 = branch_taken ll\\n%1 = 1\\n*(u8 *)(%0 + " #branch ") = %1" : "=&r"(at), "=&r"(one)); \\
+} while (0)`;
 
 export class CountedPrograms {
   /** The built object. */
@@ -27,12 +32,12 @@ export class CountedPrograms {
       }
       // A size that no other map has, by which the store is found again.
       size = Math.ceil((branches.length + 1) / 8) * 8 + 4096;
-      const declaration = `volatile unsigned char branch_taken[${size}] __attribute__((section(".bss.branches")))`;
+      const declaration = `unsigned char branch_taken[${size}] __attribute__((section(".bss.branches"), used)); ${TAKE}`;
       for (const name of readdirSync(bpf).filter((each) => each.endsWith('.bpf.c'))) {
         const path = join(bpf, name);
-        writeFileSync(path, `${declaration};\n${readFileSync(path, 'utf8')}`);
+        writeFileSync(path, `${declaration}\n${readFileSync(path, 'utf8')}`);
       }
-    }, ZEROED);
+    });
     this.object = object;
     this.remove = remove;
     this.branches = branches;

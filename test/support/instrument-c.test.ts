@@ -38,11 +38,11 @@ test('a store stands in every branch, and in the else that is not written', () =
   const expected = ['4', '7', '6 else', '9', '10', '11', '12', '14', '18', '20', '24'];
   assert.deepEqual(lines, expected);
   assert.equal(made.split('\n').length, SOURCE.split('\n').length);
-  const stores = [...made.matchAll(/ branch_taken\[(\d+)\] = 1;/g)].map(([, number]) => Number(number));
+  const stores = [...made.matchAll(/ TAKE\((\d+)\);/g)].map(([, number]) => Number(number));
   assert.deepEqual(
     stores.toSorted((a, b) => a - b),
     branches.map((_, index) => index),
   );
-  const without = made.replace(/ else \{ branch_taken\[\d+\] = 1;\}| branch_taken\[\d+\] = 1;/g, '');
+  const without = made.replace(/ else \{ TAKE\(\d+\);\}| TAKE\(\d+\);/g, '');
   assert.equal(without.replace(/[\s{}]/g, ''), SOURCE.replace(/[\s{}]/g, ''));
 });

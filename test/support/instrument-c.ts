@@ -127,7 +127,7 @@ class Instrumenter {
   }
 
   #mark(kind: Branch['kind'], at = this.#at): void {
-    this.#insert(` branch_taken[${this.#branches.length}] = 1;`);
+    this.#insert(` TAKE(${this.#branches.length});`);
     const start = at + (/^[\s{]*/.exec(this.#code.slice(at))?.[0].length ?? 0);
     this.#branches.push({ file: this.#file, line: this.#code.slice(0, start).split('\n').length, kind });
   }
@@ -148,7 +148,7 @@ function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, (comment) => comment.replace(/[^\n]/g, ' '));
 }
 
-/** The source with a store to `branch_taken` in each of its branches, which it adds to the list. */
+/** The source with a `TAKE(its number);` in each of its branches, which it adds to the list. */
 export function instrument(file: string, text: string, branches: Branch[]): string {
   return new Instrumenter(file, text, branches).run();
 }

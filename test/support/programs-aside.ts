@@ -1,6 +1,6 @@
 // The kernel programs, built aside from a changed copy of their sources.
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -9,8 +9,8 @@ const ROOT = join(import.meta.dirname, '../..');
 /** The object's path, until `remove`. */
 export type ProgramsAside = { readonly object: string; readonly remove: () => void };
 
-/** `edit` changes the copy of bpf/ in the folder that it is given; `flags`: of the compiler, besides those of the build. */
-export function buildAside(edit: (bpf: string) => void, flags = ''): ProgramsAside {
+/** `edit` changes the copy of bpf/ in the folder that it is given. */
+export function buildAside(edit: (bpf: string) => void): ProgramsAside {
   const folder = mkdtempSync(join(tmpdir(), 'moat-aside-'));
   const remove = (): void => rmSync(folder, { recursive: true });
   try {
@@ -18,7 +18,7 @@ export function buildAside(edit: (bpf: string) => void, flags = ''): ProgramsAsi
     cpSync(join(ROOT, 'bpf'), bpf, { recursive: true });
     mkdirSync(join(folder, 'tools'));
     const build = join(folder, 'tools/build-bpf.sh');
-    writeFileSync(build, readFileSync(join(ROOT, 'tools/build-bpf.sh'), 'utf8').replace('-O2', `-O2 ${flags}`));
+    cpSync(join(ROOT, 'tools/build-bpf.sh'), build);
     edit(bpf);
     execFileSync('sh', [build], { stdio: ['ignore', 'ignore', 'pipe'] });
     return { object: join(folder, 'build/bpf/moat.bpf.o'), remove };

@@ -1,8 +1,10 @@
 // A client of a Service that was a pod here and is elsewhere now: nobody answers it in the Service's name.
-import { tcp } from '../packets.ts';
+import assert from 'node:assert/strict';
+import { UDP } from '#net/protocol.ts';
+import { tcp, udp } from '../packets.ts';
 import { back, type Case } from './case.ts';
 import type { Names, Rig } from './rig.ts';
-import { arrives, client, LISTENS, open, same, serve, served } from './service-cases.ts';
+import { arrives, client, destinationOf, LISTENS, open, same, serve, served } from './service-cases.ts';
 import { DEFAULT } from './tables.ts';
 
 export const LEFT_CASES: readonly Case[] = [
@@ -11,6 +13,13 @@ export const LEFT_CASES: readonly Case[] = [
     run: (rig, at) => {
       begin(rig, at);
       speaksToWhoLeft(rig, at);
+    },
+  },
+  {
+    name: 'so it is where policy makes no difference between here and there',
+    run: (rig, at) => {
+      begin(rig, at);
+      speaksToWhoLeft(rig, at, null);
     },
   },
   {
@@ -24,6 +33,22 @@ export const LEFT_CASES: readonly Case[] = [
       speaksToWhoLeft(rig, at);
     },
   },
+  {
+    name: 'who went and is back begins anew: what its backend said meanwhile is no answer',
+    run: (rig, at) => {
+      const by = [`${at.b} ${LISTENS}`];
+      serve(rig, at, { by, protocol: UDP });
+      arrives(rig, 'a', 'b', udp(client(at)));
+      arrives(rig, 'b', 'a', udp(back(served(at))));
+      rig.detach('a');
+      rig.expel('a');
+      rig.pass('from b', udp(back(served(at))));
+      rig.attach('a');
+      rig.admit('a');
+      serve(rig, at, { by: [...by, `${at.c} ${LISTENS}`], protocol: UDP });
+      assert.equal(destinationOf(rig.pass('from a', udp(client(at))), at), 'c');
+    },
+  },
 ];
 
 function begin(rig: Rig, at: Names): void {
@@ -31,11 +56,11 @@ function begin(rig: Rig, at: Names): void {
   open(rig, at);
 }
 
-/** b, which served a. */
-function speaksToWhoLeft(rig: Rig, at: Names): void {
+/** b, which served a; `identity`: whose a has become, null = its own. */
+function speaksToWhoLeft(rig: Rig, at: Names, identity: 'remote' | null = 'remote'): void {
   rig.detach('a');
   rig.expel('a');
-  rig.relabel(at.a, 'remote');
+  if (identity !== null) rig.relabel(at.a, identity);
   const word = { ...back(served(at)), flags: 'A' };
   for (let said = 0; said < 2; said++)
     same(rig.pass('from b', tcp(word)).frame, (hopLimit) => tcp({ ...word, hopLimit }));
