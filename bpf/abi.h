@@ -83,11 +83,13 @@ enum entry_flag {
 enum endpoint_flag {
 	ENDPOINT_READY = 1, /* a policy set is known; without it everything is denied */
 	ENDPOINT_REDIRECT =
-	    2,              /* its veth may be skipped: ours, unbridged, no foreign program, default qdisc */
-	ENDPOINT_ADOPT = 4, /* flows older than Moat are adopted until adopt_until */
-	ENDPOINT_BANK = 8,  /* which of the two banks of address maps its policy sets speak of */
+	    2, /* its veth may be skipped: ENDPOINT_PLAIN, and every pod has this version's hooks */
+	ENDPOINT_ADOPT = 4,      /* flows older than Moat are adopted until adopt_until */
+	ENDPOINT_BANK = 8,       /* which of the two banks of address maps its policy sets speak of */
 	ENDPOINT_AUDIT_OWN = 16, /* what ACTION_OWN denies passes, and is told */
 	ENDPOINT_AUDIT_ALL = 32, /* so does all that judging it denies */
+	ENDPOINT_PLAIN =
+	    64, /* its veth is ours, unbridged, without a foreign program, with the default qdisc */
 };
 
 /* Families that the node forwards at an uplink, and that may go past its stack there; and a bridge whose

@@ -104,7 +104,8 @@ static __always_inline int answer_outside(struct __sk_buff *skb, struct context 
 	struct packet *p = &c->packet;
 	struct counters *counters = node_counters();
 
-	if (!(c->source.flags & ENDPOINT_REDIRECT) || p->ttl <= 1 || turn_back(skb, c))
+	/* No other pod's hooks are asked, so that they may be an earlier version's. */
+	if (!(c->source.flags & ENDPOINT_PLAIN) || p->ttl <= 1 || turn_back(skb, c))
 		return drop_spoiled(c);
 	p->source = c->meant_address;
 	p->source.family = p->destination.family;

@@ -309,7 +309,7 @@ static __noinline int place_packet(struct __sk_buff *skb, struct context *c, str
 	if (!*known || is_dead(c, from_initiator))
 		return open_flow(skb, c, 0);
 	/* A backend spoke first. */
-	if (c->chosen && !is_meant(&c->entry, &c->meant, c->meant_side))
+	if (c->chosen && !is_meant(&c->entry, c->side, &c->meant, c->meant_side))
 		return open_flow(skb, c, 0);
 	if (is_syn(p)) {
 		/* On a closing or cut connection a SYN is a new one; from the responder it is never this one.

@@ -279,7 +279,7 @@ static __always_inline int follow_entry(struct __sk_buff *skb, struct context *c
 	/* The answer leaves the node as the Service's (deliver.h). */
 	if (answers && hook == HOOK_FROM_POD && !destination.record)
 		return NOT_FOLLOWED;
-	if (part == PART_SENT && (place || !is_meant(entry, &c->meant, c->meant_side)))
+	if (part == PART_SENT && !is_meant(entry, g->side, &c->meant, c->meant_side))
 		return NOT_FOLLOWED;
 	/* All that was read is one entry's, of this flow: nobody took it for another one meanwhile. */
 	asm volatile("" ::: "memory");

@@ -21,15 +21,16 @@ static __always_inline int may_be_outside(const struct context *c)
 static __always_inline int is_open_outside(struct context *c)
 {
 	struct ct_value *flow;
+	__u32 initiator;
 
 	if (!find_translation(c))
 		return 0;
 	if (!is_syn(&c->packet))
 		return 1;
-	make_flow_key(&c->meant, &c->translation, &c->key);
+	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
 	return flow && !is_stale(flow, &c->key, c->now) && flow->tcp == TCP_OPEN &&
-	       is_meant(flow, &c->meant, c->meant_side);
+	       is_meant(flow, initiator, &c->meant, c->meant_side);
 }
 
 /* Whether these programs serve where the packet asks. What can't be told counts for it. */
@@ -100,8 +101,10 @@ static __always_inline int judge_outside(struct __sk_buff *skb, struct context *
 	if (!is_ready(&c->destination))
 		return REASON_NO_ENDPOINT;
 	c->ifindex = c->destination.ifindex;
-	/* Its answers leave by the way that it came, or not at all: asked of all that may open a flow. */
-	if (!may_enter(&c->destination, packet_length(skb, &c->packet)) ||
+	/* Where this runs, this version's programs are at the pods before (upgrade.ts), whatever others may
+	 * be skipped. Answers leave by the way that it came, or not at all: asked of all that may open a
+	 * flow. */
+	if (!(c->destination.flags & ENDPOINT_PLAIN) || packet_length(skb, &c->packet) > c->destination.mtu ||
 	    ((c->packet.protocol != IPPROTO_TCP || is_syn(&c->packet)) && !is_symmetric(skb, c, c->uplink)))
 		return REASON_NO_BACKEND;
 	return judge_packet(skb, c);

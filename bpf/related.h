@@ -81,7 +81,7 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 		return forth ? REASON_ICMP_UNRELATED : REASON_NONE;
 	/* Its later fragments would keep the addresses that they have. */
 	if ((outer->flags & PACKET_FRAGMENT_FIRST) ||
-	    (forth && !is_meant(&c->entry, &c->meant, c->meant_side)))
+	    (forth && !is_meant(&c->entry, !c->side, &c->meant, c->meant_side)))
 		return REASON_ICMP_UNRELATED;
 	if (forth)
 		return quote_forth(skb, c) ? REASON_MALFORMED : REASON_NONE;

@@ -74,7 +74,7 @@ __attribute__((noinline)) int is_taken(struct context *c)
 	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
 	if (!flow || is_stale(flow, &c->key, c->now) || flow->tcp == TCP_CLOSING ||
-	    (flow->flags & ENTRY_TOMBSTONE) || is_meant(flow, &c->meant, c->meant_side))
+	    (flow->flags & ENTRY_TOMBSTONE) || is_meant(flow, initiator, &c->meant, c->meant_side))
 		return FREE;
 	if (c->meant.protocol == IPPROTO_UDP && flow->initiator != initiator &&
 	    !(flow->flags & (ENTRY_SERVICE | ENTRY_HOST)))
@@ -279,14 +279,15 @@ __attribute__((noinline)) int stays_outside(struct context *c)
 {
 	struct addr backend = {};
 	struct ct_value *flow;
+	__u32 initiator;
 
 	c = own_context(c);
 	if (!c || c->outside != SCOPE_OUTSIDE || c->packet.protocol != IPPROTO_TCP)
 		return 0;
-	make_flow_key(&c->meant, &c->translation, &c->key);
+	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
 	if (!flow || is_stale(flow, &c->key, c->now) || flow->tcp != TCP_OPEN ||
-	    (flow->flags & ENTRY_TOMBSTONE) || !is_meant(flow, &c->meant, c->meant_side))
+	    (flow->flags & ENTRY_TOMBSTONE) || !is_meant(flow, initiator, &c->meant, c->meant_side))
 		return 0;
 	backend.family = c->packet.source.family;
 	__builtin_memcpy(backend.w, c->translation.address, sizeof(backend.w));

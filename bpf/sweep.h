@@ -47,12 +47,12 @@ static long sweep_flow(void *map, const void *raw_key, void *raw_entry, void *ra
 /* Whether there is the flow that a translation is for. An element that is being replaced may be missed, or be
  * another's by the time that it is read: several looks must agree that there is none. */
 static __always_inline int has_flow(const struct ct_key *meant, const struct translation *translation,
-				    const struct ct_key *key)
+				    const struct ct_key *key, __u32 initiator)
 {
 	for (int look = 0; look < SWEEP_LOOKS; look++) {
 		struct ct_value *flow = bpf_map_lookup_elem(&ct_map, key);
 
-		if (flow && is_meant(flow, meant, translation->side))
+		if (flow && is_meant(flow, initiator, meant, translation->side))
 			return 1;
 	}
 	return 0;
@@ -63,11 +63,12 @@ static long sweep_translation(void *map, const void *key, void *raw_translation,
 {
 	struct translation *translation = raw_translation;
 	struct ct_key flow_key;
+	__u32 initiator;
 
 	(void)map;
 	(void)raw_sweep;
-	make_flow_key(key, translation, &flow_key);
-	if (!has_flow(key, translation, &flow_key))
+	initiator = make_flow_key(key, translation, &flow_key);
+	if (!has_flow(key, translation, &flow_key, initiator))
 		remove_translation(key, translation);
 	return 0;
 }

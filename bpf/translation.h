@@ -45,13 +45,15 @@ static __always_inline __u32 make_flow_key(const struct ct_key *meant, const str
 			 side ? meant->port[1] : meant->port[0], translation->address, translation->port);
 }
 
-/* The flow was sent to the Service that its initiator's key, on whose other side it stands, names. */
-static __always_inline int is_meant(const struct ct_value *flow, const struct ct_key *meant, __u32 side)
+/* The flow was sent to the Service that its initiator's key, on whose other side it stands, names. A backend
+ * that asks the Service of its client, by the port where it serves, begins no answer. */
+static __always_inline int is_meant(const struct ct_value *flow, __u32 initiator, const struct ct_key *meant,
+				    __u32 side)
 {
 	const __u32 *service = side & 1 ? meant->address[0] : meant->address[1];
 	__u32 port = side & 1 ? meant->port[0] : meant->port[1];
 
-	return (flow->flags & ENTRY_SERVICE) && flow->original_port == port &&
+	return (flow->flags & ENTRY_SERVICE) && flow->initiator == initiator && flow->original_port == port &&
 	       equal_words(flow->original, service);
 }
 

@@ -123,7 +123,16 @@ class Node {
   #attach(slot: number): void {
     const mac = Uint8Array.of(2, 0, 0, 0, 0, slot);
     const addresses = addressesOf(slot);
-    const link = { interfaceIndex: slot + 1, mac, hostMac: mac, mtu: 1500, redirect: false, adoptUntil: 0n, addresses };
+    const link = {
+      interfaceIndex: slot + 1,
+      mac,
+      hostMac: mac,
+      mtu: 1500,
+      plain: false,
+      redirect: false,
+      adoptUntil: 0n,
+      addresses,
+    };
     this.#encoder.attach(link);
   }
 }

@@ -39,6 +39,7 @@ const STRUCTS = [
   'service',
   'service_places',
   'client_bound',
+  'translation',
   'backend',
   'share',
   'event',

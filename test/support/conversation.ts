@@ -115,7 +115,7 @@ function receives(fd: number, message: Buffer): boolean {
   return got.kind === 'done' && buffer.subarray(0, got.bytes).equals(message);
 }
 
-function inside<T>(netns: string, work: () => T): T {
+export function inside<T>(netns: string, work: () => T): T {
   const fd = sockets.openNetns(netns);
   try {
     return sockets.inNetns(fd, work);

@@ -3,6 +3,7 @@ import type { AttachMode } from '#datapath/ebpf/hooks.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { endpointStep, ground, isolatingSet } from './hand-plan.ts';
+import { NODE_ADDRESSES } from './kills/outside.ts';
 import { address } from './pod-bed.ts';
 
 /** Pods as `[interface, MAC, addresses…]`; the last one's ingress is closed by `denyRule`. */
@@ -22,6 +23,8 @@ export type Held = {
     readonly port: number;
     readonly backend: string;
     readonly listens: number;
+    /** Served to clients outside of the node, whose own addresses are `NODE_ADDRESSES`. */
+    readonly scope?: 'outside';
   }[];
   /** By default what the kernel has. */
   readonly attach?: AttachMode;
@@ -47,6 +50,8 @@ if (import.meta.main) {
     const value = { ...at, backends: [{ address: address(backend), port: listens }], places: [0] };
     datapath.apply([{ kind: 'service', at, value }]);
   }
+  datapath.apply([{ kind: 'node', node: 'node-a', value: Object.values(NODE_ADDRESSES) }]);
+  datapath.refresh();
   datapath.settle();
   process.stdout.write('ready\n');
   setInterval(() => {}, 1000);

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import type { PlanService } from '#compile/plan.ts';
+import { ENDPOINT_FLAG } from '#datapath/ebpf/encode/abi.gen.ts';
 import { icmpError, ip, type PortSpec, tcp, udp } from '#datapath/packets.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import { type Address, formatAddress } from '#net/address.ts';
@@ -10,6 +11,7 @@ import { parseCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces } from '#service/maglev.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
+import { changeEndpointFlags } from '#test/support/endpoint-flags.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { address } from '#test/support/pod-bed.ts';
 import { REMOTE, UplinkBed } from '#test/support/uplink-bed.ts';
@@ -269,6 +271,26 @@ for (const attach of ATTACH_MODES) {
         bed.next();
         // Whoever else serves Services may do so.
         bed.byStack(() => assert.equal(answersTo({ flags: 'S' }), 1));
+      });
+
+      it(`over IPv${family} clients are served while other pods' hooks may be an earlier version's, past nothing that stands on a pod's link`, () => {
+        const without = (flag: number): void =>
+          changeEndpointFlags(bed.net.bed.prefix, 'node-a', (flags) => flags & ~flag);
+        const turns = (): readonly number[] => [
+          bed.sendIn(ask(family, NODE[family])).length,
+          bed.sendOut(answer(family, { flags: 'SA' })).length,
+        ];
+        try {
+          without(ENDPOINT_FLAG.REDIRECT);
+          assert.deepEqual(turns(), [1, 1]);
+          without(ENDPOINT_FLAG.PLAIN);
+          assert.equal(bed.sendOut(answer(family, { flags: 'A' })).length, 0);
+          bed.next();
+          assert.deepEqual(turns(), [0, 0]);
+        } finally {
+          const both = ENDPOINT_FLAG.PLAIN | ENDPOINT_FLAG.REDIRECT;
+          changeEndpointFlags(bed.net.bed.prefix, 'node-a', (flags) => flags | both);
+        }
       });
 
       it(`over IPv${family} a pod in the name of the Service, or the node's own name from outside, is nobody`, () => {

@@ -1,5 +1,6 @@
 // Pods' interfaces: their hooks, and whether packets may skip the host's side of them.
 import type { Encoder } from '#datapath/ebpf/encode/encoder.ts';
+import type { Link } from '#datapath/ebpf/encode/endpoints.ts';
 import type { EndpointLink } from '#datapath/port.ts';
 import { SystemCallError } from '#kernel/sockets.ts';
 import { Bridges } from './bridges.ts';
@@ -22,8 +23,13 @@ export type PodLinkSetup = {
 type AttachedLink = EndpointLink & {
   readonly adoptUntil: bigint;
   readonly facts: InterfaceFacts;
-  readonly redirect: boolean;
+  readonly skips: Skips;
 };
+
+/** What packets may skip of an interface: as `Link` has it. */
+type Skips = Pick<Link, 'plain' | 'redirect'>;
+
+const NOTHING: Skips = { plain: false, redirect: false };
 
 export class PodLinks {
   readonly #setup: PodLinkSetup;
@@ -75,7 +81,7 @@ export class PodLinks {
   #attach(link: EndpointLink, adoptForMs: number, hook: (interfaceIndex: number) => void): AttachedLink {
     const facts = interfaceFacts(link.interfaceIndex);
     const adoptUntil = adoptForMs === 0 ? 0n : process.hrtime.bigint() + BigInt(adoptForMs) * 1_000_000n;
-    const attached = { ...link, adoptUntil, facts, redirect: false };
+    const attached = { ...link, adoptUntil, facts, skips: NOTHING };
     this.#publish(attached);
     this.#hook(link.interfaceIndex, hook);
     this.#links.set(link.interfaceIndex, attached);
@@ -149,7 +155,8 @@ export class PodLinks {
   #look(known: AttachedLink, isPinned?: (path: string) => boolean): HookView {
     const view = this.#setup.hooks.look(known.interfaceIndex, isPinned);
     const link = this.#links.get(known.interfaceIndex) ?? known;
-    const stale = link.redirect !== this.#mayRedirect(link.facts, view);
+    const { plain, redirect } = this.#skipsOf(link.facts, view);
+    const stale = link.skips.plain !== plain || link.skips.redirect !== redirect;
     if (view.health !== 'absent' && stale) this.#refreshLink(link, link.facts, view);
     return view;
   }
@@ -165,19 +172,19 @@ export class PodLinks {
   }
 
   #refreshLink(link: AttachedLink, facts: InterfaceFacts, view: HookView): void {
-    const fresh = { ...link, facts, redirect: this.#mayRedirect(facts, view) };
+    const fresh = { ...link, facts, skips: this.#skipsOf(facts, view) };
     this.#publish(fresh);
     this.#links.set(link.interfaceIndex, fresh);
   }
 
   #publish(link: AttachedLink): void {
-    const { facts } = link;
-    this.#setup.change(() => this.#setup.encoder.attach({ ...link, hostMac: facts.mac, mtu: facts.mtu }));
+    const { facts, skips } = link;
+    this.#setup.change(() => this.#setup.encoder.attach({ ...link, ...skips, hostMac: facts.mac, mtu: facts.mtu }));
   }
 
-  #mayRedirect(facts: InterfaceFacts, view: HookView): boolean {
+  #skipsOf(facts: InterfaceFacts, view: HookView): Skips {
+    const plain = facts.plain && view.alone && (this.#setup.areFilters || !facts.clsact);
     // A hook of another version's tables would not see the packet.
-    if (this.#setup.isUpgrading()) return false;
-    return facts.plain && view.alone && (this.#setup.areFilters || !facts.clsact);
+    return { plain, redirect: plain && !this.#setup.isUpgrading() };
   }
 }

@@ -4,16 +4,15 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
-import { ENDPOINT, ENDPOINT_FLAG, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
-import { allKeys, closeObject, getPinned, handleOf, lookupElement } from '#kernel/bpf.ts';
+import { ENDPOINT_FLAG } from '#datapath/ebpf/encode/abi.gen.ts';
 import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
+import { endpointFlags } from '#test/support/endpoint-flags.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { connect, type Ends, hold, speaks } from '#test/support/holder.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { PodBed, udpArrives, waitFor } from '#test/support/pod-bed.ts';
-import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
 for (const attach of ATTACH_MODES) {
@@ -132,7 +131,8 @@ for (const attach of ATTACH_MODES) {
       const sets = index === 2 ? { ingress: 3 } : {};
       opened.apply(bed.pod(index).link.addresses.map((each) => endpointStep(each, sets, `pod${index}`)));
     };
-    const banks = (): ReadonlySet<number> => banksOf(bed.prefix, 'node-a');
+    const banks = (): ReadonlySet<number> =>
+      new Set(endpointFlags(bed.prefix, 'node-a').map((flags) => flags & ENDPOINT_FLAG.BANK));
 
     it('turns all pods at once: whoever dies before or after leaves one bank in use', () => {
       datapath = next();
@@ -204,20 +204,4 @@ for (const attach of ATTACH_MODES) {
       assert.ok(!udpArrives(bed, bed.pod(1), bed.pod(2), { family: 4, port: 101 }));
     });
   });
-}
-
-/** The bank of every endpoint in force. */
-function banksOf(instance: string, node: string): ReadonlySet<number> {
-  const [words, slots] = ['endpoint_map', 'endpoint_slots'].map((name) =>
-    getPinned(`${tablesPath(instance, node)}/${name}`),
-  );
-  assert.ok(words && slots);
-  const found = allKeys(handleOf(words)).map((key) => {
-    const [word, record] = [Buffer.alloc(TAGGED.size), Buffer.alloc(ENDPOINT.size)];
-    assert.ok(lookupElement(handleOf(words), key, word));
-    assert.ok(lookupElement(handleOf(slots), word.subarray(TAGGED.value, TAGGED.value + 4), record));
-    return record.readUInt32LE(ENDPOINT.flags) & ENDPOINT_FLAG.BANK;
-  });
-  for (const fd of [words, slots]) closeObject(fd);
-  return new Set(found);
 }

@@ -32,6 +32,7 @@ export class Upgrade {
   readonly #own: Maps;
   /** The programs that look into both, at the newest of the earlier tables. */
   readonly #between: LoadedObject;
+  /** Pods' before uplinks': who is let in by an uplink is answered at a pod's hook, by the same tables. */
   readonly #waiting: Waiting[] = [];
   readonly tables: readonly EarlierTables[];
   #done = false;

@@ -170,6 +170,19 @@ export const CLIENT_BOUND = {
   w: 0,
 } as const;
 
+/** struct translation */
+export const TRANSLATION = {
+  size: 56,
+  head: 0,
+  address: 8,
+  port: 24,
+  slot: 28,
+  generation: 32,
+  side: 36,
+  hold: 40,
+  tail: 48,
+} as const;
+
 /** struct backend */
 export const BACKEND = {
   size: 32,
@@ -324,6 +337,7 @@ export const ENDPOINT_FLAG = {
   BANK: 8,
   AUDIT_OWN: 16,
   AUDIT_ALL: 32,
+  PLAIN: 64,
 } as const;
 
 /** enum uplink_flag */

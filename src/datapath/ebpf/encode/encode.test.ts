@@ -262,6 +262,7 @@ const LINK = {
   mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
   hostMac: Uint8Array.of(2, 0, 0, 0, 0, 2),
   mtu: 1500,
+  plain: true,
   redirect: true,
   adoptUntil: 0n,
   addresses: [address('10.0.0.1')],

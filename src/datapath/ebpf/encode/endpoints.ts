@@ -14,6 +14,8 @@ export type Link = {
   readonly mac: Uint8Array;
   readonly hostMac: Uint8Array;
   readonly mtu: number;
+  /** Nothing stands on the host's side of it but our hooks. */
+  readonly plain: boolean;
   /** Packets may skip the host's side of it (datapath.md §2, "Both ends at once"). */
   readonly redirect: boolean;
   /** Flows older than Moat are adopted until then (monotonic clock, nanoseconds); 0n = none. */
@@ -280,6 +282,7 @@ export class Endpoints {
     const { plan, link } = known;
     if (link === null) throw new Error(`${formatAddress(known.address)} is published without an interface`);
     const ready = plan === null ? 0 : ENDPOINT_FLAG.READY;
+    const plain = link.plain ? ENDPOINT_FLAG.PLAIN : 0;
     const redirect = link.redirect ? ENDPOINT_FLAG.REDIRECT : 0;
     const adopt = link.adoptUntil > 0n ? ENDPOINT_FLAG.ADOPT : 0;
     const audit = plan?.audit === undefined ? 0 : AUDIT_FLAGS[plan.audit];
@@ -291,7 +294,7 @@ export class Endpoints {
       adoptUntil: link.adoptUntil,
       egressSet: plan === null ? 0 : this.#tables.setIndex(plan.egress),
       ingressSet: plan === null ? 0 : this.#tables.setIndex(plan.ingress),
-      flags: ready | redirect | adopt | audit | this.#bank,
+      flags: ready | plain | redirect | adopt | audit | this.#bank,
       mtu: link.mtu,
       podMac: link.mac,
       hostMac: link.hostMac,
@@ -340,7 +343,7 @@ export class Endpoints {
 }
 
 function isSameLink(a: Link, b: Link): boolean {
-  const same = a.mtu === b.mtu && a.redirect === b.redirect && a.adoptUntil === b.adoptUntil;
+  const same = a.mtu === b.mtu && a.plain === b.plain && a.redirect === b.redirect && a.adoptUntil === b.adoptUntil;
   return same && isSamePlace(a, b) && equalBytes(a.hostMac, b.hostMac);
 }
 
