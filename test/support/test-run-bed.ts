@@ -1,4 +1,5 @@
 // Interfaces and datapaths for frames that go through the kernel programs by BPF_PROG_TEST_RUN, with no wire.
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { applyStep, emptyPlan, type MutablePlan } from '#compile/apply.ts';
@@ -15,6 +16,7 @@ import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
 import { numbersEnd, shiftStep } from './shift-steps.ts';
+import { strayTranslations } from './stray-translations.ts';
 
 const INTERFACES = 16;
 
@@ -234,12 +236,20 @@ class TestNode implements Datapath {
 
   /** Takes back every step, every connection and fragment, and the hooks of all interfaces but those to be kept. */
   forget(kept: readonly number[]): void {
+    const strays = this.#strays();
     for (const index of [...this.#links.keys()]) if (!kept.includes(index)) this.detach(index);
     this.#applyShifted(removalOf(this.#plan));
     this.#plan = emptyPlan();
     this.#base = this.#end;
     for (const map of TRACES) this.#empty(map);
     this.#with('total_map', (handle) => updateBatch(handle, Buffer.alloc(4), Buffer.alloc(SHARE.size), 1));
+    assert.deepEqual(strays, [], 'translations of no flow');
+  }
+
+  #strays(): readonly string[] {
+    return this.#with('ct_map', (flows) =>
+      this.#with('translation_map', (translations) => strayTranslations(flows, translations)),
+    );
   }
 
   close(): void {
@@ -253,11 +263,14 @@ class TestNode implements Datapath {
     this.#with(map, (handle) => deleteWhere(handle, () => true));
   }
 
-  #with(map: string, use: (map: MapHandle) => void): void {
+  #with<Value>(map: string, use: (map: MapHandle) => Value): Value {
     const fd = getPinned(`${tablesPath(this.#instance, NODE)}/${map}`);
     if (fd === null) throw new Error(`${map} is not pinned`);
-    use(handleOf(fd));
-    closeObject(fd);
+    try {
+      return use(handleOf(fd));
+    } finally {
+      closeObject(fd);
+    }
   }
 }
 

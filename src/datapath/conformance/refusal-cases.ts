@@ -109,6 +109,19 @@ export const REFUSAL_CASES: readonly Case[] = [
     },
   },
   {
+    name: 'a backend that asks the Service of its client, from where it serves it, begins no answer',
+    run: (rig, at) => {
+      const by = [`${at.b} ${LISTENS}`, `${at.a} 40000`];
+      const asks = udp({ from: at.b, to: at.service, sport: LISTENS, dport: PORT });
+      serve(rig, at, { by, protocol: UDP });
+      arrives(rig, 'a', 'b', udp(client(at)));
+      rig.refuse('from b', asks);
+      serve(rig, at, { by: [...by, `${at.c} ${LISTENS}`], protocol: UDP });
+      assert.equal(destinationOf(rig.pass('from b', asks), at), 'c');
+      same(arrives(rig, 'b', 'a', udp(back(served(at)))), (hopLimit) => udp({ ...back(client(at)), hopLimit }));
+    },
+  },
+  {
     name: 'where another backend has room, one that spoke first keeps its flow',
     run: (rig, at) => {
       arrives(rig, 'b', 'a', udp(back(served(at))));

@@ -55,8 +55,7 @@ export class Flows {
     if (entry === null || this.#isDead(passage, entry)) return this.#judgeNew(passage, 'store');
     const { meant } = passage;
     // A backend spoke first.
-    if (meant !== null && (entry.meant === null || !sameBackend(entry.meant, meant)))
-      return this.#judgeNew(passage, 'store');
+    if (meant !== null && !isMeant(entry, passage.tuple, meant)) return this.#judgeNew(passage, 'store');
     if (!isOpening(passage.segment)) return this.#judgeKnown(passage, entry);
     // On a closing or cut connection a SYN is a new one; from the side that was asked it is never this one.
     if (entry.state === 'closing' || entry.tombstone) return this.#judgeNew(passage, 'store');
@@ -89,7 +88,7 @@ export class Flows {
   /** What stands under a tuple, seen by who wants to send it to this Service. */
   standing(tuple: Tuple, service: Backend, nowNs: bigint): Standing {
     const entry = this.#conntrack.find(tuple, nowNs);
-    if (entry?.meant != null && sameBackend(entry.meant, service)) return 'this';
+    if (entry !== null && isMeant(entry, tuple, service)) return 'this';
     if (entry === null || entry.tombstone || entry.state === 'closing') return 'none';
     if (entry.meant !== null) return 'another';
     const isAnswerable = tuple.protocol === UDP && !entry.host && travelOf(entry, tuple) === 'reply';
@@ -209,6 +208,11 @@ export class Flows {
       this.#epochs.isCurrent(entry[place.direction], place),
     );
   }
+}
+
+/** The packet's own side began the flow, and meant this Service. */
+function isMeant(entry: Entry, tuple: Tuple, service: Backend): boolean {
+  return entry.meant !== null && sameBackend(entry.meant, service) && travelOf(entry, tuple) === 'request';
 }
 
 function deniedEarlier(entry: Entry): Outcome {

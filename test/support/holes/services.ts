@@ -75,6 +75,26 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('hit.h', ' && !bpf_map_lookup_elem(&endpoint_map, &address)', '')],
   },
   {
+    rule: 'Who left is answered in nobody’s name',
+    file: CONFORMANCE,
+    test: 'so it is where policy makes no difference between here and there',
+    faults: [
+      inPrograms('flow.h', '(left || (c->entry.flags & ENTRY_TOMBSTONE) ||', '((c->entry.flags & ENTRY_TOMBSTONE) ||'),
+    ],
+  },
+  {
+    rule: 'No translation outlives what it is of',
+    file: CONFORMANCE,
+    test: 'what a backend says to who was here, and is elsewhere now, is its own word',
+    faults: [inPrograms('flow.h', 'forget_translation(&c->key, &c->entry, &c->gone[1]);', '')],
+  },
+  {
+    rule: 'A backend’s own question is no answer to its client',
+    file: CONFORMANCE,
+    test: 'a backend that asks the Service of its client, from where it serves it, begins no answer',
+    faults: [inPrograms('translation.h', 'flow->initiator == initiator', 'initiator < 2')],
+  },
+  {
     rule: 'Nothing is sent on to where no packet may go',
     file: CONFORMANCE,
     test: 'no backend is where no packet may go',
