@@ -20,11 +20,13 @@ after(() => bed?.destroy());
 test('frames on changing worlds fare in the kernel as in the reference (root)', needsRoot, async (context) => {
   assert.ok(bed);
   const seen = new Map<string, number>();
+  let packets = 0;
   for (const played of samples(context, arbitraryPlayed, 40)) {
-    play(bed, played, seen);
+    packets += play(bed, played, seen);
     // What is no longer used goes after two grace periods, on other threads' time.
     await setTimeout(1);
   }
+  context.diagnostic(`${packets} packets`);
   for (const [reason, count] of [...seen].sort()) context.diagnostic(`${String(count).padStart(6)}  ${reason}`);
   context.diagnostic(`not reached: ${DROP_REASONS.filter((reason) => !seen.has(reason)).join(', ') || 'none'}`);
   assert.deepEqual(

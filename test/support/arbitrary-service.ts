@@ -8,6 +8,7 @@ import { type Cidr, maskAddress } from '#net/cidr.ts';
 import { type Protocol, SCTP, TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { arbitraryFrame, type FrameSpec } from './arbitrary-frame.ts';
+import { AFFINITIES } from './arbitrary-time.ts';
 
 /** Where Services of random worlds are: one inside a pod block, the others in none. */
 export const SERVICE_ADDRESSES: readonly Address[] = ['10.0.3.50', '10.96.0.1', 'fd00:0:0:3::50', 'fd96::1'].map(
@@ -42,7 +43,7 @@ export const arbitraryServiceSpec: fc.Arbitrary<ServiceSpec> = fc.record({
     fc.record({
       // SCTP reaches only backends with the Service's own port.
       backends: fc.array(fc.record({ at, port: fc.constantFrom(80, 80, 81, 53, 40000) }), { maxLength: 4 }),
-      affinitySeconds: fc.constantFrom(null, null, 10_800),
+      affinitySeconds: fc.constantFrom(null, null, ...AFFINITIES),
       clients: fc.option(fc.array(fc.record({ at, host: fc.constantFrom(0, 0, 1, 2, 8, 24, 31) }), { maxLength: 6 }), {
         freq: 1,
       }),

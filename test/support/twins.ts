@@ -20,12 +20,15 @@ import {
   servedFlow,
   serviceStep,
 } from './arbitrary-service.ts';
+import { arbitraryMove, type ClockMove, isAmbiguous } from './arbitrary-time.ts';
 import { ADDRESSES, arbitraryHistory } from './arbitrary-world.ts';
 import { linkOf, linksOf } from './flow-frames.ts';
 import type { TestRunBed } from './test-run-bed.ts';
 
 const NODE = 'n1';
 const FAR_MAC = Uint8Array.of(2, 0, 0, 2, 0, 1);
+/** Packets that are sent after each change, beside those that are sent again. */
+const SENT = 60;
 /** Packets that are sent again. */
 const AGAIN = 30;
 /** Flows to Services of which more packets are sent. */
@@ -46,6 +49,10 @@ class Twins {
   /** Flows that went to backends, the newest first. */
   readonly #flows: ServedFlow[] = [];
   readonly #served = new Set<ServiceKey>();
+  /** Seconds that the clocks were moved by, at each packet. */
+  readonly #instants = new Set([0]);
+  #moved = 0;
+  #lastMs = performance.now();
 
   constructor(bed: TestRunBed) {
     this.harnesses = {
@@ -82,6 +89,22 @@ class Twins {
       if (value === null) this.#served.delete(key);
       else this.#served.add(key);
     for (const { datapath } of Object.values(this.harnesses)) datapath.apply([...steps.values()]);
+  }
+
+  /** Moves both clocks, never onto a time-out itself, where a millisecond would decide. */
+  move({ seconds }: ClockMove): void {
+    let to = this.#moved + seconds;
+    while (seconds > 0 && [...this.#instants].some((instant) => isAmbiguous(to - instant))) to++;
+    for (const { advance } of Object.values(this.harnesses)) advance?.(to - this.#moved);
+    this.#moved = to;
+  }
+
+  /** The kernel's clock goes by itself, and the reference's with it. */
+  tick(): void {
+    const nowMs = performance.now();
+    this.harnesses.reference.advance?.((nowMs - this.#lastMs) / 1000);
+    this.#lastMs = nowMs;
+    this.#instants.add(this.#moved);
   }
 
   /** More packets of the flow may come. */
@@ -194,36 +217,48 @@ function answerOf({ answer }: Met): string | null {
   return answer === null ? null : Buffer.from(answer.subarray(14)).toString('hex');
 }
 
-/** A history of changes, and the frames to be sent after each. */
+/** A history of changes, the frames to be sent after each, and what moves the clock among these. */
 export type Played = {
   readonly history: readonly (readonly WorldEvent[])[];
   readonly services: readonly (readonly ServiceSpec[])[];
+  readonly moves: readonly (readonly ClockMove[])[];
   readonly sent: readonly (readonly Sent[])[];
 };
 
-/** Sixty frames after each change: as many batches as a history has changes at most. */
+/** As many batches as a history has changes at most. */
 export const arbitraryPlayed: fc.Arbitrary<Played> = fc.record({
   history: arbitraryHistory('tiered'),
   services: fc.array(fc.array(arbitraryServiceSpec, { minLength: 2, maxLength: 8 }), { minLength: 8, maxLength: 8 }),
-  sent: fc.array(fc.array(arbitrarySent, { minLength: 60, maxLength: 60 }), { minLength: 8, maxLength: 8 }),
+  moves: fc.array(fc.array(arbitraryMove(2 * AGAIN + SENT), { maxLength: 3 }), { minLength: 8, maxLength: 8 }),
+  sent: fc.array(fc.array(arbitrarySent, { minLength: SENT, maxLength: SENT }), { minLength: 8, maxLength: 8 }),
 });
 
-/** Plays a history on both; counts outcomes into `seen`. Throws where they differ. */
-export function play(bed: TestRunBed, { history, services, sent }: Played, seen: Map<string, number>): void {
+/** Plays a history on both; counts outcomes into `seen`. Returns how many packets both met. Throws where they differ. */
+export function play(bed: TestRunBed, { history, services, moves, sent }: Played, seen: Map<string, number>): number {
   const twins = new Twins(bed);
+  let packets = 0;
   // What passed is sent again after each change: a connection that is cut shows at its next packets.
   const passed: TestPacket[] = [];
   try {
     for (const [index, events] of history.entries()) {
       twins.change(events);
       twins.serve(services[index] ?? []);
-      for (const packet of [...passed, ...passed]) compare(twins, packet, seen);
+      let met = 0;
+      const send = (packet: TestPacket): boolean => {
+        for (const move of moves[index] ?? []) if (move.before === met) twins.move(move);
+        met++;
+        const verdict = compare(twins, packet, seen);
+        if (verdict !== 'refused') packets++;
+        return verdict === 'pass';
+      };
+      for (const packet of [...passed, ...passed]) send(packet);
       for (const spec of sent[index] ?? []) {
         const packet = twins.packet(spec);
-        if (packet !== null && compare(twins, packet, seen) === 'pass') passed.push(packet);
+        if (packet !== null && send(packet)) passed.push(packet);
       }
       passed.splice(0, passed.length - AGAIN);
     }
+    return packets;
   } finally {
     twins.close();
   }
@@ -231,6 +266,7 @@ export function play(bed: TestRunBed, { history, services, sent }: Played, seen:
 
 /** Sends a packet to both, which must agree; counts the outcome. */
 function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): Judged['verdict'] | 'refused' {
+  twins.tick();
   const ebpf = twins.harnesses.ebpf.inject(packet);
   if (ebpf === 'refused') return 'refused';
   const reference = twins.harnesses.reference.inject(packet);

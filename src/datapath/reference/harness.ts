@@ -24,7 +24,7 @@ export function referenceHarness(options: HarnessOptions): Harness {
       return { ...judged, frame: frame ?? packet.frame, entered: false };
     },
     advance: (seconds) => {
-      nowNs += BigInt(seconds * SECOND_NS);
+      nowNs += BigInt(Math.round(seconds * SECOND_NS));
     },
     interleave: (next) => {
       meanwhile = next;

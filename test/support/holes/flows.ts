@@ -138,6 +138,17 @@ export const FLOWS: readonly Hole[] = [
       ),
     ],
   },
+  {
+    rule: 'Flows end as long after their last packet as it is said, and not before',
+    file: 'test/ebpf-is-reference.test.ts',
+    test: 'frames on changing worlds fare in the kernel as in the reference',
+    faults: [
+      inPrograms('maps.h', 'timeout_tcp_half = 60', 'timeout_tcp_half = 58'),
+      inPrograms('maps.h', 'timeout_udp = 120', 'timeout_udp = 118'),
+      inPrograms('maps.h', 'timeout_other = 60', 'timeout_other = 58'),
+      inPrograms('maps.h', 'timeout_fragment = 30', 'timeout_fragment = 28'),
+    ],
+  },
 ];
 
 export const POLICY: readonly Hole[] = [
