@@ -21,10 +21,8 @@ ci: setup ## format, lint, types, dead code and every test, as CI runs them, and
 	@sh tools/setup.sh kubernetes
 	@$(NODE) tools/check.ts all
 
-# One file at a time, as those of `make test` that use the machine's network.
-fuzz: setup ## the properties, with as many random cases as you like: make fuzz CASES=2000000
-	@MOAT_FUZZ_CASES=$(or $(CASES),2000000) $(NODE) --test --test-concurrency=1 --test-timeout=86400000 \
-		$$(grep -rl support/property.ts --include='*.test.ts' src test)
+fuzz: setup ## the properties, with as many random cases as you like (make fuzz CASES=2000000), or for so long (MINUTES=60)
+	@MINUTES='$(MINUTES)' CASES='$(CASES)' FILES='$(FILES)' $(NODE) tools/fuzz.ts
 
 kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the newest, in an emulator
 	@sh tools/setup.sh kernels

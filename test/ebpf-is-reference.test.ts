@@ -20,13 +20,15 @@ after(() => bed?.destroy());
 test('frames on changing worlds fare in the kernel as in the reference (root)', needsRoot, async (context) => {
   assert.ok(bed);
   const seen = new Map<string, number>();
+  let worlds = 0;
   let packets = 0;
   for (const played of samples(context, arbitraryPlayed, 40)) {
     packets += play(bed, played, seen);
+    worlds++;
     // What is no longer used goes after two grace periods, on other threads' time.
     await setTimeout(1);
   }
-  context.diagnostic(`${packets} packets`);
+  context.diagnostic(`${worlds} worlds, ${packets} packets`);
   for (const [reason, count] of [...seen].sort()) context.diagnostic(`${String(count).padStart(6)}  ${reason}`);
   context.diagnostic(`not reached: ${DROP_REASONS.filter((reason) => !seen.has(reason)).join(', ') || 'none'}`);
   assert.deepEqual(
