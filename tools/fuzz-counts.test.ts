@@ -1,3 +1,4 @@
+// What `make fuzz` adds up of what tests say.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addCounts, formatCounts, readCounts } from './fuzz-counts.ts';
