@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 NODE := sh tools/node.sh
 
-.PHONY: help setup demo test ci bench bench-api bench-services test-kube-proxy fuzz kernels kubernetes image manifest cluster cluster-down cluster-test e2e soak teeth format clean
+.PHONY: help setup demo test test-long ci bench bench-api bench-services test-kube-proxy fuzz kernels kubernetes image manifest cluster cluster-down cluster-test e2e soak teeth format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -15,6 +15,9 @@ demo: setup ## the tour on the example shop: real packets, a live edit, every dr
 
 test: setup ## every test, packets included (needs root)
 	@$(NODE) tools/check.ts test
+
+test-long: setup ## tests that take minutes: an agent killed after each write of a change of Services (needs root)
+	@$(NODE) tools/check.ts long
 
 ci: setup ## format, lint, types, dead code and every test, as CI runs them, and the datapath on Linux 6.1
 	@sh tools/setup.sh kernels

@@ -14,6 +14,9 @@ const ROOT = join(import.meta.dirname, '..');
 /** Test files of these folders use the machine's network: one file at a time. */
 const ONE_AT_A_TIME = /^(test|src\/(datapath\/ebpf|kernel|agent|sandbox|cli|main))\//;
 
+/** Tests of minutes, which `make test` has no time for. */
+const LONG: readonly string[] = ['test/half-served.ts'];
+
 const PASSED: Counts = { passed: 1, failed: 0, skipped: 0 };
 const FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };
 
@@ -35,8 +38,25 @@ const STEPS: readonly Step[] = [
     run: () => node('node_modules/typescript/bin/tsc', '-p', 'tsconfig.pure.json'),
   },
   { name: 'dead', title: 'dead code (knip)', run: () => node('node_modules/knip/bin/knip.js', '--no-progress') },
-  { name: 'test', title: 'tests', run: () => tests(2, (file) => !ONE_AT_A_TIME.test(file)) },
-  { name: 'test', title: 'tests, one file at a time', run: () => tests(1, (file) => ONE_AT_A_TIME.test(file)) },
+  {
+    name: 'test',
+    title: 'tests',
+    run: () =>
+      tests(
+        2,
+        testFiles((file) => !ONE_AT_A_TIME.test(file)),
+      ),
+  },
+  {
+    name: 'test',
+    title: 'tests, one file at a time',
+    run: () =>
+      tests(
+        1,
+        testFiles((file) => ONE_AT_A_TIME.test(file)),
+      ),
+  },
+  { name: 'long', title: 'tests that take minutes', run: () => tests(1, LONG) },
   { name: 'kernels', title: 'the conformance suite on the oldest kernel, in an emulator', run: () => oldestKernel() },
 ];
 
@@ -60,9 +80,11 @@ function command(program: string, ...args: readonly string[]): Counts {
   return result.status === 0 ? PASSED : FAILED;
 }
 
-/** Runs the chosen test files. */
-function tests(concurrency: number, chosen: (file: string) => boolean): Counts {
-  const files = globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
+function testFiles(chosen: (file: string) => boolean): readonly string[] {
+  return globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
+}
+
+function tests(concurrency: number, files: readonly string[]): Counts {
   if (files.length === 0) return { ...PASSED, passed: 0 };
   const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
   try {

@@ -95,6 +95,18 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('translation.h', 'flow->initiator == initiator', 'initiator < 2')],
   },
   {
+    rule: 'A Service’s new record is led to once it is whole',
+    file: 'test/half-served.ts',
+    test: 'sends nobody elsewhere, and ends nothing: a backend for another one',
+    faults: [
+      inSources(
+        'datapath/ebpf/encode/services.ts',
+        "    sink.record('service_places', first, placesBytes(",
+        "    sink.put('service_map', serviceKeyBytes(value), taggedBytes(slot, serviceTag(value)));\n    sink.state('marked', 1n);\n    sink.record('service_places', first, placesBytes(",
+      ),
+    ],
+  },
+  {
     rule: 'Nothing is sent on to where no packet may go',
     file: CONFORMANCE,
     test: 'no backend is where no packet may go',

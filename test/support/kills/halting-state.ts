@@ -2,14 +2,23 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { NodeState } from '#agent/node-state.ts';
+import { KernelTables } from '#datapath/ebpf/writer.ts';
 
-/** After so many of these calls, counted from when it was asked for. */
-export type Halt = { readonly call: 'apply' | 'advance' | 'attach' | 'turn'; readonly times: number };
+/** After so many of these calls, counted from when it was asked for. `write`: whatever packets may find in a table. */
+export type Halt = { readonly call: 'apply' | 'advance' | 'attach' | 'turn' | 'write'; readonly times: number };
+
+/** All that writes to the kernel: `changing` is around each system call that does. */
+const WRITES = ['record', 'word', 'live', 'mark', 'state', 'changing'] as const;
 
 /** Asks the process with this folder to stand still. */
 export function askForHalt(folder: string, halt: Halt): void {
   rmSync(doneFile(folder), { force: true });
   writeFileSync(askFile(folder), JSON.stringify(halt));
+}
+
+/** Takes that back, where it has not come to it. */
+export function askNoMore(folder: string): void {
+  rmSync(askFile(folder), { force: true });
 }
 
 /** True once it does. */
@@ -24,6 +33,7 @@ export class HaltingState extends NodeState {
   constructor(folder: string, ...parts: ConstructorParameters<typeof NodeState>) {
     super(...parts);
     this.#folder = folder;
+    this.#watchWrites();
   }
 
   override apply(...change: Parameters<NodeState['apply']>): ReturnType<NodeState['apply']> {
@@ -40,6 +50,19 @@ export class HaltingState extends NodeState {
 
   override turn(): void {
     this.#after('turn', super.turn());
+  }
+
+  /** The process has no other tables than this state's. */
+  #watchWrites(): void {
+    const after = (): void => void this.#after('write', null);
+    for (const name of WRITES) {
+      const write = KernelTables.prototype[name] as (...args: unknown[]) => void;
+      const halting = function (this: KernelTables, ...args: unknown[]): void {
+        write.apply(this, args);
+        after();
+      };
+      Object.defineProperty(KernelTables.prototype, name, { value: halting });
+    }
   }
 
   #after<Value>(call: Halt['call'], value: Value): Value {
