@@ -78,10 +78,23 @@ export function serviceStep(spec: ServiceSpec, all: readonly Address[]): Extract
   return { kind: 'service', at: where, value };
 }
 
-/** A frame, and where it goes rather than anywhere: to a Service, or with a flow that went to one before. */
+/** A frame, and where it goes rather than anywhere: to a Service, or with a flow that went to one, or began, before. */
 export type Sent = {
   readonly frame: FrameSpec;
-  readonly toward: { readonly kind: 'service'; readonly index: number; readonly port: number } | FlowSpec | null;
+  readonly toward:
+    | { readonly kind: 'service'; readonly index: number; readonly port: number }
+    | FlowSpec
+    | TalkSpec
+    | null;
+};
+
+/** What may come next on a TCP connection that a SYN before may have begun, with all in order. */
+type TalkSpec = {
+  readonly kind: 'talk';
+  /** Which, from the newest. */
+  readonly index: number;
+  /** Its initiator's; the other's. */
+  readonly way: 'asked' | 'answered';
 };
 
 type FlowSpec = {
@@ -94,7 +107,38 @@ type FlowSpec = {
   readonly error: { readonly length: number; readonly type: number; readonly from: 'end' | 'anyone' } | null;
 };
 
-export const arbitrarySent: fc.Arbitrary<Sent> = fc.record({
+const arbitraryTalk: fc.Arbitrary<Sent> = fc
+  .record({
+    frame: arbitraryFrame,
+    index: fc.nat({ max: 1 }),
+    segment: fc.constantFrom(
+      ...([
+        ['answered', 'SA'],
+        ['answered', 'SA'],
+        ['asked', 'A'],
+        ['asked', 'A'],
+        ['asked', 'PA'],
+      ] as const),
+      ...([
+        ['answered', 'PA'],
+        ['answered', 'A'],
+        ['asked', 'FA'],
+        ['answered', 'FA'],
+        ['asked', 'R'],
+      ] as const),
+    ),
+  })
+  .map(({ frame, index, segment: [way, flags] }) => ({
+    frame: { ...frame, ...IN_ORDER, flags },
+    toward: { kind: 'talk', index, way },
+  }));
+
+const IN_ORDER = {
+  ...{ kind: 'tcp', numbers: null, fragment: null, headers: [], options: new Uint8Array(), bending: null },
+  ...{ odd: null, padding: 0, place: 'own', mac: 'own', sender: 'source' },
+} as const satisfies Partial<FrameSpec>;
+
+const arbitraryOther: fc.Arbitrary<Sent> = fc.record({
   frame: arbitraryFrame,
   toward: fc.oneof(
     { weight: 3, arbitrary: fc.constant(null) },
@@ -125,6 +169,11 @@ export const arbitrarySent: fc.Arbitrary<Sent> = fc.record({
   ),
 });
 
+export const arbitrarySent: fc.Arbitrary<Sent> = fc.oneof(
+  { weight: 3, arbitrary: arbitraryOther },
+  { weight: 1, arbitrary: arbitraryTalk },
+);
+
 /** One end's packet: from, to and ports. */
 type Leg = { readonly from: Address; readonly to: Address; readonly sport: number; readonly dport: number };
 
@@ -139,6 +188,17 @@ export function servedFlow({ hook, frame }: TestPacket, gone: Uint8Array): Serve
   if (formatAddress(asked.leg.to) === formatAddress(carried.leg.to)) return null;
   return { protocol: asked.protocol, asked: asked.leg, carried: carried.leg };
 }
+
+/** The connection that a plain SYN begins; null of any other frame. */
+export function begunTalk(frame: Uint8Array, gone: Uint8Array): ServedFlow | null {
+  const [asked, carried] = [readLeg(frame), readLeg(gone)];
+  const flags = frame[frame[12] === 0x86 ? 67 : 47] ?? 0;
+  if (asked?.protocol !== TCP || carried === null || (flags & SYN_OR_ACK) !== SYN) return null;
+  return { protocol: TCP, asked: asked.leg, carried: carried.leg };
+}
+
+const SYN = 0x02;
+const SYN_OR_ACK = 0x12;
 
 /** Of packets without options, extension headers and fragments alone. */
 function readLeg(frame: Uint8Array): { readonly protocol: Protocol; readonly leg: Leg } | null {
@@ -162,7 +222,12 @@ function readAddress(words: readonly number[]): Address {
 }
 
 /** Who the packet of a flow is from and to, and its bytes, by what the flow was asked as and carried as. */
-export function ofFlow(flow: ServedFlow, { way, error }: FlowSpec, spec: FrameSpec, anyone: Address): Built {
+export function ofFlow(
+  flow: ServedFlow,
+  { way, error }: Pick<FlowSpec, 'way' | 'error'>,
+  spec: FrameSpec,
+  anyone: Address,
+): Built {
   const leg = legOf(flow, way);
   if (error === null) return { ...leg, frame: packetOf(flow.protocol, spec, leg) };
   const whole = packetOf(flow.protocol, { ...spec, fragment: null, headers: [], options: new Uint8Array() }, leg);

@@ -12,6 +12,7 @@ import { dressed, frameOf } from './arbitrary-frame.ts';
 import {
   arbitrarySent,
   arbitraryServiceSpec,
+  begunTalk,
   ofFlow,
   SERVICE_ADDRESSES,
   type Sent,
@@ -31,6 +32,8 @@ const FAR_MAC = Uint8Array.of(2, 0, 0, 2, 0, 1);
 const SENT = 60;
 /** Packets that are sent again. */
 const AGAIN = 30;
+/** TCP connections of which more segments are sent. */
+const TALKS = 2;
 /** Flows to Services of which more packets are sent. */
 const FLOWS = 12;
 
@@ -48,6 +51,8 @@ class Twins {
   #links: readonly EndpointLink[] = [];
   /** Flows that went to backends, the newest first. */
   readonly #flows: ServedFlow[] = [];
+  /** TCP connections that began, the newest first. */
+  readonly #talks: ServedFlow[] = [];
   readonly #served = new Set<ServiceKey>();
   /** Seconds that the clocks were moved by, at each packet. */
   readonly #instants = new Set([0]);
@@ -113,6 +118,11 @@ class Twins {
     this.#flows.splice(FLOWS);
   }
 
+  noteTalk(talk: ServedFlow): void {
+    this.#talks.unshift(talk);
+    this.#talks.splice(TALKS);
+  }
+
   /** The packet of a spec in this world; null where no pod is here to meet it. */
   packet(sent: Sent): TestPacket | null {
     const { frame: spec } = sent;
@@ -139,9 +149,10 @@ class Twins {
   } {
     const own = this.#links.flatMap((link) => link.addresses);
     const from = pick([...own, ...own, ...ADDRESSES], spec.from);
-    const flow = toward?.kind === 'flow' ? this.#flows[toward.index % this.#flows.length] : undefined;
-    if (toward?.kind === 'flow' && flow !== undefined) {
-      const { frame, ...ends } = ofFlow(flow, toward, spec, from);
+    const known = toward?.kind === 'talk' ? this.#talks : this.#flows;
+    const flow = known[(toward?.index ?? 0) % known.length];
+    if (flow !== undefined && (toward?.kind === 'flow' || toward?.kind === 'talk')) {
+      const { frame, ...ends } = ofFlow(flow, { error: null, ...toward }, spec, from);
       return { ...ends, build: (mac) => dressed(spec, frame, mac) };
     }
     const sameFamily = ({ family }: Address): boolean => family === from.family;
@@ -284,6 +295,8 @@ function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): J
   } else if (reference.verdict === 'pass' && goesOn({ ...reference, frame }) !== goesOn(reference)) {
     seen.set('translated back', (seen.get('translated back') ?? 0) + 1);
   }
+  const talk = reference.verdict === 'pass' ? begunTalk(frame, reference.frame) : null;
+  if (talk !== null) twins.noteTalk(talk);
   const outcome = reference.audited === null ? reference.reason : `audited: ${reference.audited.reason}`;
   seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
   return reference.verdict;
