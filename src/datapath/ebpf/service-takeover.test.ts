@@ -11,7 +11,7 @@ import { hostCidr } from '#net/cidr.ts';
 import { TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { Conversation, MOMENT_MS, talks } from '#test/support/conversation.ts';
-import { endpointStep, ground } from '#test/support/hand-plan.ts';
+import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { hold } from '#test/support/holder.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { makeNextVersion } from '#test/support/other-version.ts';
@@ -22,6 +22,7 @@ import { inject } from './test-run.ts';
 const SERVICE = address('10.96.0.1');
 const ANOTHER = address('10.96.0.2');
 const LISTENS = 8080;
+const CLOSED = 9;
 /** As many flows, so that not all of them are chosen the same by chance. */
 const FLOWS = 8;
 const OPTIONS = { node: 'node-a', sizes: { ct_map: 2048 } };
@@ -230,6 +231,9 @@ describe('Services over a change of layouts (root)', needsSources.skip === false
       assert.equal(datagrams.exchange(2, MOMENT_MS), !gone, 'datagrams');
       mine.sweep();
       assert.ok(idle.exchange(1), 'after a sweep');
+      mine.apply([...isolatingSet(CLOSED, 70), endpointStep(v4, { ingress: CLOSED }, bed.pod(1).name)]);
+      for (const each of conversations)
+        assert.equal(each.exchange(1, MOMENT_MS), false, 'that policy denies from now on');
       for (const each of conversations) each.close();
     } finally {
       held.kill('SIGKILL');

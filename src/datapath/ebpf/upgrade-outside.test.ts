@@ -10,7 +10,7 @@ import { inside } from '#test/support/conversation.ts';
 import type { ProgramFault } from '#test/support/faulty-programs.ts';
 import { speaksDuring } from '#test/support/gate-speaker.ts';
 import { withGatedPrograms } from '#test/support/gated-programs.ts';
-import { endpointStep, ground } from '#test/support/hand-plan.ts';
+import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
 import { type Ends, hold, speaks } from '#test/support/holder.ts';
 import { addOutside, NODE_ADDRESSES, removeOutside } from '#test/support/kills/outside.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
@@ -22,6 +22,7 @@ import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 const NODE_PORT = 30_080;
 const LISTENS = 8080;
 const SERVER = 1;
+const CLOSED = 9;
 
 describe(
   'clients outside over a change of layouts (root)',
@@ -54,6 +55,7 @@ describe(
       let mine: EbpfDatapath | null = null;
       try {
         const ends = connectFrom(outside, bed, bed.pod(SERVER));
+        const silent = connectFrom(outside, bed, bed.pod(SERVER));
         assert.ok(speaks(ends), 'the version before');
         held.kill('SIGKILL');
         await once(held, 'exit');
@@ -73,6 +75,10 @@ describe(
         const tables = tablesPath(bed.prefix, 'node-a');
         const spoke = await speaksDuring(() => opened.settle(), { tables, place: 'uncarried', ends });
         assert.ok(speaks(ends), 'when they have');
+        assert.ok(speaks(silent), 'that said nothing meanwhile');
+        const closed = endpointStep(bed.pod(SERVER).v4, { ingress: CLOSED }, bed.pod(SERVER).name);
+        opened.apply([...isolatingSet(CLOSED, 70), closed]);
+        assert.ok(!speaks(ends) && !speaks(silent), 'that policy denies from now on');
         return spoke;
       } finally {
         held.kill('SIGKILL');
@@ -98,6 +104,7 @@ describe(
 /** A TCP connection of a machine beside the node to a pod, by the node's port. */
 function connectFrom(outside: string, bed: PodBed, to: BedPod): Ends {
   const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
+  sockets.reuseAddress(listener);
   sockets.bindSocket(listener, to.v4, LISTENS);
   sockets.listenSocket(listener, 1);
   const client = inside(`/run/netns/${outside}`, () => sockets.openSocket(4, 'stream'));
