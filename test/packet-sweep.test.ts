@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { back, close, establish } from '#datapath/conformance/case.ts';
-import type { Judged } from '#datapath/conformance/harness.ts';
+import type { Judged, Met } from '#datapath/conformance/harness.ts';
 import { IPV4, IPV6, macOfPod, type Names, type Place, PODS, Rig } from '#datapath/conformance/rig.ts';
+import { client, LISTENS, serve } from '#datapath/conformance/service-cases.ts';
 import { DEFAULT } from '#datapath/conformance/tables.ts';
 import {
   arp,
@@ -19,6 +20,7 @@ import {
   udp,
 } from '#datapath/packets.ts';
 import { referenceHarness } from '#datapath/reference/harness.ts';
+import { TCP, UDP } from '#net/protocol.ts';
 import { bend } from './support/mutate-frame.ts';
 import { needsRoot } from './support/needs.ts';
 import { TestRunBed } from './support/test-run-bed.ts';
@@ -43,6 +45,11 @@ class Pair {
 
   /** What both say of the frame; null where BPF_PROG_TEST_RUN refuses it. */
   judge(place: Place, frame: Uint8Array): Judged | null {
+    return this.meet(place, frame)?.[0] ?? null;
+  }
+
+  /** As `judge`, with what becomes of the frame in each. */
+  meet(place: Place, frame: Uint8Array): readonly [Met, Met] | null {
     const own = place.startsWith('from')
       ? concat(frame.subarray(0, 6), macOfPod(PODS.find((pod) => place.includes(` ${pod}`)) ?? 'a'), frame.subarray(12))
       : frame;
@@ -51,7 +58,7 @@ class Pair {
     const what = `${place}: ${Buffer.from(own).toString('hex')}`;
     assert.equal(this.rigs[1].describe(ebpf), this.rigs[0].describe(reference), what);
     this.judged++;
-    return reference;
+    return [reference, ebpf];
   }
 
   close(): void {
@@ -100,8 +107,13 @@ function variants(frame: Uint8Array): readonly Uint8Array[] {
 function isForAnother(frame: Uint8Array, at: Names, b: string): boolean {
   const type = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
   if (type === 0x0806) return true;
+  return sentTo(frame, at) !== b;
+}
+
+/** Where its bytes send a packet. */
+function sentTo(frame: Uint8Array, at: Names): string {
   const [start, size] = at.family === 4 ? [30, 4] : [38, 16];
-  return Buffer.from(frame.subarray(start, start + size)).toString('hex') !== b;
+  return Buffer.from(frame.subarray(start, start + size)).toString('hex');
 }
 
 const LINKS: readonly (ExtensionHeader & { readonly passes: boolean })[] = [
@@ -178,14 +190,46 @@ describe('sweeps (root)', needsRoot, () => {
     it(`no cut or changed packet reaches a pod that nobody may reach (IPv${at.family})`, (context) => {
       sweep(context, () => {
         pair.both((rig) => rig.policy('b', 'ingress', [DEFAULT]));
-        const [sample] = [udp(ask(at))];
-        const b = Buffer.from(sample.subarray(at.family === 4 ? 30 : 38, at.family === 4 ? 34 : 54)).toString('hex');
+        const b = sentTo(udp(ask(at)), at);
         for (const frame of baseFrames(at).flatMap(variants)) {
           const judged = pair.judge('from a', frame);
           const passes = judged?.verdict === 'pass';
           assert.ok(!passes || isForAnother(frame, at, b), Buffer.from(frame).toString('hex'));
         }
         assert.ok(pair.judged > 2000, `only ${pair.judged} judged`);
+      });
+    });
+
+    it(`no cut or changed packet to a Service, or about what it answered, reaches a backend that nobody may reach (IPv${at.family})`, (context) => {
+      sweep(context, () => {
+        const b = sentTo(udp(ask(at)), at);
+        const sent = (frame: Uint8Array): string => sentTo(frame, at);
+        for (const [protocol, make] of [
+          [TCP, tcp],
+          [UDP, udp],
+        ] as const) {
+          pair.both((rig) => serve(rig, at, { by: [`${at.b} ${LISTENS}`], protocol }));
+          const ends = client(at);
+          const first = { id: 5, offset: 0, more: true };
+          const frames = [
+            make({ ...ends, payload: new Uint8Array(8) }),
+            make({ ...ends, fragment: first, payload: new Uint8Array(8) }),
+            icmpError({ from: at.a, to: at.service, inner: make(back(ends)) }),
+          ];
+          for (const [turn, frame] of frames.entries()) {
+            pair.both((rig) => rig.policy('b', 'ingress'));
+            const [reference, ebpf] = pair.meet('from a', frame) ?? assert.fail();
+            if (turn === 0) assert.deepEqual([sent(reference.frame), sent(ebpf.frame)], [b, b]);
+            pair.both((rig) => rig.policy('b', 'ingress', [DEFAULT]));
+            for (const variant of variants(frame)) {
+              for (const met of pair.meet('from a', variant) ?? []) {
+                const reaches = met.verdict === 'pass' && sent(met.frame) === b;
+                assert.ok(!reaches || sent(variant) === b, Buffer.from(variant).toString('hex'));
+              }
+            }
+          }
+        }
+        assert.ok(pair.judged > 1500, `only ${pair.judged} judged`);
       });
     });
 

@@ -107,6 +107,12 @@ export const SERVICES: readonly Hole[] = [
     ],
   },
   {
+    rule: 'What is sent on is judged as what it becomes, whatever is cut off it or changed',
+    file: 'test/packet-sweep.test.ts',
+    test: 'no cut or changed packet to a Service, or about what it answered, reaches a backend that nobody may reach',
+    faults: [inPrograms('service.h', 'reason = find_endpoint(c, &p->destination, &c->destination);', 'reason = 0;')],
+  },
+  {
     rule: 'Nothing is sent on to where no packet may go',
     file: CONFORMANCE,
     test: 'no backend is where no packet may go',
