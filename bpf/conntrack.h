@@ -126,10 +126,11 @@ static __always_inline int leg_is_current(const struct context *c, __u32 leg, co
 	__u32 set = leg == LEG_EGRESS ? owner->egress_set : owner->ingress_set;
 	__u32 bucket = addr_tag(peer) & 0xffff;
 	__u64 *changed, judged = c->entry.leg[leg & 1].epoch;
+	__u32 verdict = c->entry.verdict[leg & 1];
 
 	if (!owner->ifindex)
 		return 1;
-	if (judged < owner->epoch || c->entry.verdict[leg & 1] == VERDICT_AUDIT)
+	if (judged < owner->epoch || (verdict != VERDICT_ALLOW && verdict != VERDICT_DENY))
 		return 0;
 	changed = bpf_map_lookup_elem(&set_epoch, &set);
 	if (!changed || judged < *(volatile __u64 *)changed)

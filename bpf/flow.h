@@ -197,20 +197,20 @@ static __always_inline int step_flow(struct context *c, struct ct_value *live, _
 	return REASON_NONE;
 }
 
-/* The flow's initiator was a pod of this node, and is none now: what a backend goes on to say is its own
- * word, and not its Service's, as whom only clients are answered that never were here. */
-static __always_inline int has_left(const struct context *c, __u32 from_initiator)
+/* What the packet says is a Service's answer. Not so to an initiator that was a pod of this node, and is none
+ * now: that is its backend's own word, since only clients that never were here are answered outside. It may
+ * be known again (a start of an agent), so that its flow stays what it is. */
+static __always_inline int is_answer(const struct context *c, __u32 from_initiator)
 {
-	const struct endpoint *initiator = from_initiator ? &c->source : &c->destination;
-
-	return (c->entry.flags & ENTRY_SERVICE) && c->entry.leg[LEG_EGRESS].generation && !initiator->ifindex;
+	return !from_initiator && (c->entry.flags & ENTRY_SERVICE) &&
+	       (c->destination.ifindex || !c->entry.leg[LEG_EGRESS].generation);
 }
 
 /* A packet of a known flow. */
 __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct context *c, struct ct_value *live,
 					    __u32 from_initiator)
 {
-	int reason, anew, left;
+	int reason, anew;
 
 	c = own_context(c);
 	if (!c || !live)
@@ -224,9 +224,8 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 		name_rules(c);
 		return REASON_DENIED_EARLIER;
 	}
-	left = has_left(c, from_initiator);
 	if (!(c->entry.flags & ENTRY_HOST) &&
-	    (left || (c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
+	    ((c->entry.flags & ENTRY_TOMBSTONE) || !legs_are_current(c, from_initiator))) {
 		reason = judge_flow(c, from_initiator);
 		if (reason) {
 			/* What an uplink's hook hands on is judged again at the pod's, and buried there. */
@@ -234,11 +233,7 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 				bury(c, from_initiator);
 			return reason;
 		}
-		if (left || !legs_stand(c, from_initiator)) {
-			if (left) {
-				forget_translation(&c->key, &c->entry, &c->gone[1]);
-				c->entry.flags &= ~ENTRY_SERVICE;
-			}
+		if (!legs_stand(c, from_initiator)) {
 			fill_legs(c, from_initiator);
 			c->entry.flags &= ~ENTRY_TOMBSTONE;
 			anew = 1;
@@ -260,7 +255,7 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	reason = step_flow(c, live, from_initiator);
 	if (reason)
 		return reason;
-	c->back = !from_initiator && (c->entry.flags & ENTRY_SERVICE);
+	c->back = is_answer(c, from_initiator);
 	if (c->back)
 		note_original(c, &c->entry);
 	remember_slots(c, live, from_initiator);

@@ -67,19 +67,22 @@ __attribute__((noinline)) int judge_flow(struct context *c, __u32 from_initiator
 
 static __always_inline void fill_leg(struct context *c, __u32 leg, const struct endpoint *owner)
 {
+	c->entry.leg[leg].rule = c->rule[leg];
+	if (!owner->ifindex) {
+		/* Whose it was it stays, and for him it is never current: he was not here to be judged. */
+		c->entry.leg[leg].epoch = 0;
+		c->entry.slot[leg] = 0;
+		c->entry.verdict[leg] = VERDICT_NONE;
+		return;
+	}
 	c->entry.leg[leg].epoch = c->epoch;
 	c->entry.leg[leg].generation = owner->generation;
-	c->entry.leg[leg].rule = c->rule[leg];
-	c->entry.slot[leg] = owner->ifindex ? owner->live >> 32 : 0;
+	c->entry.slot[leg] = owner->live >> 32;
 	c->entry.verdict[leg] = c->reason[leg] ? VERDICT_DENY : VERDICT_ALLOW;
 	/* Nothing of it outlives the audit: each packet is judged anew. */
 	if (c->audited[leg]) {
 		c->entry.leg[leg].epoch = 0;
 		c->entry.verdict[leg] = VERDICT_AUDIT;
-	}
-	if (!owner->ifindex) {
-		c->entry.leg[leg].generation = 0;
-		c->entry.verdict[leg] = VERDICT_NONE;
 	}
 }
 

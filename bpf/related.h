@@ -85,7 +85,7 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 		return REASON_ICMP_UNRELATED;
 	if (forth)
 		return quote_forth(skb, c) ? REASON_MALFORMED : REASON_NONE;
-	c->back = !from_initiator;
+	c->back = is_answer(c, from_initiator);
 	note_original(c, &c->entry);
 	return REASON_NONE;
 }

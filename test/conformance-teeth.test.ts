@@ -64,7 +64,6 @@ const FAULTS: readonly Fault[] = [
   ['but for who finds no other one', 'services.ts', 'spare ??= serving', 'return to(tuple, serving)'],
   ['and then the flow is its client’s', 'flows.ts', 'if (meant !== null && !', 'if (false && !'],
   ['what it asks itself is no answer', 'flows.ts', " && travelOf(entry, tuple) === 'request';", ';'],
-  ['who left is answered in nobody’s name', 'flows.ts', '!entry.tombstone && !hasLeft &&', '!entry.tombstone &&'],
   ['SCTP keeps its port', 'services.ts', 'tuple.protocol === SCTP &&', 'false &&'],
   ['a middle of nothing is no beginning', 'services.ts', 'return opens ? this.#choose', 'return true ? this.#choose'],
   ['no sum stays no sum', 'rewrite.ts', 'protocol === UDP && word(frame, transport + 6) !== 0', 'protocol === UDP'],

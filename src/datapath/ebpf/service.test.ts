@@ -2,8 +2,20 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
+import { TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
+import { addressBytes } from '#datapath/ebpf/encode/bytes.ts';
 import { tcp } from '#datapath/packets.ts';
-import { allKeys, closeObject, getPinned, handleOf, testRun } from '#kernel/bpf.ts';
+import {
+  allKeys,
+  closeObject,
+  deleteElement,
+  getPinned,
+  handleOf,
+  lookupElement,
+  type MapHandle,
+  testRun,
+  updateBatch,
+} from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
 import { type Address, formatAddress } from '#net/address.ts';
@@ -12,6 +24,7 @@ import { maglevPlaces, sortedBackends } from '#service/maglev.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import { Conversation, MOMENT_MS, type Talk, talks } from '#test/support/conversation.ts';
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
+import { connect, speaks } from '#test/support/holder.ts';
 import { needsRoot } from '#test/support/needs.ts';
 import { address, type BedPod, PodBed, waitFor } from '#test/support/pod-bed.ts';
 import { Wire } from '#test/support/wire.ts';
@@ -180,11 +193,37 @@ for (const attach of ATTACH_MODES) {
       assert.ok(elements('translation_map') > flows / 2, 'those of flows that stand are left');
     });
 
+    it('a connection outlives a moment in which its client’s address leads to no record, and policy comes', () => {
+      const at = { address: bed.pod(1).v4, port: ++port };
+      serve(4, TCP, [at]);
+      const own = bed.pod(0).v4;
+      const ends = connect(bed, bed.pod(0), bed.pod(1), { port, asked: { address: SERVICE[4], port: 80 } });
+      assert.ok(speaks(ends));
+      // As a start of an agent has it, between taking a bank's addresses away and giving them other records.
+      withMap('endpoint_map', (map) => {
+        const word = Buffer.alloc(TAGGED.size);
+        const key = addressBytes(own);
+        assert.ok(lookupElement(map, key, word));
+        deleteElement(map, key);
+        datapath.apply([{ kind: 'epoch', sets: [], peers: [own] }]);
+        sockets.sendSocket(ends.server, Buffer.from('meanwhile'), null);
+        waitFor(() => false, MOMENT_MS);
+        updateBatch(map, key, word, 1);
+      });
+      const heard = Buffer.alloc(64);
+      assert.ok(waitFor(() => sockets.receiveSocket(ends.client, heard).kind === 'done', 3000));
+      assert.ok(speaks(ends));
+    });
+
     function elements(map: string): number {
+      return withMap(map, (handle) => allKeys(handle).length);
+    }
+
+    function withMap<T>(map: string, work: (map: MapHandle) => T): T {
       const fd = getPinned(`${tablesPath(bed.prefix, 'node-a')}/${map}`);
       assert.ok(fd !== null);
       try {
-        return allKeys(handleOf(fd)).length;
+        return work(handleOf(fd));
       } finally {
         closeObject(fd);
       }

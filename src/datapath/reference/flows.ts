@@ -105,14 +105,12 @@ export class Flows {
   }
 
   #judgeKnown(passage: Passage, entry: Entry): FlowOutcome {
-    const hasLeft = this.#hasLeft(entry);
-    const stands = !entry.tombstone && !hasLeft && this.#isCurrent(entry);
-    if (entry.host || stands) return this.#proceed(passage, entry);
+    if (entry.host || (!entry.tombstone && this.#isCurrent(entry))) return this.#proceed(passage, entry);
     const isCutForGood = entry.tombstone && (entry.initiator.protocol === TCP || this.#stillDenies(entry));
     if (isCutForGood) return unchanged(deniedEarlier(entry));
     const { outcome, legs } = this.#judgeLegs(entry.initiator, judgePort);
     if (outcome.verdict === 'pass') {
-      const anew: Entry = { ...entry, ...legs, meant: hasLeft ? null : entry.meant, tombstone: false };
+      const anew: Entry = { ...entry, ...legs, tombstone: false };
       return this.#proceed(passage, anew, travelOf(entry, passage.tuple) === 'request' ? outcome.audited : null);
     }
     const buried: Entry = { ...entry, ...legs, tombstone: true, lastSeenNs: passage.nowNs };
@@ -165,11 +163,6 @@ export class Flows {
       legs = { ...legs, [place.direction]: { verdict, generation, epoch, rule: judgement.rule } };
     }
     return { outcome, legs };
-  }
-
-  /** It was sent to a Service by a pod that was here, and is not any more: what its backend goes on to say is its own word. */
-  #hasLeft({ meant, egress, initiator }: Entry): boolean {
-    return meant !== null && egress.generation !== 0 && !this.#plan.endpoints.has(formatAddress(initiator.source));
   }
 
   /** Ingress from the endpoint's own node is not judged. */

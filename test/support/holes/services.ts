@@ -78,15 +78,15 @@ export const SERVICES: readonly Hole[] = [
     rule: 'Who left is answered in nobody’s name',
     file: CONFORMANCE,
     test: 'so it is where policy makes no difference between here and there',
-    faults: [
-      inPrograms('flow.h', '(left || (c->entry.flags & ENTRY_TOMBSTONE) ||', '((c->entry.flags & ENTRY_TOMBSTONE) ||'),
-    ],
+    faults: [inPrograms('flow.h', '(c->destination.ifindex || !c->entry.leg[LEG_EGRESS].generation)', '1')],
   },
   {
-    rule: 'No translation outlives what it is of',
-    file: CONFORMANCE,
-    test: 'what a backend says to who was here, and is elsewhere now, is its own word',
-    faults: [inPrograms('flow.h', 'forget_translation(&c->key, &c->entry, &c->gone[1]);', '')],
+    rule: 'A moment in which a pod is not known ends none of its connections',
+    file: 'src/datapath/ebpf/service.test.ts',
+    test: 'a connection outlives a moment in which its client’s address leads to no record, and policy comes',
+    faults: [
+      inPrograms('legs.h', 'c->entry.slot[leg] = 0;', 'c->entry.slot[leg] = 0;\n\t\tc->entry.leg[leg].generation = 0;'),
+    ],
   },
   {
     rule: 'A backend’s own question is no answer to its client',
