@@ -294,6 +294,17 @@ __attribute__((noinline)) int stays_outside(struct context *c)
 	return !find_endpoint(c, &backend, &c->destination) && c->destination.ifindex;
 }
 
+/* The flow of the translation in c->translation has expired, and was not swept yet. One that is not found may
+ * be about to be replaced. */
+static __always_inline int is_over(struct context *c)
+{
+	struct ct_value *flow;
+
+	make_flow_key(&c->meant, &c->translation, &c->key);
+	flow = bpf_map_lookup_elem(&ct_map, &c->key);
+	return flow && is_stale(flow, &c->key, c->now);
+}
+
 /*
  * A packet to a Service becomes one to a backend, in every respect. The translation of its flow is followed;
  * what may open a flow is sent to somebody else where that backend serves no more. Returns a reason.
@@ -321,8 +332,12 @@ __attribute__((noinline)) int translate(struct __sk_buff *skb, struct context *c
 	found = find_translation(c);
 	if (found < 0)
 		return REASON_TABLE_ERROR;
-	if (!found && !opens)
+	if (found && is_over(c))
+		found = 0;
+	if (!found && !opens) {
+		c->key = c->meant;
 		return REASON_NONE;
+	}
 	if (!found ||
 	    (opens && !is_serving(c->translation.slot, c->translation.generation) && !stays_outside(c))) {
 		reason = choose_backend(c);

@@ -10,6 +10,8 @@ export type ClockMove = {
   /** As so many packets have been sent since the last change. */
   readonly before: number;
   readonly seconds: number;
+  /** What is over is swept then; else it waits for its next packet. */
+  readonly sweeps: boolean;
 };
 
 /** How long Services keep their clients, where they do. */
@@ -33,5 +35,6 @@ export function arbitraryMove(packets: number): fc.Arbitrary<ClockMove> {
       { weight: 2, arbitrary: fc.nat({ max: 3 }) },
       { weight: 1, arbitrary: fc.nat({ max: 200_000 }) },
     ),
+    sweeps: fc.boolean(),
   });
 }

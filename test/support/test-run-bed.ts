@@ -85,6 +85,7 @@ export class TestRunBed {
       },
       inject: (packet) => node.inject(packet),
       advance: (seconds) => node.advance(seconds),
+      moveClock: (seconds) => node.moveClock(seconds),
       interleave: null,
       close: () => node.forget(this.#interfaces.slice(0, this.#kept)),
     };
@@ -229,8 +230,12 @@ class TestNode implements Datapath {
   }
 
   /** Moves the clock for good: what comes later only counts from there. */
-  advance(seconds: number): void {
+  moveClock(seconds: number): void {
     this.#datapath.moveClock(seconds);
+  }
+
+  advance(seconds: number): void {
+    this.moveClock(seconds);
     this.#datapath.sweep();
   }
 

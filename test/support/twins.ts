@@ -97,17 +97,20 @@ class Twins {
   }
 
   /** Moves both clocks, never onto a time-out itself, where a millisecond would decide. */
-  move({ seconds }: ClockMove): void {
+  move({ seconds, sweeps }: ClockMove): void {
     let to = this.#moved + seconds;
     while (seconds > 0 && [...this.#instants].some((instant) => isAmbiguous(to - instant))) to++;
-    for (const { advance } of Object.values(this.harnesses)) advance?.(to - this.#moved);
+    for (const harness of Object.values(this.harnesses)) {
+      const move = sweeps ? harness.advance : harness.moveClock;
+      move?.(to - this.#moved);
+    }
     this.#moved = to;
   }
 
   /** The kernel's clock goes by itself, and the reference's with it. */
   tick(): void {
     const nowMs = performance.now();
-    this.harnesses.reference.advance?.((nowMs - this.#lastMs) / 1000);
+    this.harnesses.reference.moveClock?.((nowMs - this.#lastMs) / 1000);
     this.#lastMs = nowMs;
     this.#instants.add(this.#moved);
   }

@@ -7,6 +7,9 @@ import { address } from './rig.ts';
 import { client, destinationOf, LISTENS, same, serve } from './service-cases.ts';
 import { DEFAULT } from './tables.ts';
 
+/** So long a flow of datagrams lasts without one. */
+const UDP_SECONDS = 120;
+
 export const BACKEND_CASES: readonly Case[] = [
   {
     name: 'what comes from the Service’s address itself leads no flow away from its backend',
@@ -92,6 +95,23 @@ export const BACKEND_CASES: readonly Case[] = [
       assert.deepEqual(destinations(), new Set(['b']));
       serve(rig, at, { by: [c], protocol: UDP });
       serve(rig, at, { by: [b, c], protocol: UDP });
+      assert.deepEqual(destinations(), new Set(['b', 'c']));
+    },
+  },
+  {
+    name: 'a flow that is over keeps nobody with its backend, though it was not swept yet',
+    needs: ['clock'],
+    run: (rig, at) => {
+      const ports = Array.from({ length: 32 }, (_, index) => 40_000 + index);
+      const destinations = (): ReadonlySet<string> =>
+        new Set(ports.map((sport) => destinationOf(rig.pass('from a', udp(client(at, sport))), at)));
+      const [b, c] = [`${at.b} ${LISTENS}`, `${at.c} ${LISTENS}`];
+      serve(rig, at, { by: [b], protocol: UDP });
+      assert.deepEqual(destinations(), new Set(['b']));
+      serve(rig, at, { by: [b, c], protocol: UDP });
+      rig.harness.moveClock?.(UDP_SECONDS - 1);
+      assert.deepEqual(destinations(), new Set(['b']));
+      rig.harness.moveClock?.(UDP_SECONDS + 1);
       assert.deepEqual(destinations(), new Set(['b', 'c']));
     },
   },

@@ -52,8 +52,10 @@ export type Harness = {
   addInterface(): number;
   /** `refused`: this datapath can't be given a frame so short (BPF_PROG_TEST_RUN: under 34 bytes, for IPv6 54). */
   inject(packet: TestPacket): Met | 'refused';
-  /** Moves the clock; null where it can't be moved. */
+  /** Moves the clock, and what is over by then is swept; null where it can't be moved. */
   readonly advance: ((seconds: number) => void) | null;
+  /** Moves the clock alone: what is over is still there when its next packet comes. Null as `advance`. */
+  readonly moveClock: ((seconds: number) => void) | null;
   /** Runs `meanwhile` between judging the next packet and writing its entry; null where nothing can come between. */
   readonly interleave: ((meanwhile: () => void) => void) | null;
   close(): void;

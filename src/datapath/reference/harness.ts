@@ -13,6 +13,9 @@ export function referenceHarness(options: HarnessOptions): Harness {
     meanwhile = null;
     once?.();
   };
+  const moveClock = (seconds: number): void => {
+    nowNs += BigInt(Math.round(seconds * SECOND_NS));
+  };
   const limits = { assured: options.establishedLimit ?? 1000, unassured: options.unassuredLimit ?? 1000 };
   const datapath = new ReferenceDatapath({ limits, beforeStore });
   let interfaces = 0;
@@ -23,9 +26,8 @@ export function referenceHarness(options: HarnessOptions): Harness {
       const { frame, ...judged } = datapath.inject({ ...packet, nowNs });
       return { ...judged, frame: frame ?? packet.frame, entered: false };
     },
-    advance: (seconds) => {
-      nowNs += BigInt(Math.round(seconds * SECOND_NS));
-    },
+    advance: moveClock,
+    moveClock,
     interleave: (next) => {
       meanwhile = next;
     },

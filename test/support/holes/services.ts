@@ -270,6 +270,12 @@ export const SERVICES: readonly Hole[] = [
     ],
   },
   {
+    rule: 'A flow that is over keeps nobody with its backend, though it was not swept yet',
+    file: CONFORMANCE,
+    test: 'a flow that is over keeps nobody with its backend, though it was not swept yet',
+    faults: [inPrograms('service.h', 'if (found && is_over(c))', 'if (0)')],
+  },
+  {
     rule: 'Nobody diverts a connection from outside by beginning it anew in its client’s name',
     file: OUTSIDE,
     test: 'a connection stays with its pod, whoever begins it anew',
