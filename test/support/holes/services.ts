@@ -240,12 +240,6 @@ export const SERVICES: readonly Hole[] = [
     faults: [inPrograms('flow.h', 'if (!c->uplink || c->outside)', 'if (!c->uplink)')],
   },
   {
-    rule: 'Who was a pod here, and is elsewhere now, is not told by a backend in its Service’s name',
-    file: CONFORMANCE,
-    test: 'what a backend says to who was here, and is elsewhere now, is its own word',
-    faults: [inPrograms('flow.h', 'left = has_left(c, from_initiator);', 'left = 0;')],
-  },
-  {
     rule: 'A Service that keeps its clients remembers also a backend that spoke first',
     file: CONFORMANCE,
     test: 'a client stays with a backend that spoke first, too',
