@@ -124,7 +124,7 @@ describe('errors that are not translated (root)', needsSources, () => {
     mountBpffs();
     const bed = new PodBed('errors-off', 3);
     narrow(bed);
-    withFaultyPrograms([{ file: 'related.h', from: 'c->back = !from_initiator;', to: '' }], (object) => {
+    withFaultyPrograms([{ file: 'related.h', from: 'c->back = is_answer(c, from_initiator);', to: '' }], (object) => {
       const datapath = open(bed, { object });
       try {
         for (const family of [4, 6] as const) {
