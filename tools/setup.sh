@@ -73,6 +73,7 @@ missing_packages() {
 		;;
 	e2e)
 		command -v curl >/dev/null || echo curl
+		command -v wget >/dev/null || echo wget
 		command -v nc.openbsd >/dev/null || echo netcat-openbsd
 		;;
 	kernels)

@@ -8,8 +8,13 @@ import { locate, makeFolders, needs, target } from '../image/programs.ts';
 
 /** Whence the suite takes its images: nobody has a registry of that name, so none is pulled. */
 const REGISTRY = 'moat.test/e2e';
-/** What tests call beside agnhost and what busybox has: its nc lacks options that they give, and its shell would take that nc. */
-const COMMANDS: Readonly<Record<string, string>> = { sh: 'dash', curl: 'curl', nc: 'nc.openbsd', ss: 'ss' };
+/**
+ * What tests call beside agnhost and what busybox has: its nc lacks options that they give, its wget crashes as Debian links it
+ * (1.35.0, at any address), and its shell would take these two.
+ */
+const COMMANDS: Readonly<Record<string, string>> = {
+  ...{ sh: 'dash', curl: 'curl', wget: 'wget', nc: 'nc.openbsd', ss: 'ss' },
+};
 
 /** Writes the file by which the suite knows the registry; its path. */
 export function writeRegistries(folder: string): string {

@@ -67,6 +67,26 @@ test('what ends as the table says is excepted', () => {
   assert.deepEqual(problems, []);
 });
 
+test('one that passes by chance may pass or end as the table says, and not otherwise', () => {
+  const LUCKY: Exception = { test: 'lucky', state: 'failed', reason: 'asks another node, or its own', mayPass: true };
+  const report = [
+    {
+      SpecReports: [
+        reported('lucky by http', 'passed'),
+        reported('lucky by udp', 'failed'),
+        reported('lucky', 'skipped', 'no'),
+      ],
+    },
+  ];
+  const { passed, excepted, problems } = judge(specsOf(report, FOCUS), [LUCKY], true);
+  assert.equal(passed.length, 1);
+  assert.deepEqual(
+    excepted.map(({ name }) => name),
+    ['[sig-network] Services lucky by udp'],
+  );
+  assert.deepEqual(problems, ['skipped: [sig-network] Services lucky: no']);
+});
+
 test('an exception that passes, ends otherwise, or that no test has, is a problem', () => {
   const report = [{ SpecReports: [reported('can hairpin', 'passed'), reported('restarting', 'failed', 'broken')] }];
   const unknown: Exception = { test: 'gone', state: 'failed', reason: 'renamed' };

@@ -12,13 +12,12 @@ import { stop } from '../cluster/commands.ts';
 import { Machine } from '../cluster/machine.ts';
 import { importImage } from '../cluster/node.ts';
 import { KUBECONFIG, KUBECTL, KUBERNETES, ROOT } from '../cluster/places.ts';
-import { EXCEPTIONS } from './exceptions.ts';
+import { EXCEPTIONS, NETPOL } from './exceptions.ts';
 import { makeAgnhost, writeRegistries } from './image.ts';
 import { type Exception, judge, specsOf } from './judge.ts';
 
 const FOLDER = join(ROOT, '.moat/e2e');
 const CLUSTER = join(ROOT, 'tools/cluster/run.ts');
-const FOCUS = String.raw`\[sig-network\] Netpol `;
 /** Most of what a test does is waiting. */
 const AT_A_TIME = 6;
 const LIMIT = '3h';
@@ -35,12 +34,13 @@ async function follow(program: string, args: readonly string[]): Promise<number>
   return code ?? 1;
 }
 
-/** The exceptions that hold on this kernel. */
-async function exceptionsHere(): Promise<readonly Exception[]> {
+/** The exceptions of tests in a focus that hold on this kernel; those of all tests, where the focus is none of the table's. */
+async function exceptionsHere(focus: string): Promise<readonly Exception[]> {
   const args = ['connect', '127.0.0.1:9', '--timeout=1s', '--protocol=sctp'];
   const child = spawn(join(KUBERNETES, 'agnhost'), args, { stdio: ['ignore', 'ignore', 'pipe'] });
   const hasSctp = !(await text(child.stderr)).includes('protocol not supported');
-  return EXCEPTIONS.filter(({ without }) => without !== 'SCTP' || !hasSctp);
+  const exceptions = EXCEPTIONS[focus] ?? Object.values(EXCEPTIONS).flat();
+  return exceptions.filter(({ without }) => without !== 'SCTP' || !hasSctp);
 }
 
 /** Runs the suite, and says each test that ends; the report. Throws where there is none. */
@@ -58,16 +58,18 @@ async function runSuite(focus: string, registries: string, leftOut: readonly str
     ...[`--focus=${focus}`, ...leftOut.map((each) => `--skip=${each.replaceAll(/[^\w ]/g, '\\$&')}`)],
     ...[`--output-dir=${FOLDER}`, '--json-report=report.json', join(KUBERNETES, 'e2e.test'), '--'],
     ...[`--kubeconfig=${KUBECONFIG}`, `--kubectl-path=${KUBECTL}`, `--kube-test-repo-list=${registries}`],
-    ...['--provider=skeleton', `--progress-report-url=http://127.0.0.1:${port}/`],
+    // Only the first of several processes would count them, and the others' tests skip themselves.
+    ...[`--num-nodes=${NODES.length}`, '--provider=skeleton'],
+    `--progress-report-url=http://127.0.0.1:${port}/`,
   ];
   const child = spawn(join(KUBERNETES, 'ginkgo'), args, {
     ...{ cwd: FOLDER, stdio: ['ignore', 'pipe', 'pipe'], signal: stop.signal },
   });
   child.stdout.pipe(log, { end: false });
   child.stderr.pipe(log, { end: false });
-  await once(child, 'close');
+  // Also where it is interrupted: else this process would stay.
+  await once(child, 'close').finally(() => progress.close());
   log.end();
-  progress.close();
   return JSON.parse(readFileSync(join(FOLDER, 'report.json'), 'utf8'));
 }
 
@@ -77,10 +79,10 @@ async function runOnCluster(focus: string): Promise<boolean> {
   const image = await makeAgnhost(FOLDER, registries);
   for (const name of NODES) await importImage(Machine.open(name), image);
   say(`tests of ${focus}, ${AT_A_TIME} at a time; what they say is in ${relative(process.cwd(), FOLDER)}/output.log`);
-  const exceptions = await exceptionsHere();
+  const exceptions = await exceptionsHere(focus);
   const leftOut = exceptions.filter(({ state }) => state === 'not run').map(({ test }) => test);
   const specs = specsOf(await runSuite(focus, registries, leftOut), new RegExp(focus));
-  const { passed, excepted, problems } = judge(specs, exceptions, focus === FOCUS);
+  const { passed, excepted, problems } = judge(specs, exceptions, Object.hasOwn(EXCEPTIONS, focus));
   for (const { name, state, exception } of excepted) console.log(`${state}, as expected: ${name}: ${exception.reason}`);
   for (const problem of problems) console.log(problem);
   console.log(`${passed.length} passed, ${problems.length} failed, ${excepted.length} excepted`);
@@ -93,7 +95,7 @@ async function main(): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => stop.abort());
   if ((await follow(process.execPath, [CLUSTER, 'up'])) !== 0) throw new Error('no cluster');
   try {
-    if (!(await runOnCluster(process.env.FOCUS || FOCUS))) process.exitCode = 1;
+    if (!(await runOnCluster(process.env.FOCUS || NETPOL))) process.exitCode = 1;
   } finally {
     await follow(process.execPath, [CLUSTER, 'down']);
   }
