@@ -24,6 +24,8 @@ const NODE = 'n1';
 /** Small maps load faster; each case needs few entries. */
 const SIZES = { address_map_a: 1024, address_map_b: 1024, class_map: 1024, arena: 65_536 };
 const USUAL_LIMITS = { assured: 1024, others: 4096 };
+/** Of flows whose pod has gone: a sweep takes them when it comes to it, and the reference never does. */
+const FOR_EVER = 1n << 62n;
 /** Maps of what packets left behind, and the size of their keys (bpf/abi.h). */
 const TRACES = ['ct_map', 'queue_map', 'share_map', 'translation_map', 'affinity_map'] as const;
 
@@ -140,7 +142,7 @@ class TestNode implements Datapath {
     const sizes = { ...SIZES, ct_map: limits.assured + limits.others };
     // Every drop is an event of its own, so that each frame's reason can be read.
     const rates = { dropWindow: 0n, dropRate: 1_000_000n, flowRate: 1_000_000n };
-    const knobs = { ...rates, assuredRoom: BigInt(limits.assured) };
+    const knobs = { ...rates, assuredRoom: BigInt(limits.assured), timeoutLeft: FOR_EVER };
     this.#datapath = openDatapath({ instance, node: NODE, sizes, knobs, ...(object === undefined ? {} : { object }) });
     if (uplink === null) return;
     const value = NODE_ADDRESSES.flatMap((text) => parseAddress(text) ?? []);
