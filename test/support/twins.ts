@@ -58,8 +58,6 @@ class Twins {
   readonly #instants = new Set([0]);
   #moved = 0;
   #lastMs = performance.now();
-  /** A pod was here, whose connections a sweep takes along after a minute (bpf/sweep.h): nothing that the reference has. */
-  #hasLeft = false;
 
   constructor(bed: TestRunBed) {
     this.harnesses = {
@@ -75,11 +73,7 @@ class Twins {
       interfaceIndex: this.#interface(index),
     }));
     for (const { datapath } of Object.values(this.harnesses)) {
-      for (const link of this.#links) {
-        if (holdsLink(links, link)) continue;
-        datapath.detach(link.interfaceIndex);
-        this.#hasLeft = true;
-      }
+      for (const link of this.#links) if (!holdsLink(links, link)) datapath.detach(link.interfaceIndex);
       for (const link of links) if (!holdsLink(this.#links, link)) datapath.attach(link);
       datapath.apply(steps);
     }
@@ -107,7 +101,7 @@ class Twins {
     let to = this.#moved + seconds;
     while (seconds > 0 && [...this.#instants].some((instant) => isAmbiguous(to - instant))) to++;
     for (const harness of Object.values(this.harnesses)) {
-      const move = sweeps && !this.#hasLeft ? harness.advance : harness.moveClock;
+      const move = sweeps ? harness.advance : harness.moveClock;
       move?.(to - this.#moved);
     }
     this.#moved = to;
