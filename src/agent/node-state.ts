@@ -12,6 +12,7 @@ import type { ClusterEvent, PodKey, WorldEvent } from '#policy/world.ts';
 import { ServiceBook } from '#service/book.ts';
 import type { BalancerCheck } from '#service/checks.ts';
 import { serviceShortageText } from '#service/shares.ts';
+import { refusalTexts } from '#service/wanted.ts';
 import { lackText } from './lack-text.ts';
 import type { AgentStatus, FlowEvent } from './protocol.ts';
 import { RuleNames } from './rule-names.ts';
@@ -161,11 +162,14 @@ export class NodeState {
     this.#datapath.refresh();
   }
 
-  /** What to say of that for which the kernel has no room, of bridges that are not pods' alone, and of the node's own clients. */
+  /**
+   * What to say of that for which the kernel has no room, of bridges that are not pods' alone, of the node's own clients, and of
+   * what Services ask for and nobody gets.
+   */
   get lacks(): readonly string[] {
     const { lacks, complaints } = this.#datapath;
     const texts = lacks.map((lack) => lackText(lack, lack.rule === null ? null : this.#names.name(lack.rule)));
-    return [...texts, ...complaints];
+    return [...texts, ...complaints, ...refusalTexts(this.#services.refusals)];
   }
 
   /** What to say of the namespaces whose policies or Services need more than their share of this node. */

@@ -8,6 +8,7 @@ import { tableSize } from './maglev.ts';
 import { type Cost, NODE_SHARE, ServiceShares, type ServiceShortage } from './shares.ts';
 import { compareClaims, insideKey, isServed, type Served, servedBy, tableOf } from './tables.ts';
 import { hasHints, type NodePlace } from './topology.ts';
+import { isOuter, type Refusal, WantedAddresses } from './wanted.ts';
 
 /** What a block of clients takes: two boundaries, each as large as four places. */
 const PLACES_OF_BLOCK = 8;
@@ -29,11 +30,14 @@ export class ServiceBook {
   readonly #wanted = new Map<string, readonly ServiceKey[]>();
   /** The affinity and the backends that a datapath was told of, as text. */
   readonly #told = new Map<ServiceKey, string>();
+  readonly #addresses = new WantedAddresses();
   readonly #shares: ServiceShares;
   /** What the balancer of each Service asks, where it asks. */
   readonly #checks = new Map<string, readonly BalancerCheck[]>();
   /** Services that something was said of since the last steps. */
   readonly #changed = new Set<string>();
+  /** Where another Service's cluster addresses decide, and have changed since. */
+  readonly #disputed = new Map<ServiceKey, ServiceAddress>();
 
   /** `share`: what the Services of one namespace may take of the node. */
   constructor(node: string, share: Cost = NODE_SHARE) {
@@ -46,16 +50,14 @@ export class ServiceBook {
     for (const event of events) {
       if (event.kind === 'endpointslice') this.#noteSlice(event.key, event.value);
       else if (event.kind === 'node' && event.name === this.#place.node) this.#notePlace(event.value);
-      else if (event.kind === 'service') {
-        put(this.#services, event.key, event.value);
-        this.#changed.add(event.key);
-      }
+      else if (event.kind === 'service') this.#noteService(event.key, event.value);
     }
   }
 
   /** What the changes since the last call mean for a datapath. */
   steps(): readonly Step[] {
-    const touched = new Map<ServiceKey, ServiceAddress>();
+    const touched = new Map(this.#disputed);
+    this.#disputed.clear();
     for (const name of this.#changed) {
       for (const { address, protocol, port, scope } of this.#claim(name)) {
         const at = { address, protocol, port };
@@ -75,6 +77,11 @@ export class ServiceBook {
     return this.#shares.shortages;
   }
 
+  /** What Services ask for, and nobody gets. */
+  get refusals(): readonly Refusal[] {
+    return this.#addresses.refusals;
+  }
+
   /** What balancers ask of this node, and what they are to be told; in the order of coming. */
   get balancerChecks(): readonly BalancerCheck[] {
     return [...this.#checks.values()].flat();
@@ -84,6 +91,14 @@ export class ServiceBook {
   *known(): Generator<ServiceEvent> {
     for (const key of this.#services.keys()) yield { kind: 'service', key, value: null };
     for (const key of this.#slices.keys()) yield { kind: 'endpointslice', key, value: null };
+  }
+
+  #noteService(key: string, value: Service | null): void {
+    for (const at of this.#addresses.own(key, this.#services.get(key), value ?? undefined)) {
+      this.#disputed.set(serviceKey(at), at);
+    }
+    put(this.#services, key, value);
+    this.#changed.add(key);
   }
 
   #noteSlice(key: string, value: EndpointSlice | null): void {
@@ -109,7 +124,7 @@ export class ServiceBook {
       for (const slice of this.#slices.values()) if (hasHints(slice.endpoints)) this.#changed.add(ownerOf(slice));
     }
     if (namesOf(addresses) === namesOf(this.#place.addresses)) return;
-    for (const [name, service] of this.#services) if (isOuter(service)) this.#changed.add(name);
+    for (const [name, service] of this.#services) if (isAtNodes(service)) this.#changed.add(name);
   }
 
   /** What a Service wants from now on. Returns that, and what it wanted before. */
@@ -126,6 +141,9 @@ export class ServiceBook {
     for (const each of served) {
       const key = serviceKey(each);
       this.#claims.set(key, (this.#claims.get(key) ?? new Map<string, Served>()).set(name, each));
+    }
+    for (const each of [...gone, ...served]) {
+      if (isOuter(each)) this.#addresses.want(atOf(each), this.#isOuterWanted(serviceKey(each)));
     }
     put(this.#wanted, name, served.length === 0 ? null : served.map(serviceKey));
     const checks = service === undefined ? [] : balancerChecks(service, slices, this.#place);
@@ -146,10 +164,15 @@ export class ServiceBook {
     return steps;
   }
 
+  #isOuterWanted(key: ServiceKey): boolean {
+    return [...(this.#claims.get(key)?.values() ?? [])].some(isOuter);
+  }
+
   #step(key: ServiceKey, at: ServiceAddress): readonly Step[] {
     const first = this.#first(key);
     const inside = at.scope === undefined ? undefined : this.#first(insideKey(at));
-    if (first === undefined || !isServed(first[1], inside?.[1])) {
+    const isRefused = this.#addresses.refuses(key, first);
+    if (first === undefined || isRefused || !isServed(first[1], inside?.[1])) {
       this.#shares.give(key);
       return this.#told.delete(key) ? [{ kind: 'service', at, value: null }] : [];
     }
@@ -181,12 +204,16 @@ function namespaceOf(service: string): string {
   return service.slice(0, service.indexOf('/'));
 }
 
+function atOf({ address, protocol, port, scope }: Served): ServiceAddress {
+  return scope === undefined ? { address, protocol, port } : { address, protocol, port, scope };
+}
+
 function ownerOf({ namespace, service }: EndpointSlice): string {
   return serviceName({ namespace, name: service });
 }
 
 /** Whether who serves it depends on the node's own addresses. */
-function isOuter({ ports, balancerAddresses, externalAddresses, healthPort }: Service): boolean {
+function isAtNodes({ ports, balancerAddresses, externalAddresses, healthPort }: Service): boolean {
   if (healthPort !== undefined || balancerAddresses.length + externalAddresses.length > 0) return true;
   return ports.some(({ nodePort }) => nodePort !== undefined);
 }

@@ -43,9 +43,11 @@ export function serviceTables(
     const key = serviceKey(served);
     if (!firsts.has(key)) firsts.set(key, served);
   }
+  const owned = new Set(services.flatMap(({ clusterAddresses }) => clusterAddresses.map(formatAddress)));
   const tables = new Map<ServiceKey, PlanService>();
   for (const [key, served] of firsts) {
-    if (isServed(served, firsts.get(insideKey(served)))) tables.set(key, tableOf(served));
+    const isRefused = ['balancer', 'external'].includes(served.claim) && owned.has(formatAddress(served.address));
+    if (!isRefused && isServed(served, firsts.get(insideKey(served)))) tables.set(key, tableOf(served));
   }
   return tables;
 }
