@@ -16,6 +16,9 @@ const ONE_AT_A_TIME = /^(test|src\/(datapath\/ebpf|kernel|agent|sandbox|cli|main
 
 /** Tests of minutes, which `make test` has no time for. */
 const LONG: readonly string[] = ['test/half-served.ts'];
+/** What a file of tests may take, in milliseconds. */
+const TIMEOUT = 600_000;
+const LONG_TIMEOUT = 1_800_000;
 
 const PASSED: Counts = { passed: 1, failed: 0, skipped: 0 };
 const FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };
@@ -56,7 +59,7 @@ const STEPS: readonly Step[] = [
         testFiles((file) => ONE_AT_A_TIME.test(file)),
       ),
   },
-  { name: 'long', title: 'tests that take minutes', run: () => tests(1, LONG) },
+  { name: 'long', title: 'tests that take minutes', run: () => tests(1, LONG, LONG_TIMEOUT) },
   { name: 'kernels', title: 'the conformance suite on the oldest kernel, in an emulator', run: () => oldestKernel() },
 ];
 
@@ -84,11 +87,11 @@ function testFiles(chosen: (file: string) => boolean): readonly string[] {
   return globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
 }
 
-function tests(concurrency: number, files: readonly string[]): Counts {
+function tests(concurrency: number, files: readonly string[], timeout = TIMEOUT): Counts {
   if (files.length === 0) return { ...PASSED, passed: 0 };
   const scratch = mkdtempSync(join(tmpdir(), 'moat-check-'));
   try {
-    const result = spawnSync(process.execPath, testArguments(concurrency, scratch, files), {
+    const result = spawnSync(process.execPath, testArguments(concurrency, scratch, timeout, files), {
       cwd: ROOT,
       stdio: 'inherit',
     });
@@ -100,11 +103,11 @@ function tests(concurrency: number, files: readonly string[]): Counts {
   }
 }
 
-function testArguments(concurrency: number, scratch: string, files: readonly string[]): string[] {
+function testArguments(concurrency: number, scratch: string, timeout: number, files: readonly string[]): string[] {
   return [
     '--test',
     `--test-concurrency=${concurrency}`,
-    '--test-timeout=600000',
+    `--test-timeout=${timeout}`,
     ...reporter('report', 'stdout'),
     ...reporter('counts', join(scratch, 'counts')),
     ...reporter('failures', join(scratch, 'failures')),
