@@ -39,11 +39,14 @@ export class TcxHooks implements Hooks {
   }
 
   attach(interfaceIndex: number): void {
-    for (const [side, place] of this.#places) {
-      const path = linkPath(this.#directory, interfaceIndex, side);
-      if (this.#links.has(path)) continue;
-      const link = this.#takeOver(path, interfaceIndex, side) ?? this.#create(path, interfaceIndex, [side, place]);
-      this.#links.set(path, link);
+    // All are in hand before the first one turns: who is killed in between leaves hooks of two versions at one interface.
+    const left = this.#places
+      .map(([side, place]) => ({ side, place, path: linkPath(this.#directory, interfaceIndex, side) }))
+      .filter(({ path }) => !this.#links.has(path))
+      .map((each) => ({ ...each, standing: this.#standing(each.path, interfaceIndex) }));
+    for (const { side, place, path, standing } of left) {
+      if (standing !== null) updateLink(standing, this.#programs[side]);
+      this.#links.set(path, standing ?? this.#create(path, interfaceIndex, [side, place]));
     }
   }
 
@@ -104,13 +107,11 @@ export class TcxHooks implements Hooks {
     return at < 0 ? 'absent' : at === 0 ? 'first' : 'behind';
   }
 
-  #takeOver(path: string, interfaceIndex: number, side: Side): number | null {
+  /** The link that an earlier process left there; null where there is none. */
+  #standing(path: string, interfaceIndex: number): number | null {
     const link = getPinned(path);
     if (link === null) return null;
-    if (linkTarget(link).interfaceIndex === interfaceIndex) {
-      updateLink(link, this.#programs[side]);
-      return link;
-    }
+    if (linkTarget(link).interfaceIndex === interfaceIndex) return link;
     // The interface that it was on is gone, and another has its number now; or somebody took the hook off.
     closeObject(link);
     rmSync(path, { force: true });
