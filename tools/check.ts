@@ -41,24 +41,8 @@ const STEPS: readonly Step[] = [
     run: () => node('node_modules/typescript/bin/tsc', '-p', 'tsconfig.pure.json'),
   },
   { name: 'dead', title: 'dead code (knip)', run: () => node('node_modules/knip/bin/knip.js', '--no-progress') },
-  {
-    name: 'test',
-    title: 'tests',
-    run: () =>
-      tests(
-        2,
-        testFiles((file) => !ONE_AT_A_TIME.test(file)),
-      ),
-  },
-  {
-    name: 'test',
-    title: 'tests, one file at a time',
-    run: () =>
-      tests(
-        1,
-        testFiles((file) => ONE_AT_A_TIME.test(file)),
-      ),
-  },
+  { name: 'test', title: 'tests', run: () => tests(2, testFiles('together')) },
+  { name: 'test', title: 'tests, one file at a time', run: () => tests(1, testFiles('alone')) },
   { name: 'long', title: 'tests that take minutes', run: () => tests(1, LONG, LONG_TIMEOUT) },
   { name: 'kernels', title: 'the conformance suite on the oldest kernel, in an emulator', run: () => oldestKernel() },
 ];
@@ -83,8 +67,9 @@ function command(program: string, ...args: readonly string[]): Counts {
   return result.status === 0 ? PASSED : FAILED;
 }
 
-function testFiles(chosen: (file: string) => boolean): readonly string[] {
-  return globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).filter(chosen).sort();
+function testFiles(how: 'together' | 'alone'): readonly string[] {
+  const files = globSync('{src,test,tools,bench}/**/*.test.ts', { cwd: ROOT }).sort();
+  return files.filter((file) => ONE_AT_A_TIME.test(file) === (how === 'alone'));
 }
 
 function tests(concurrency: number, files: readonly string[], timeout = TIMEOUT): Counts {

@@ -3,6 +3,7 @@
 import type { Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { formatAddress } from '#net/address.ts';
+import { namespaceOf } from '#policy/service.ts';
 import type { BalancerCheck } from '#service/checks.ts';
 import { Complaints } from './complaints.ts';
 
@@ -104,7 +105,7 @@ function withinLimits(checks: readonly BalancerCheck[]): readonly [Map<string, B
   const left = new Set<string>();
   const counts = new Map<string, number>();
   for (const check of checks) {
-    const namespace = check.service.slice(0, check.service.indexOf('/'));
+    const namespace = namespaceOf(check.service);
     const count = counts.get(namespace) ?? 0;
     if (count >= MOST_OF_NAMESPACE || taken.size >= MOST_PORTS || taken.has(nameOf(check))) {
       left.add(check.service);

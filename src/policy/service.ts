@@ -74,3 +74,8 @@ export function isServiceEvent(event: { readonly kind: string }): event is Servi
 export function serviceName({ namespace, name }: Pick<Service, 'namespace' | 'name'>): string {
   return `${namespace}/${name}`;
 }
+
+/** The namespace in a `serviceName`. */
+export function namespaceOf(service: string): string {
+  return service.slice(0, service.indexOf('/'));
+}

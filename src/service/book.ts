@@ -1,14 +1,14 @@
 // Services and slices as they come and go → steps for a datapath: only what serves differently is told.
 import { clientsText, type ServiceAddress, type ServiceKey, type Step, serviceKey } from '#compile/plan.ts';
 import { type Address, formatAddress } from '#net/address.ts';
-import { type EndpointSlice, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
+import { type EndpointSlice, namespaceOf, type Service, type ServiceEvent, serviceName } from '#policy/service.ts';
 import type { ClusterEvent, Node } from '#policy/world.ts';
 import { type BalancerCheck, balancerChecks } from './checks.ts';
 import { tableSize } from './maglev.ts';
 import { type Cost, NODE_SHARE, ServiceShares, type ServiceShortage } from './shares.ts';
-import { compareClaims, insideKey, isServed, type Served, servedBy, tableOf } from './tables.ts';
+import { compareClaims, insideKey, isOuter, isServed, type Served, servedBy, tableOf } from './tables.ts';
 import { hasHints, type NodePlace } from './topology.ts';
-import { isOuter, type Refusal, WantedAddresses } from './wanted.ts';
+import { type Refusal, WantedAddresses } from './wanted.ts';
 
 /** What a block of clients takes: two boundaries, each as large as four places. */
 const PLACES_OF_BLOCK = 8;
@@ -198,10 +198,6 @@ export class ServiceBook {
   #first(key: ServiceKey): readonly [service: string, served: Served] | undefined {
     return [...(this.#claims.get(key) ?? [])].sort(compareClaims)[0];
   }
-}
-
-function namespaceOf(service: string): string {
-  return service.slice(0, service.indexOf('/'));
 }
 
 function atOf({ address, protocol, port, scope }: Served): ServiceAddress {

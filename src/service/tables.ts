@@ -46,7 +46,7 @@ export function serviceTables(
   const owned = new Set(services.flatMap(({ clusterAddresses }) => clusterAddresses.map(formatAddress)));
   const tables = new Map<ServiceKey, PlanService>();
   for (const [key, served] of firsts) {
-    const isRefused = ['balancer', 'external'].includes(served.claim) && owned.has(formatAddress(served.address));
+    const isRefused = isOuter(served) && owned.has(formatAddress(served.address));
     if (!isRefused && isServed(served, firsts.get(insideKey(served)))) tables.set(key, tableOf(served));
   }
   return tables;
@@ -60,6 +60,11 @@ export function insideKey({ address, protocol, port }: ServiceAddress): ServiceK
 /** Whether the first to want an address and port gets it. `inside`: who has it for the node's pods; a cluster address is nobody's outside. */
 export function isServed({ scope, left }: Served, inside: Served | undefined): boolean {
   return left === undefined && (scope === undefined || inside?.claim !== 'cluster');
+}
+
+/** What a balancer was given, or who wrote the Service wants. */
+export function isOuter({ claim }: Served): boolean {
+  return claim === 'balancer' || claim === 'external';
 }
 
 /** The Service that API servers keep for themselves: its endpoints are where they listen. */

@@ -2,8 +2,8 @@
 // another one's `externalIPs` or balancer, at no port, whoever came first. Else who writes these would answer for the other.
 import { type ServiceAddress, type ServiceKey, serviceKey } from '#compile/plan.ts';
 import { formatAddress } from '#net/address.ts';
-import type { Service } from '#policy/service.ts';
-import type { Served } from './tables.ts';
+import { namespaceOf, type Service } from '#policy/service.ts';
+import { isOuter, type Served } from './tables.ts';
 
 /** What a Service asks for and nobody gets. */
 export type Refusal = {
@@ -24,10 +24,11 @@ export class WantedAddresses {
 
   /** What a Service's cluster addresses are from now on. Returns where others are refused, or no more. */
   own(name: string, before: Service | undefined, now: Service | undefined): readonly ServiceAddress[] {
-    const [gone, come] = [before, now].map((each) => new Set(each?.clusterAddresses.map(formatAddress)));
+    const had = new Set(before?.clusterAddresses.map(formatAddress));
+    const has = new Set(now?.clusterAddresses.map(formatAddress));
     const changed: string[] = [];
-    for (const text of gone ?? []) if (!come?.has(text) && drop(this.#owners, text, name)) changed.push(text);
-    for (const text of come ?? []) {
+    for (const text of had) if (!has.has(text) && drop(this.#owners, text, name)) changed.push(text);
+    for (const text of has) {
       if (!this.#owners.has(text)) changed.push(text);
       this.#owners.set(text, (this.#owners.get(text) ?? new Set()).add(name));
     }
@@ -61,14 +62,9 @@ export class WantedAddresses {
   }
 }
 
-/** What a balancer was given, or who wrote the Service wants. */
-export function isOuter({ claim }: Served): boolean {
-  return claim === 'balancer' || claim === 'external';
-}
-
 /** What to say of them, and what to do: once for a namespace, however many its authors make. */
 export function refusalTexts(refusals: readonly Refusal[]): readonly string[] {
-  const namespaces = Map.groupBy(refusals, ({ service }) => service.slice(0, service.indexOf('/')));
+  const namespaces = Map.groupBy(refusals, ({ service }) => namespaceOf(service));
   return [...namespaces].map(([namespace, all]) => {
     const [first] = all;
     if (first === undefined) throw new Error(`nothing of ${namespace} is refused`);

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { ENDPOINT, TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
 import { tablesPath } from '#datapath/ebpf/generations.ts';
-import { allKeys, closeObject, getPinned, handleOf, lookupElement, updateBatch } from '#kernel/bpf.ts';
+import { allKeys, lookupElement, type MapHandle, updateBatch } from '#kernel/bpf.ts';
+import { withPinnedMap } from './pinned-map.ts';
 
 /** Those of every endpoint in force. */
 export function endpointFlags(instance: string, node: string): readonly number[] {
@@ -15,22 +16,19 @@ export function changeEndpointFlags(instance: string, node: string, change: (fla
 }
 
 function recordsOf(instance: string, node: string, change: (flags: number) => number): readonly number[] {
-  const [words, slots] = ['endpoint_map', 'endpoint_slots'].map((name) =>
-    getPinned(`${tablesPath(instance, node)}/${name}`),
-  );
-  assert.ok(words && slots);
-  try {
-    return allKeys(handleOf(words)).map((key) => {
+  const tables = tablesPath(instance, node);
+  const flagsOf = (words: MapHandle, slots: MapHandle): readonly number[] =>
+    allKeys(words).map((key) => {
       const [word, record] = [Buffer.alloc(TAGGED.size), Buffer.alloc(ENDPOINT.size)];
-      assert.ok(lookupElement(handleOf(words), key, word));
+      assert.ok(lookupElement(words, key, word));
       const slot = word.subarray(TAGGED.value, TAGGED.value + 4);
-      assert.ok(lookupElement(handleOf(slots), slot, record));
+      assert.ok(lookupElement(slots, slot, record));
       const flags = record.readUInt32LE(ENDPOINT.flags);
       record.writeUInt32LE(change(flags), ENDPOINT.flags);
-      if (change(flags) !== flags) updateBatch(handleOf(slots), slot, record, 1);
+      if (change(flags) !== flags) updateBatch(slots, slot, record, 1);
       return flags;
     });
-  } finally {
-    for (const fd of [words, slots]) closeObject(fd);
-  }
+  return withPinnedMap(tables, 'endpoint_map', (words) =>
+    withPinnedMap(tables, 'endpoint_slots', (slots) => flagsOf(words, slots)),
+  );
 }

@@ -44,12 +44,17 @@ export type Asked = { readonly port: number; readonly asked: sockets.Peer };
 
 /** A TCP connection from one pod to another's port. */
 export function connect(bed: PodBed, from: BedPod, to: BedPod, at: number | Asked): Ends {
-  const { port, asked } = typeof at === 'number' ? { port: at, asked: { address: to.v4, port: at } } : at;
+  const target = typeof at === 'number' ? { port: at, asked: { address: to.v4, port: at } } : at;
+  return connectBy(bed, () => bed.socket(from, () => sockets.openSocket(4, 'stream')), to, target);
+}
+
+/** As `connect`, by a socket of whoever asks. */
+export function connectBy(bed: PodBed, open: () => number, to: BedPod, { port, asked }: Asked): Ends {
   const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
   sockets.reuseAddress(listener);
   sockets.bindSocket(listener, to.v4, port);
   sockets.listenSocket(listener, 1);
-  const client = bed.socket(from, () => sockets.openSocket(4, 'stream'));
+  const client = open();
   sockets.connectSocket(client, asked.address, asked.port);
   let server: number | null = null;
   waitFor(() => {

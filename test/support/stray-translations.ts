@@ -1,4 +1,4 @@
-// Translations of no flow: they would stay for ever, since a flow takes its own away with it (bpf/translation.h).
+// Translations of no flow: a flow takes its own away with it (bpf/translation.h), and who speaks on would be sent by these.
 import { CT_KEY, CT_VALUE, ENTRY_FLAG, TRANSLATION } from '#datapath/ebpf/encode/abi.gen.ts';
 import { allKeys, lookupElement, type MapHandle } from '#kernel/bpf.ts';
 

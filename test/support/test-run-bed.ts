@@ -11,10 +11,11 @@ import { type EbpfDatapath, openDatapath, unpinDatapath } from '#datapath/ebpf/o
 import { type Injected, inject } from '#datapath/ebpf/test-run.ts';
 import { concat } from '#datapath/packets.ts';
 import type { Datapath, EndpointLink } from '#datapath/port.ts';
-import { closeObject, deleteWhere, getPinned, handleOf, type MapHandle, updateBatch } from '#kernel/bpf.ts';
+import { deleteWhere, type MapHandle, updateBatch } from '#kernel/bpf.ts';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { type Address, parseAddress } from '#net/address.ts';
+import { withPinnedMap } from './pinned-map.ts';
 import { numbersEnd, shiftStep } from './shift-steps.ts';
 import { strayTranslations } from './stray-translations.ts';
 
@@ -271,13 +272,7 @@ class TestNode implements Datapath {
   }
 
   #with<Value>(map: string, use: (map: MapHandle) => Value): Value {
-    const fd = getPinned(`${tablesPath(this.#instance, NODE)}/${map}`);
-    if (fd === null) throw new Error(`${map} is not pinned`);
-    try {
-      return use(handleOf(fd));
-    } finally {
-      closeObject(fd);
-    }
+    return withPinnedMap(tablesPath(this.#instance, NODE), map, use);
   }
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { TCP, UDP } from '#net/protocol.ts';
 import { echo, tcp, udp, WHOLE } from '../packets.ts';
 import { back, type Case } from './case.ts';
-import { address } from './rig.ts';
+import { address, type Names, type Rig } from './rig.ts';
 import { client, destinationOf, LISTENS, same, serve } from './service-cases.ts';
 import { DEFAULT } from './tables.ts';
 
@@ -85,9 +85,7 @@ export const BACKEND_CASES: readonly Case[] = [
   {
     name: 'a backend that comes back is another one: datagrams are spread anew',
     run: (rig, at) => {
-      const ports = Array.from({ length: 32 }, (_, index) => 40_000 + index);
-      const destinations = (): ReadonlySet<string> =>
-        new Set(ports.map((sport) => destinationOf(rig.pass('from a', udp(client(at, sport))), at)));
+      const destinations = (): ReadonlySet<string> => destinationsOf(rig, at);
       const [b, c] = [`${at.b} ${LISTENS}`, `${at.c} ${LISTENS}`];
       serve(rig, at, { by: [b], protocol: UDP });
       assert.deepEqual(destinations(), new Set(['b']));
@@ -102,9 +100,7 @@ export const BACKEND_CASES: readonly Case[] = [
     name: 'a flow that is over keeps nobody with its backend, though it was not swept yet',
     needs: ['clock'],
     run: (rig, at) => {
-      const ports = Array.from({ length: 32 }, (_, index) => 40_000 + index);
-      const destinations = (): ReadonlySet<string> =>
-        new Set(ports.map((sport) => destinationOf(rig.pass('from a', udp(client(at, sport))), at)));
+      const destinations = (): ReadonlySet<string> => destinationsOf(rig, at);
       const [b, c] = [`${at.b} ${LISTENS}`, `${at.c} ${LISTENS}`];
       serve(rig, at, { by: [b], protocol: UDP });
       assert.deepEqual(destinations(), new Set(['b']));
@@ -129,3 +125,9 @@ export const BACKEND_CASES: readonly Case[] = [
     },
   },
 ];
+
+/** Where datagrams of a to the Service go, each from a port of its own. */
+function destinationsOf(rig: Rig, at: Names): ReadonlySet<string> {
+  const ports = Array.from({ length: 32 }, (_, index) => 40_000 + index);
+  return new Set(ports.map((sport) => destinationOf(rig.pass('from a', udp(client(at, sport))), at)));
+}

@@ -5,17 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { TAGGED } from '#datapath/ebpf/encode/abi.gen.ts';
 import { addressBytes } from '#datapath/ebpf/encode/bytes.ts';
 import { tcp } from '#datapath/packets.ts';
-import {
-  allKeys,
-  closeObject,
-  deleteElement,
-  getPinned,
-  handleOf,
-  lookupElement,
-  type MapHandle,
-  testRun,
-  updateBatch,
-} from '#kernel/bpf.ts';
+import { allKeys, deleteElement, lookupElement, type MapHandle, testRun, updateBatch } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
 import { type Address, formatAddress } from '#net/address.ts';
@@ -26,6 +16,7 @@ import { Conversation, MOMENT_MS, type Talk, talks } from '#test/support/convers
 import { endpointStep, ground, identitySteps, interval, isolatingSet } from '#test/support/hand-plan.ts';
 import { connect, speaks } from '#test/support/holder.ts';
 import { needsRoot } from '#test/support/needs.ts';
+import { withPinnedMap } from '#test/support/pinned-map.ts';
 import { address, type BedPod, PodBed, waitFor } from '#test/support/pod-bed.ts';
 import { Wire } from '#test/support/wire.ts';
 import { tablesPath } from './generations.ts';
@@ -220,13 +211,7 @@ for (const attach of ATTACH_MODES) {
     }
 
     function withMap<T>(map: string, work: (map: MapHandle) => T): T {
-      const fd = getPinned(`${tablesPath(bed.prefix, 'node-a')}/${map}`);
-      assert.ok(fd !== null);
-      try {
-        return work(handleOf(fd));
-      } finally {
-        closeObject(fd);
-      }
+      return withPinnedMap(tablesPath(bed.prefix, 'node-a'), map, work);
     }
 
     /** Runs `work` while these interfaces have a queue, which nothing may skip. */

@@ -11,11 +11,11 @@ import type { ProgramFault } from '#test/support/faulty-programs.ts';
 import { speaksDuring } from '#test/support/gate-speaker.ts';
 import { withGatedPrograms } from '#test/support/gated-programs.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
-import { type Ends, hold, speaks } from '#test/support/holder.ts';
+import { connectBy, type Ends, hold, speaks } from '#test/support/holder.ts';
 import { addOutside, NODE_ADDRESSES, removeOutside } from '#test/support/kills/outside.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { makeNextVersion } from '#test/support/other-version.ts';
-import { address, type BedPod, PodBed, waitFor } from '#test/support/pod-bed.ts';
+import { type BedPod, PodBed } from '#test/support/pod-bed.ts';
 import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
@@ -103,18 +103,6 @@ describe(
 
 /** A TCP connection of a machine beside the node to a pod, by the node's port. */
 function connectFrom(outside: string, bed: PodBed, to: BedPod): Ends {
-  const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
-  sockets.reuseAddress(listener);
-  sockets.bindSocket(listener, to.v4, LISTENS);
-  sockets.listenSocket(listener, 1);
-  const client = inside(`/run/netns/${outside}`, () => sockets.openSocket(4, 'stream'));
-  sockets.connectSocket(client, address('192.0.2.1'), NODE_PORT);
-  let server: number | null = null;
-  waitFor(() => {
-    server = bed.socket(to, () => sockets.acceptSocket(listener));
-    return server !== null;
-  }, 2000);
-  bed.close(listener);
-  assert.ok(server !== null, 'the connection opens');
-  return { client, server };
+  const open = (): number => inside(`/run/netns/${outside}`, () => sockets.openSocket(4, 'stream'));
+  return connectBy(bed, open, to, { port: LISTENS, asked: { address: NODE_ADDRESSES[4], port: NODE_PORT } });
 }
