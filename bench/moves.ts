@@ -222,8 +222,8 @@ function measure(figures: Figures, shape: string): void {
       peerEpochs: 65_536,
       ...NO_SERVICES,
     };
-    const empty = { epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [], wait: () => undefined } as const;
-    const encoder = new Encoder(NOWHERE, { node: NODE, sizes, ...empty });
+    const empty = { epoch: 0n, generation: 0, base: 0, bank: 0, serviceBank: 0, inherited: [] } as const;
+    const encoder = new Encoder(NOWHERE, { node: NODE, sizes, ...empty, wait: () => undefined });
     const run: Run = { compiler, load, step: stepper(datapath, encoder), revision: 0 };
     run.step(() => compiler.apply(eventsOf(load, shape), ++run.revision), new Costs());
     for (const version of ['v3', 'v4', 'v5']) {

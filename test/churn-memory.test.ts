@@ -73,7 +73,7 @@ class Node {
 
   constructor() {
     this.#encoder = new Encoder(this.keys, {
-      ...{ node: NODE, sizes: SIZES, epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [] },
+      ...{ node: NODE, sizes: SIZES, epoch: 0n, generation: 0, base: 0, bank: 0, serviceBank: 0, inherited: [] },
       wait: () => undefined,
     });
     const compiler = new Compiler({ semantics: STANDARD_SEMANTICS, isLocal: (pod) => pod.node === NODE });

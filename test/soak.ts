@@ -67,7 +67,7 @@ function summary(tally: Tally, traffic: TrafficReport, grown: string): string {
     `${traffic.connections} connections kept, ${traffic.lost.length} lost, longest stall ${traffic.longestStallMs.toFixed(0)} ms (${traffic.stalled})`,
     `${traffic.sent - traffic.answered} of ${traffic.sent} datagrams or answers lost`,
     `outside without an answer for ${traffic.longestSilenceMs.toFixed(0)} ms at most`,
-    `${traffic.refused} of ${traffic.opened + traffic.refused} connections refused`,
+    `${traffic.refused.length} of ${traffic.opened + traffic.refused.length} connections refused`,
     `${traffic.passed} of ${traffic.tries} denied tries passed, and ${traffic.bypassed} while policy was bypassed`,
     `descriptors ${Math.min(...lives)} to ${Math.max(...lives)}`,
     `${tally.changes} changes in one life`,

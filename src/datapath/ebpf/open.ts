@@ -117,7 +117,7 @@ export class EbpfDatapath implements Datapath {
     this.#places = pins;
     this.#upgrade = pins.upgrade;
     const leftovers = readLeftovers(object.maps);
-    const { bank } = leftovers;
+    const { bank, serviceBank } = leftovers;
     const { endpoints: inherited, numbers } = withEarlier(leftovers.inherited, pins.upgrade?.tables ?? []);
     this.#bank = bank;
     this.#tables = new KernelTables(object.maps, bank, {
@@ -140,7 +140,7 @@ export class EbpfDatapath implements Datapath {
       epoch: this.#tables.readState('epoch'),
       generation: Number(this.#tables.readState('generation')),
       base: this.#base,
-      bank,
+      ...{ bank, serviceBank },
       inherited,
       wait: () => {
         gracePeriodNow();

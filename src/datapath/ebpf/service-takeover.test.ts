@@ -155,7 +155,8 @@ describe('Services after their process (root)', needsRoot, () => {
   });
 
   it('what a start that never ended left of a Service leads nobody to another one', () => {
-    start(serve(UDP, [backend(1)])).settle();
+    // Two, so that the bank with fewer of them is that of the next one.
+    start(...[80, 81].map((port) => serve(UDP, [backend(1)], { port }))).settle();
     datapath?.close();
     const given = openDatapath({ instance: bed.prefix, ...OPTIONS });
     given.apply([serve(UDP, [backend(1)], { of: ANOTHER })]);
@@ -177,6 +178,31 @@ describe('Services after their process (root)', needsRoot, () => {
     const right = talk(1, { address: ANOTHER, port: 80 });
     assert.ok(right.exchange(2));
     right.close();
+  });
+
+  it('Services that a start turned before it died serve on at the next one, until that says more', () => {
+    const services = [UDP, TCP].map((protocol) => serve(protocol, [backend(1)]));
+    const opens = (): boolean =>
+      talks({
+        protocol: TCP,
+        ...{ client: netnsOf(bed.pod(0)), server: netnsOf(bed.pod(1)) },
+        ...{ to: { address: SERVICE, port: 80 }, at: backend(1) },
+      });
+    start(...services).settle();
+    assert.ok(opens());
+    datapath?.close();
+    const given = openDatapath({ instance: bed.prefix, ...OPTIONS });
+    given.apply(services);
+    assert.ok(opens(), 'by what the second said');
+    given.close();
+    const next = openDatapath({ instance: bed.prefix, ...OPTIONS });
+    datapath = next;
+    assert.ok(opens(), 'while the third has said nothing');
+    next.close();
+    datapath = start();
+    assert.ok(opens(), 'while a fourth was told of nobody who serves');
+    datapath.settle();
+    assert.equal(opens(), false, 'and not a moment longer');
   });
 });
 

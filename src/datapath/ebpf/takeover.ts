@@ -11,49 +11,74 @@ import type { Address } from '#net/address.ts';
 
 export type Maps = ReadonlyMap<string, LoadedMap>;
 
-/** What stands in the kernel, and the bank of tables that is free for this process. */
+/** What stands in the kernel, and the banks of tables that are free for this process. */
 export type Leftovers = {
   readonly bank: 0 | 1;
+  /** Services turn to a new process as soon as it says who serves, and endpoints later: it may have died in between. */
+  readonly serviceBank: 0 | 1;
   /** Those whose tables are given up are closed. */
   readonly inherited: readonly Inherited[];
+  readonly services: readonly StandingService[];
 };
+
+/** A Service's word, and the bank that its record is in; null where it leads to none that counts. */
+type StandingService = { readonly key: Uint8Array; readonly tag: number; readonly bank: 0 | 1 | null };
 
 const BANKED = ['address_map', 'prefix4', 'prefix6'] as const;
 
 /**
- * Reads the endpoints in force. A process that died in the middle of its own takeover leaves both banks in use: then
- * the bank with fewer endpoints is given up, and those endpoints deny until their policy comes; their connections stay.
+ * Reads the endpoints and Services in force. A process that died while it turned them to its own tables leaves both banks
+ * in use: then the bank with fewer of them is given up, and those deny until this process says more; their connections stay.
  */
 export function readLeftovers(maps: Maps): Leftovers {
   const found = readEndpoints(maps);
-  const second = found.filter((each) => each.bank === 1);
-  const bank = second.length * 2 > found.length || found.length === 0 ? 0 : 1;
-  return { bank, inherited: found.map((each) => ({ ...each.endpoint, closed: each.bank === bank })) };
+  const services = readServices(maps);
+  const bank = freeBank(found);
+  return {
+    bank,
+    serviceBank: freeBank(services),
+    inherited: found.map((each) => ({ ...each.endpoint, closed: each.bank === bank })),
+    services,
+  };
 }
 
-/** Empties the bank that this process is going to fill. */
-export function clearForStart(maps: Maps, { bank, inherited }: Leftovers): void {
+/** The bank that fewer are in. */
+function freeBank(all: readonly { readonly bank: 0 | 1 | null }[]): 0 | 1 {
+  const [first, second] = [0, 1].map((bank) => all.filter((each) => each.bank === bank).length);
+  return (first ?? 0) > (second ?? 0) || (first === second && first !== 0) ? 1 : 0;
+}
+
+/** Empties the banks that this process is going to fill. */
+export function clearForStart(maps: Maps, { bank, serviceBank, inherited, services }: Leftovers): void {
   const words = mapOf(maps, 'endpoint_map');
   for (const { address, closed } of inherited) if (closed) deleteElement(words, addressBytes(address));
   clearBank(maps, bank);
-  closeServices(maps, bank);
+  closeServices(
+    maps,
+    services.filter((each) => each.bank === serviceBank),
+  );
 }
 
 /**
- * Services that a process which never finished its own takeover left in this bank: their records are about to say
- * something else. They lead to no record at all, which is closed, until this process says who serves.
+ * Services whose records are about to say something else. They lead to no record at all, which is closed, until this
+ * process says who serves.
  */
-function closeServices(maps: Maps, bank: 0 | 1): void {
+function closeServices(maps: Maps, services: readonly StandingService[]): void {
+  const nowhere = mapOf(maps, 'service_slots').maxEntries;
+  for (const { key, tag } of services) updateBatch(mapOf(maps, 'service_map'), key, taggedBytes(nowhere, tag), 1);
+}
+
+function readServices(maps: Maps): readonly StandingService[] {
   const words = mapOf(maps, 'service_map');
   const slots = mapOf(maps, 'service_slots').maxEntries;
-  const { first, end } = bankExtent(slots, bank);
+  const extents = ([0, 1] as const).map((bank) => ({ bank, ...bankExtent(slots, bank) }));
   const word = Buffer.alloc(TAGGED.size);
-  for (const key of allKeys(words)) {
-    if (!lookupElement(words, key, word)) continue;
+  return allKeys(words).flatMap((key) => {
+    if (!lookupElement(words, key, word)) return [];
     const slot = word.readUInt32LE(TAGGED.value);
-    if (slot < first || slot >= end) continue;
-    updateBatch(words, key, taggedBytes(slots, word.readUInt32LE(TAGGED.tag)), 1);
-  }
+    const found = extents.find(({ first, end }) => slot >= first && slot < end);
+    return [{ key, tag: word.readUInt32LE(TAGGED.tag), bank: found?.bank ?? null }];
+  });
 }
 
 /** What a process has put in force itself. */

@@ -146,7 +146,19 @@ export const SERVICES: readonly Hole[] = [
     rule: 'Services that a start never finished lead to no record',
     file: TAKEOVER,
     test: 'what a start that never ended left of a Service leads nobody to another one',
-    faults: [inSources('datapath/ebpf/takeover.ts', '  closeServices(maps, bank);\n}', '}')],
+    faults: [
+      inSources(
+        'datapath/ebpf/takeover.ts',
+        'each.bank === serviceBank)',
+        'each.bank === serviceBank && maps === null)',
+      ),
+    ],
+  },
+  {
+    rule: 'and those that it had turned to its own tables before it died serve on',
+    file: TAKEOVER,
+    test: 'Services that a start turned before it died serve on at the next one, until that says more',
+    faults: [inSources('datapath/ebpf/takeover.ts', 'serviceBank: freeBank(services)', 'serviceBank: bank')],
   },
   {
     rule: 'Connections to Services are carried over with the way to their backends',

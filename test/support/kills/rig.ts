@@ -363,7 +363,7 @@ const EMPTY_REPORT: TrafficReport = {
     received: 0,
     answered: 0,
     opened: 0,
-    refused: 0,
+    refused: [],
     tries: 0,
     passed: 0,
     bypassed: 0,

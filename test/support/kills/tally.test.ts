@@ -49,7 +49,7 @@ test('what is lost, refused, passed or answered by somebody else is found', () =
       received: 9,
       answered: 9,
     },
-    ...{ opened: 5, refused: 0, tries: 7, passed: 0, bypassed: 0 },
+    ...{ opened: 5, refused: [], tries: 7, passed: 0, bypassed: 0 },
   };
   const findings = (report: Partial<TrafficReport>): number => {
     const tally = new Tally();
@@ -59,7 +59,7 @@ test('what is lost, refused, passed or answered by somebody else is found', () =
   assert.equal(findings({ bypassed: 3 }), 0);
   for (const bad of [
     { lost: ['one'] },
-    { refused: 1 },
+    { refused: ['2 to 10.0.0.1'] },
     { passed: 1 },
     { received: 8, answered: 8 },
     { answered: 8 },

@@ -8,8 +8,8 @@ export type Usage = { readonly descriptors: number; readonly residentKb: number 
 
 /** Each pod has two hooks, and a process holds each by a descriptor. */
 const HOOKS = 2;
-/** So long may who asks from outside of the node hear nothing: from an upgrade that is killed half-way to the next one's end. */
-const SILENCE_MS = 6000;
+/** So long may who asks from outside of the node hear nothing, where datagrams may be lost; 156 ms is the most that was seen. */
+const SILENCE_MS = 2000;
 /** A thread or a connection more at one moment is no leak. */
 const SPARE = 6;
 
@@ -39,7 +39,7 @@ export class Tally {
 
   noteTraffic(report: TrafficReport): void {
     this.expect(report.lost.length === 0, () => `lost: ${report.lost.join('; ')}`);
-    this.expect(report.refused === 0, () => `${report.refused} allowed connections did not open`);
+    this.expect(report.refused.length === 0, () => `allowed connections did not open: ${report.refused.join('; ')}`);
     const { longestSilenceMs } = report;
     this.expect(longestSilenceMs < SILENCE_MS, () => `no answers outside for ${longestSilenceMs.toFixed(0)} ms`);
     this.expect(report.passed === 0, () => `${report.passed} of denied pairs got through`);

@@ -48,9 +48,10 @@ export type TrafficReport = {
   readonly received: number;
   /** Answers to these that their clients heard from whom they had asked. */
   readonly answered: number;
-  /** New connections of allowed pairs, and those that were not open soon. */
+  /** New connections of allowed pairs. */
   readonly opened: number;
-  readonly refused: number;
+  /** Those that were not open soon: which way, since when, and what was said to the client at once. */
+  readonly refused: readonly string[];
   /** Tries of denied pairs, and those that got through. */
   readonly tries: number;
   readonly passed: number;
@@ -89,7 +90,7 @@ let sent = 0;
 let received = 0;
 let answered = 0;
 let opened = 0;
-let refused = 0;
+const refused: string[] = [];
 let tries = 0;
 let passed = 0;
 let bypassed = 0;
@@ -131,12 +132,16 @@ function listen({ to, at }: Pair): number {
   return fd;
 }
 
-/** A client of a pair, on its way to whom it asks. */
-function connect({ from, asked }: Pair, kind: 'stream' | 'datagram'): number {
+/** A client of a pair, on its way to whom it asks, and what it was told at once. */
+function setOff({ from, asked }: Pair, kind: 'stream' | 'datagram'): { readonly fd: number; readonly told: string } {
   const address = addressOf(asked.address);
   const fd = inside(from, () => sockets.openSocket(address.family, kind));
-  sockets.connectSocket(fd, address, asked.port);
-  return fd;
+  const got = sockets.connectSocket(fd, address, asked.port);
+  return { fd, told: got.kind === 'failed' ? got.code : 'nothing' };
+}
+
+function connect(pair: Pair, kind: 'stream' | 'datagram'): number {
+  return setOff(pair, kind).fd;
 }
 
 /** The socket that hears what is sent to a target. */
@@ -220,20 +225,24 @@ async function wake(streams: readonly Stream[]): Promise<void> {
 function openings(pair: Pair): () => void {
   const listener = shared(pair, listen);
   let tick = 0;
-  let opening: { readonly fd: number; readonly sinceMs: number } | null = null;
-  const next = (): { readonly fd: number; readonly sinceMs: number } => {
-    const fd = connect(pair, 'stream');
-    sockets.resetOnClose(fd);
-    return { fd, sinceMs: performance.now() };
+  type Opening = { readonly fd: number; readonly told: string; readonly sinceMs: number };
+  let opening: Opening | null = null;
+  const next = (): Opening => {
+    const begun = setOff(pair, 'stream');
+    sockets.resetOnClose(begun.fd);
+    return { ...begun, sinceMs: performance.now() };
   };
   return () => {
     if (tick++ % CONNECT_EVERY !== 0) return;
     const accepted = sockets.acceptSocket(listener);
-    const late = opening !== null && performance.now() - opening.sinceMs > OPEN_LIMIT_MS;
+    const since = opening?.sinceMs ?? 0;
     if (accepted !== null) sockets.closeSocket(accepted);
     if (accepted !== null) opened++;
-    else if (late) refused += pair.lossy ? 0 : 1;
-    else if (opening !== null) return;
+    else if (opening !== null && performance.now() - since <= OPEN_LIMIT_MS) return;
+    else if (opening !== null && !pair.lossy) {
+      const at = new Date(performance.timeOrigin + since).toISOString();
+      refused.push(`${pair.from.split('-').at(-1)} to ${pair.asked.address} at ${at}, told ${opening.told}`);
+    }
     if (opening !== null) sockets.closeSocket(opening.fd);
     opening = next();
   };
@@ -345,7 +354,7 @@ async function main(setup: TrafficSetup): Promise<void> {
         stalled,
         longestSilenceMs,
       },
-      ...{ sent, received, answered, opened, refused, tries, passed, bypassed },
+      ...{ sent, received, answered, opened, refused: [...refused], tries, passed, bypassed },
     };
     process.send?.(report);
   });

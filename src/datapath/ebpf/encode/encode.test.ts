@@ -275,7 +275,17 @@ function countOf({ lacks }: Encoder): number {
 
 function start(sink: StrictSink): ConstructorParameters<typeof Encoder>[1] {
   const wait = (): void => sink.wait();
-  return { node: 'node-a', sizes: SIZES, epoch: 0n, generation: 0, base: 0, bank: 0, inherited: [], wait };
+  return {
+    node: 'node-a',
+    sizes: SIZES,
+    epoch: 0n,
+    generation: 0,
+    base: 0,
+    bank: 0,
+    serviceBank: 0,
+    inherited: [],
+    wait,
+  };
 }
 
 /** A kernel that checks: pointers lead to records that were written, and no reachable record is written over. */

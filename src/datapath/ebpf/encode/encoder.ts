@@ -27,6 +27,7 @@ export type Start = {
   /** Added to rule, layer and identity numbers: those up to it may still be in the kernel. */
   readonly base: number;
   readonly bank: 0 | 1;
+  readonly serviceBank: 0 | 1;
   readonly inherited: readonly Inherited[];
   /** Holds up the caller for two grace periods. */
   readonly wait: () => void;
@@ -63,10 +64,11 @@ export class Encoder {
       this.#endpoints.retire();
       start.wait();
     });
-    this.#ground = { sink, limbo: this.limbo, sizes: start.sizes, base: start.base, bank: start.bank };
+    const { sizes, base, bank } = start;
+    this.#ground = { sink, limbo: this.limbo, sizes, base, bank };
     this.#tables = new PolicyTables(this.#ground);
     this.#nodes = new Nodes(sink, start.node);
-    this.#services = new Services(this.#ground, () => this.#nextGeneration());
+    this.#services = new Services({ ...this.#ground, bank: start.serviceBank }, () => this.#nextGeneration());
     this.#shields = new Shields(sink);
     const clock = {
       nextEpoch: () => this.#nextEpoch(),
