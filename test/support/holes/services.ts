@@ -161,6 +161,18 @@ export const SERVICES: readonly Hole[] = [
     faults: [inSources('datapath/ebpf/takeover.ts', 'serviceBank: freeBank(services)', 'serviceBank: bank')],
   },
   {
+    rule: 'All turn to a process one right after the other, so that hardly one dies in between',
+    file: 'src/datapath/ebpf/encode/services.test.ts',
+    test: 'Services turn one right after the other, before flows there are judged again and before what they were ends',
+    faults: [
+      inSources(
+        'datapath/ebpf/encode/services.ts',
+        'this.#turning.set(key, known);',
+        'this.#turning.set(key, known);\n    this.turn();',
+      ),
+    ],
+  },
+  {
     rule: 'Connections to Services are carried over with the way to their backends',
     file: TAKEOVER,
     test: 'connections go on, those that speak meanwhile and those that do not; datagrams too',

@@ -49,6 +49,8 @@ export class Encoder {
   readonly #unknown = new Map<IdentityNumber, boolean>();
   /** What uplink_map says of interfaces: UPLINK_FLAG. */
   readonly #ways = new Map<number, number>();
+  /** Addresses that become Services': flows there take the long way once, where that is seen. */
+  readonly #served: Address[] = [];
   #epoch: bigint;
   #bump = false;
   #generation: number;
@@ -82,6 +84,8 @@ export class Encoder {
   apply(steps: readonly Step[]): void {
     const dying = findDying(steps);
     for (const step of steps) this.#step(step, dying);
+    this.#services.turn();
+    for (const address of this.#served.splice(0)) this.#judgePeerAgain(address, this.#nextEpoch());
     this.retry();
   }
 
@@ -244,8 +248,7 @@ export class Encoder {
         this.#nodes.set(step.node, step.value ?? []);
         break;
       case 'service':
-        // Flows to an address that becomes a Service's take the long way once, where that is seen.
-        if (this.#services.set(step.at, step.value) === 'new') this.#judgePeerAgain(step.at.address, this.#nextEpoch());
+        if (this.#services.set(step.at, step.value) === 'new') this.#served.push(step.at.address);
         break;
       case 'epoch':
         this.#judgeAgain(step);

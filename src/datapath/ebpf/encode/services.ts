@@ -52,6 +52,9 @@ export class Services {
   readonly #backends: Space;
   readonly #known = new Map<ServiceKey, Known>();
   #hasMarks = false;
+  /** What is written but for the words that lead there, and what then goes. */
+  readonly #turning = new Map<ServiceKey, Known>();
+  readonly #leaving: { readonly before: Known; readonly kept: Known['backends'] }[] = [];
   /** What found no room, and in which of the arrays: nobody serves it meanwhile. */
   readonly #roomless = new Map<ServiceKey, { readonly value: PlanService; readonly full: ArrayName }>();
 
@@ -67,13 +70,28 @@ export class Services {
     for (let slot = extent.first; slot < extent.end; slot++) sink.live('backend_slots', slot, 0n);
   }
 
-  /** What a Service is from now on; null = gone. Says whether it is one that was not there. */
+  /** What a Service is from the next `turn` on; null = gone. Says whether it is one that was not there. */
   set(at: ServiceAddress, value: PlanService | null): 'new' | 'known' {
     const key = serviceKey(at);
     const isNew = value !== null && !this.#known.has(key);
     if (value !== null) this.#publish(key, value);
     else if (this.#known.has(key)) this.#remove(key, at);
     return isNew ? 'new' : 'known';
+  }
+
+  /**
+   * Turns all that was set to what it is, one right after the other: who dies in between leaves some of them in each half of
+   * the tables, and the next process closes those in the half that it takes.
+   */
+  turn(): void {
+    const { sink } = this.#ground;
+    if (this.#turning.size > 0 && !this.#hasMarks) sink.state('marked', 1n);
+    this.#hasMarks ||= this.#turning.size > 0;
+    for (const { at, slot } of this.#turning.values()) {
+      sink.put('service_map', serviceKeyBytes(at), taggedBytes(slot, serviceTag(at)));
+    }
+    this.#turning.clear();
+    for (const { before, kept } of this.#leaving.splice(0)) this.#release(before, kept);
   }
 
   /** Ends the backends of an earlier process: datagrams that went there go to those of this one. */
@@ -89,8 +107,9 @@ export class Services {
       const made = this.#make(value, new Map());
       this.#roomless.delete(key);
       if (typeof made === 'string') this.#roomless.set(key, { value, full: made });
-      else this.#write(key, value, made);
+      else this.#write(key, made);
     }
+    this.turn();
   }
 
   get fills(): readonly Fill[] {
@@ -117,26 +136,24 @@ export class Services {
     this.#roomless.delete(key);
     const isRoomless = typeof made === 'string';
     if (isRoomless) this.#roomless.set(key, { value, full: made });
-    this.#write(key, value, isRoomless ? nobody(value) : made);
+    this.#write(key, isRoomless ? nobody(value) : made);
   }
 
-  #write(key: ServiceKey, value: PlanService, known: Known): void {
+  #write(key: ServiceKey, known: Known): void {
     const before = this.#known.get(key);
     this.#known.set(key, known);
-    const { sink } = this.#ground;
-    sink.mark(addressTag(value.address) % this.#ground.sizes.serviceMarks);
-    if (!this.#hasMarks) sink.state('marked', 1n);
-    this.#hasMarks = true;
-    sink.put('service_map', serviceKeyBytes(value), taggedBytes(known.slot, serviceTag(value)));
-    this.#release(before, known.backends);
+    this.#ground.sink.mark(addressTag(known.at.address) % this.#ground.sizes.serviceMarks);
+    this.#turning.set(key, known);
+    if (before !== undefined) this.#leaving.push({ before, kept: known.backends });
   }
 
   #remove(key: ServiceKey, at: ServiceAddress): void {
     const before = this.#known.get(key);
     this.#known.delete(key);
+    this.#turning.delete(key);
     this.#roomless.delete(key);
     this.#ground.sink.remove('service_map', serviceKeyBytes(at));
-    this.#release(before, new Map());
+    if (before !== undefined) this.#leaving.push({ before, kept: new Map() });
   }
 
   /** Writes all that nothing points to yet. Where there is no room nothing is taken, and the array that is full is named. */
@@ -165,7 +182,11 @@ export class Services {
 
   /** Where others were refused already, waiting for room once more would hold up every change. */
   #find(space: Space, length: number): number | null {
-    return this.#roomless.size > 0 ? space.find(length) : space.findOrWait(length);
+    const found = space.find(length);
+    if (found !== null || this.#roomless.size > 0) return found;
+    // What goes gives room only once what comes stands in its place.
+    this.turn();
+    return space.findOrWait(length);
   }
 
   /** Slots of backends: those that served before keep theirs, and the datagrams that go there. */
@@ -189,8 +210,7 @@ export class Services {
   }
 
   /** Backends that are gone serve nobody from here on; packets under way may still read the rest. */
-  #release(before: Known | undefined, kept: Known['backends']): void {
-    if (before === undefined) return;
+  #release(before: Known, kept: Known['backends']): void {
     const { sink, limbo } = this.#ground;
     const { slot, places } = before;
     const gone = [...before.backends].filter(([name, each]) => kept.get(name) !== each).map(([, each]) => each);
