@@ -12,6 +12,8 @@ import { type KilledAgent, socketsOf } from './agent.ts';
 import { OPEN_PORT } from './slots.ts';
 
 const UP_LIMIT_MS = 30_000;
+/** So many of the last drops are kept. */
+const DROPS = 64;
 
 /** What an agent is started in: a command before its own, variables, and the root of other sources. */
 export type Surroundings = {
@@ -28,6 +30,7 @@ export class AgentLife {
   readonly #child: ChildProcess;
   readonly #exit: Promise<unknown>;
   readonly #problems: string[] = [];
+  readonly #drops: string[] = [];
   #client: AgentClient | null = null;
   #applied = 0;
   #killed = false;
@@ -69,6 +72,11 @@ export class AgentLife {
     return signalCode ?? (exitCode === null ? null : `exit code ${exitCode}`);
   }
 
+  /** What it told last of what was dropped, to this port. */
+  drops(port: number): readonly string[] {
+    return this.#drops.filter((text) => text.includes(`"destinationPort":${port},`));
+  }
+
   /** What it wrote to its log, told unasked, and dropped of what must pass: nothing, where nothing goes wrong. */
   get complaints(): readonly string[] {
     const said = this.#said.split('\n').filter((line) => line !== '' && !EXPECTED.test(line));
@@ -80,7 +88,11 @@ export class AgentLife {
     const listener = {
       flows: (events: readonly FlowEvent[]) => {
         for (const event of events) {
-          if (event.kind === 'drop' && isOpen(event)) this.#problems.push(`dropped: ${JSON.stringify(event)}`);
+          if (event.kind !== 'drop') continue;
+          const text = JSON.stringify(event);
+          if (isOpen(event)) this.#problems.push(`dropped: ${text}`);
+          this.#drops.push(text);
+          if (this.#drops.length > DROPS) this.#drops.shift();
         }
       },
       applied: (revision: number) => {

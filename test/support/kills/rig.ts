@@ -20,7 +20,7 @@ import { countEntries, type KernelState, readKernel } from './kernel.ts';
 import { type Judge, tryMatrix } from './matrix.ts';
 import { addOutside, removeOutside } from './outside.ts';
 import type { Round } from './rounds.ts';
-import { BEGUN, diffClusters, type KillWorld, REFUSED, SERVED, type Through } from './services.ts';
+import { ASKED_PORT, BEGUN, diffClusters, type KillWorld, REFUSED, SERVED, type Through } from './services.ts';
 import { addressesOf, CORE, NODE, SERVED_PORT } from './slots.ts';
 import { Tally } from './tally.ts';
 import type { End, Pair, TrafficReport, TrafficRequest, TrafficSetup } from './traffic.ts';
@@ -289,7 +289,9 @@ export class KillRig {
   async #tryAll(when: string, allows?: Judge): Promise<void> {
     const up = [...this.#pods.values()].filter((pod) => !this.#down.has(pod));
     const result = await tryMatrix(this.#world, up, this.tally.checks % 2 === 0 ? 4 : 6, allows);
-    this.tally.noteMatrix(result, when);
+    const told =
+      result.wrong.length === 0 ? [] : [`told last of the Service: ${this.#life?.drops(ASKED_PORT).join(' ')}`];
+    this.tally.noteMatrix({ ...result, wrong: [...result.wrong, ...told] }, when);
   }
 
   /** Null once the state is as wanted; what it is, where it does not become so. */

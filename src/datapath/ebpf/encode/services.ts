@@ -91,6 +91,8 @@ export class Services {
       sink.put('service_map', serviceKeyBytes(at), taggedBytes(slot, serviceTag(at)));
     }
     this.#turning.clear();
+    // Whoever waits for packets under way waits for those that still see what was.
+    if (this.#leaving.length > 0) sink.flush();
     for (const { before, kept } of this.#leaving.splice(0)) this.#release(before, kept);
   }
 
