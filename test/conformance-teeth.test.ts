@@ -283,9 +283,10 @@ const FAULTS: readonly Fault[] = [
   [
     'a quoted packet ends where the quote does',
     'ip.ts',
-    "strictness === 'quoted' ? Math.min(total, bytes.length) : total",
+    "strictness === 'quoted' ? quotedEnd(total, total, bytes) : total",
     'total',
   ],
+  ['and one that says 0 of its length, too', 'ip.ts', 'said === 0 ? bytes.length : ', ''],
   ['ARP is of Ethernet and IPv4', 'parse.ts', 'hardware !== 0x0001_0800 ||', ''],
   ['ARP has 6-byte and 4-byte addresses', 'parse.ts', 'sizes !== 0x0604 ||', ''],
   [

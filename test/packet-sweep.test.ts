@@ -5,7 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { back, close, establish } from '#datapath/conformance/case.ts';
 import type { Judged, Met } from '#datapath/conformance/harness.ts';
 import { IPV4, IPV6, macOfPod, type Names, type Place, PODS, Rig } from '#datapath/conformance/rig.ts';
-import { client, LISTENS, serve } from '#datapath/conformance/service-cases.ts';
+import { client, LISTENS, serve, served } from '#datapath/conformance/service-cases.ts';
 import { DEFAULT } from '#datapath/conformance/tables.ts';
 import {
   arp,
@@ -48,15 +48,20 @@ class Pair {
     return this.meet(place, frame)?.[0] ?? null;
   }
 
-  /** As `judge`, with what becomes of the frame in each. */
-  meet(place: Place, frame: Uint8Array): readonly [Met, Met] | null {
+  /** As `judge`, with what becomes of the frame in each; `next`: past this hook, too, where the frame goes on to it. */
+  meet(place: Place, frame: Uint8Array, next?: (met: Met) => Place | null): readonly [Met, Met] | null {
     const own = place.startsWith('from')
       ? concat(frame.subarray(0, 6), macOfPod(PODS.find((pod) => place.includes(` ${pod}`)) ?? 'a'), frame.subarray(12))
       : frame;
-    const [reference, ebpf] = this.rigs.map((rig) => rig.injectAsIs(place, own));
+    const [reference, ebpf] = this.rigs.map((rig) => {
+      const met = rig.injectAsIs(place, own);
+      const then = met === 'refused' || met.verdict !== 'pass' || met.entered ? null : (next?.(met) ?? null);
+      return met === 'refused' || then === null ? met : rig.injectAsIs(then, met.frame);
+    });
     if (ebpf === 'refused' || reference === 'refused' || ebpf === undefined || reference === undefined) return null;
     const what = `${place}: ${Buffer.from(own).toString('hex')}`;
     assert.equal(this.rigs[1].describe(ebpf), this.rigs[0].describe(reference), what);
+    if (reference.verdict === 'pass') assert.equal(packetOf(ebpf.frame), packetOf(reference.frame), what);
     this.judged++;
     return [reference, ebpf];
   }
@@ -103,6 +108,14 @@ function variants(frame: Uint8Array): readonly Uint8Array[] {
   return [...cuts, ...bytes];
 }
 
+/** What is left of a frame on its way: its packet, but for the hops that it may go, and for the sum over these. */
+function packetOf(frame: Uint8Array): string {
+  const packet = Buffer.from(frame.subarray(14));
+  if (frame[12] === 0x08 && frame[13] === 0 && packet.length >= 12) packet.fill(0, 8, 9).fill(0, 10, 12);
+  if (frame[12] === 0x86 && frame[13] === 0xdd && packet.length >= 8) packet.fill(0, 7, 8);
+  return packet.toString('hex');
+}
+
 /** True where the frame is a neighbour's message, or says by its own bytes that it is for somebody else. */
 function isForAnother(frame: Uint8Array, at: Names, b: string): boolean {
   const type = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
@@ -114,6 +127,24 @@ function isForAnother(frame: Uint8Array, at: Names, b: string): boolean {
 function sentTo(frame: Uint8Array, at: Names): string {
   const [start, size] = at.family === 4 ? [30, 4] : [38, 16];
   return Buffer.from(frame.subarray(start, start + size)).toString('hex');
+}
+
+function sentFrom(frame: Uint8Array, at: Names): string {
+  const [start, size] = at.family === 4 ? [26, 4] : [22, 16];
+  return Buffer.from(frame.subarray(start, start + size)).toString('hex');
+}
+
+/** Which flow an answer says by its bytes to be of: whole, the first of a fragmented one, and an error about what was asked. */
+function flowOf(answer: Uint8Array, at: Names, turn: number): string {
+  const [addresses, ports, end] = at.family === 4 ? [26, 34, 34] : [22, 54, 54];
+  const before = turn === 2 ? end + 8 - 14 : 0;
+  const first = turn === 1 && at.family === 6 ? ports + 8 : ports + before;
+  const parts = [
+    [addresses, end],
+    [addresses + before, end + before],
+    [first, first + 4],
+  ];
+  return parts.map(([from = 0, to]) => Buffer.from(answer.subarray(from, to)).toString('hex')).join();
 }
 
 const LINKS: readonly (ExtensionHeader & { readonly passes: boolean })[] = [
@@ -225,6 +256,49 @@ describe('sweeps (root)', needsRoot, () => {
               for (const met of pair.meet('from a', variant) ?? []) {
                 const reaches = met.verdict === 'pass' && sent(met.frame) === b;
                 assert.ok(!reaches || sent(variant) === b, Buffer.from(variant).toString('hex'));
+              }
+            }
+          }
+        }
+        assert.ok(pair.judged > 1500, `only ${pair.judged} judged`);
+      });
+    });
+
+    it(`no cut or changed answer reaches who asked a Service, but what is of the flow, as the Service’s (IPv${at.family})`, (context) => {
+      sweep(context, () => {
+        const source = (frame: Uint8Array): string => sentFrom(frame, at);
+        const onward = ({ frame }: Met): Place | null => (isForAnother(frame, at, a) ? null : 'to a');
+        const [a, service] = [sentTo(udp(back(ask(at))), at), sentFrom(udp(back(client(at))), at)];
+        for (const [protocol, make] of [
+          [TCP, tcp],
+          [UDP, udp],
+        ] as const) {
+          pair.both((rig) => {
+            serve(rig, at, { by: [`${at.b} ${LISTENS}`], protocol });
+            rig.policy('a', 'ingress', [DEFAULT]);
+            rig.pass('from a', make(client(at)));
+          });
+          const flags = 'SA';
+          const answers = back(served(at));
+          const first = { id: 6, offset: 0, more: true };
+          const frames = [
+            make({ ...answers, flags, payload: new Uint8Array(8) }),
+            make({ ...answers, flags, fragment: first, payload: new Uint8Array(8) }),
+            icmpError({ from: at.b, to: at.a, inner: make(served(at)) }),
+          ];
+          for (const [turn, frame] of frames.entries()) {
+            const [reference, ebpf] = pair.meet('from b', frame, onward) ?? assert.fail();
+            const heard = [reference, ebpf].map((met) => [met.verdict, source(met.frame)]);
+            assert.deepEqual(
+              heard,
+              [0, 1].map(() => ['pass', service]),
+              `${protocol}, ${turn}`,
+            );
+            for (const variant of variants(frame)) {
+              for (const met of pair.meet('from b', variant, onward) ?? []) {
+                if (met.verdict !== 'pass' || isForAnother(met.frame, at, a)) continue;
+                assert.equal(source(met.frame), service, Buffer.from(variant).toString('hex'));
+                assert.equal(flowOf(variant, at, turn), flowOf(frame, at, turn), Buffer.from(variant).toString('hex'));
               }
             }
           }

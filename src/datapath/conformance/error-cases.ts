@@ -136,4 +136,20 @@ export const ERROR_CASES: readonly Case[] = [
       rig.pass('to a', concat(icmpError({ from: at.remote, to: at.a, inner }), new Uint8Array(4)));
     },
   },
+  {
+    // Linux's own: net/ipv4/ip_output.c and net/ipv6/ip6_output.c, where a packet exceeds 65 535 bytes ("BIG TCP").
+    name: 'an ICMP error about a packet of more than 64 KiB, which says 0 of its length, passes',
+    run: (rig, at) => {
+      rig.pass('from a', udp(ask(at)));
+      const length = at.family === 4 ? 14 + 2 : 14 + 4;
+      const inner = udp(ask(at))
+        .with(length, 0)
+        .with(length + 1, 0);
+      rig.pass('to a', icmpError({ from: at.remote, to: at.a, inner }));
+      const another = udp({ ...ask(at), sport: 999 })
+        .with(length, 0)
+        .with(length + 1, 0);
+      rig.drop('to a', icmpError({ from: at.remote, to: at.a, inner: another }), 'icmp-unrelated');
+    },
+  },
 ];

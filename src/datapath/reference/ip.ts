@@ -41,6 +41,11 @@ const STRICT_SOURCE_ROUTE = 137;
 /** Longer chains are an attack on parsers, not traffic (RFC 8504 §5.3 lets hosts limit them). */
 export const MAX_EXTENSION_HEADERS = 6;
 
+/** Most of what is quoted is not here. One of more than 64 KiB, as kernels make them for their own offloads, says 0 of its length. */
+function quotedEnd(said: number, end: number, bytes: Uint8Array): number {
+  return said === 0 ? bytes.length : Math.min(end, bytes.length);
+}
+
 /** Parses an IPv4 packet (RFC 791), options skipped. */
 export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult {
   const first = readUint(bytes, 0, 1);
@@ -49,7 +54,7 @@ export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const destination = readAddress(bytes, 16, 4);
   if (first === null || total === null || source === null || destination === null) return dropped('malformed');
   const headerLength = (first & 15) * 4;
-  const end = strictness === 'quoted' ? Math.min(total, bytes.length) : total;
+  const end = strictness === 'quoted' ? quotedEnd(total, total, bytes) : total;
   if (first >> 4 !== 4 || headerLength < 20 || headerLength > end || end > bytes.length) return dropped('malformed');
   const place = readUint(bytes, 6, 2) ?? 0;
   const protocol = bytes[9] ?? 0;
@@ -69,7 +74,7 @@ export function parseIpv6(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const source = readAddress(bytes, 8, 6);
   const destination = readAddress(bytes, 24, 6);
   if (first === null || length === null || source === null || destination === null) return dropped('malformed');
-  const end = strictness === 'quoted' ? Math.min(40 + length, bytes.length) : 40 + length;
+  const end = strictness === 'quoted' ? quotedEnd(length, 40 + length, bytes) : 40 + length;
   if (first >> 4 !== 6 || end > bytes.length) return dropped('malformed');
   const ends = { source, to: destination };
   if (isV4Mapped(source) || isV4Mapped(destination)) return { kind: 'drop', reason: 'v4-mapped', ...ends };
