@@ -53,6 +53,9 @@ struct glance {
 	__u8 tcp_flags;
 };
 
+/* From a pod to itself, by a Service (hairpin.h): what it asks, and what it answers. */
+enum hairpin { HAIRPIN_NONE, HAIRPIN_FORTH, HAIRPIN_BACK };
+
 struct context {
 	struct glance glance;
 	__u64 now;
@@ -75,6 +78,7 @@ struct context {
 	__u32 chosen;  /* which was chosen for it: no translation said so */
 	__u32 outside; /* at an uplink: enum service_scope */
 	__u32 back;    /* it answers such a flow, and enters its initiator's pod as the Service's */
+	__u32 hairpin; /* enum hairpin: its backend is the pod that sends it */
 	struct ct_key meant;
 	__u32 meant_tag;
 	__u32 meant_side;          /* of the initiator in `meant` */

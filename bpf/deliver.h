@@ -118,6 +118,21 @@ static __always_inline int answer_outside(struct __sk_buff *skb, struct context 
 	return leave_node(skb, c);
 }
 
+/* Back into the pod that it comes from: what can't go past the stack goes nowhere. No other pod's hooks are
+ * asked, as with answers outside. */
+static __always_inline int deliver_hairpin(struct __sk_buff *skb, struct context *c)
+{
+	struct counters *counters = node_counters();
+
+	if (!(c->source.flags & ENDPOINT_PLAIN) || !may_skip_stack(&c->packet) ||
+	    packet_length(skb, &c->packet) > c->destination.mtu)
+		return drop_spoiled(c);
+	if (counters)
+		counters->redirected++;
+	count_passed(c);
+	return enter_pod(skb, c);
+}
+
 /* At a pod's hook. */
 static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 {
@@ -125,6 +140,8 @@ static __always_inline int deliver(struct __sk_buff *skb, struct context *c)
 
 	if (c->hook == HOOK_TO_POD && c->back && turn_back(skb, c))
 		return drop_spoiled(c);
+	if (c->hairpin)
+		return deliver_hairpin(skb, c);
 	if (c->hook == HOOK_FROM_POD && c->back && !c->destination.ifindex)
 		return answer_outside(skb, c);
 	count_passed(c);

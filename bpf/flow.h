@@ -275,6 +275,24 @@ static __always_inline int judge_portless(struct context *c)
 
 #define GO_ON (-1)
 
+/* What a pod answers to the address that its own packets came from. Returns a reason, or GO_ON where *known
+ * is its flow. */
+static __noinline int find_turned(struct context *c, struct ct_value **known)
+{
+	struct packet *p = &c->packet;
+
+	if ((p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP && p->protocol != IPPROTO_SCTP) ||
+	    !may_skip_stack(p) || is_syn(p))
+		return REASON_MID_FLOW;
+	make_key(c, p);
+	*known = find_entry_surely(c);
+	if (c->found == FOUND_TORN)
+		return REASON_TABLE_ERROR;
+	return *known && (c->entry.flags & ENTRY_SERVICE) && c->side != c->entry.initiator && !is_dead(c, 0)
+		   ? GO_ON
+		   : REASON_MID_FLOW;
+}
+
 /* What a packet is to its flow. Returns a reason, or GO_ON where *known is its flow. A function of its own,
  * and not one that continues the flow: stacks end at 512 bytes. */
 static __noinline int place_packet(struct __sk_buff *skb, struct context *c, struct ct_value **known)
@@ -287,6 +305,8 @@ static __noinline int place_packet(struct __sk_buff *skb, struct context *c, str
 	if ((c->source.ifindex && !is_ready(&c->source)) ||
 	    (c->destination.ifindex && !is_ready(&c->destination)))
 		return REASON_NO_ENDPOINT;
+	if (c->hairpin == HAIRPIN_BACK)
+		return find_turned(c, known);
 	if (p->flags & PACKET_PORTS_UNKNOWN)
 		return judge_portless(c);
 	if (!c->has_key)

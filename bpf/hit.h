@@ -343,6 +343,7 @@ __attribute__((noinline)) int follow_service(struct __sk_buff *skb, struct conte
 	c->meant_tag = ct_tag(&c->meant);
 	c->meant_side = side;
 	if (find_translation(c) <= 0 ||
+	    equal_words(c->translation.address, side ? g->key.address[1] : g->key.address[0]) ||
 	    (g->key.protocol != IPPROTO_TCP && !is_serving(c->translation.slot, c->translation.generation)))
 		return NOT_FOLLOWED;
 	g->side = make_flow_key(&c->meant, &c->translation, &g->key);
@@ -365,7 +366,8 @@ __attribute__((noinline)) int follow_served(struct __sk_buff *skb, struct contex
 	if (!c)
 		return NOT_FOLLOWED;
 	entry = bpf_map_lookup_elem(&ct_map, &c->glance.key);
-	if (!entry)
+	/* What a pod sends to itself is not what a Service sent there. */
+	if (!entry || equal_words(c->glance.key.address[0], c->glance.key.address[1]))
 		return NOT_FOLLOWED;
 	if (hook == HOOK_FROM_POD)
 		return follow_entry(skb, c, HOOK_FROM_POD, entry, PART_SERVED);

@@ -44,6 +44,15 @@ static __always_inline int judge_leg(struct context *c, __u32 leg, const struct 
 	return audit_leg(c, leg, owner, &q, reason);
 }
 
+/* A pod may always speak to itself. */
+static __always_inline int allow_legs(struct context *c)
+{
+	for (int leg = 0; leg < LEG_COUNT; leg++)
+		c->rule[leg] = c->audited[leg] = c->reason[leg] = 0;
+	c->denied_leg = 0;
+	return REASON_NONE;
+}
+
 /* Both legs, so that an event names both rules; the first that denies is the reason. */
 __attribute__((noinline)) int judge_flow(struct context *c, __u32 from_initiator)
 {
@@ -52,6 +61,8 @@ __attribute__((noinline)) int judge_flow(struct context *c, __u32 from_initiator
 	c = own_context(c);
 	if (!c)
 		return REASON_TABLE_ERROR;
+	if (c->hairpin)
+		return allow_legs(c);
 	if (from_initiator) {
 		egress = judge_leg(c, LEG_EGRESS, &c->source, &c->packet.destination);
 		ingress = judge_leg(c, LEG_INGRESS, &c->destination, &c->packet.source);

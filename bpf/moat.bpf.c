@@ -59,7 +59,7 @@ static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32
 	c->has_key = 0;
 	c->uplink = 0;
 	c->direct = c->routed = 0;
-	c->service = c->chosen = c->back = c->outside = 0;
+	c->service = c->chosen = c->back = c->outside = c->hairpin = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return 1;
@@ -112,6 +112,10 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 		return judge_neighbour(skb, c);
 	if (is_group(&c->packet.destination) || (c->hook == HOOK_FROM_POD && (c->ethernet[0] & 1)))
 		return REASON_MULTICAST;
+	if (c->hook == HOOK_FROM_POD && is_hairpin(&c->packet.destination)) {
+		c->hairpin = HAIRPIN_BACK;
+		c->packet.destination = c->packet.source;
+	}
 	if (is_nowhere(&c->packet.destination) || (c->hook == HOOK_TO_POD && is_nobody(&c->packet.source)))
 		return REASON_MALFORMED;
 	reason = check_ends(skb, c);
@@ -125,9 +129,9 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 			return reason;
 	}
 	/* A pod to its own address. */
-	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex)
+	if (!c->hairpin && c->source.ifindex && c->source.ifindex == c->destination.ifindex)
 		return is_ready(&c->source) ? REASON_NONE : REASON_NO_ENDPOINT;
-	if (c->packet.flags & PACKET_ICMP_ERROR)
+	if ((c->packet.flags & PACKET_ICMP_ERROR) && !c->hairpin)
 		return judge_icmp_error(skb, c);
 	reason = judge_packet(skb, c);
 	if (!reason && (c->packet.flags & PACKET_FRAGMENT_FIRST))
@@ -177,6 +181,8 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook)
 	else if (reason && !find_mac(c->ifindex, c->mac))
 		reason = REASON_NO_ENDPOINT;
 	if (reason) {
+		if (c->hairpin == HAIRPIN_BACK)
+			make_hairpin(&c->packet.destination);
 		report_reason(c, reason);
 		return hook == HOOK_FROM_POD && reason == REASON_NO_BACKEND ? refuse(skb, c, place != 0)
 									    : TCX_DROP;

@@ -66,6 +66,9 @@ __attribute__((noinline)) int judge_icmp_error(struct __sk_buff *skb, struct con
 		forth = 1;
 		make_key(c, inner);
 	}
+	/* Of what comes back to its sender, nobody tells. */
+	if (equal_words(c->key.address[0], c->key.address[1]))
+		return REASON_ICMP_UNRELATED;
 	/* The endpoints of the inner flow: at the error's source there may be a router. */
 	if (find_endpoint(c, &inner->source, &c->destination) ||
 	    find_endpoint(c, &inner->destination, &c->source))

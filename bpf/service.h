@@ -7,7 +7,7 @@
 #include "affinity.h"
 #include "backend.h"
 #include "clients.h"
-#include "conntrack.h"
+#include "hairpin.h"
 
 #define PLACES_TRIED 16
 
@@ -67,8 +67,7 @@ __attribute__((noinline)) int is_taken(struct context *c)
 	c = own_context(c);
 	if (!c)
 		return TAKEN;
-	/* It would get its own packet back. */
-	if (equal_words(c->translation.address, c->source.self.w))
+	if (c->source.ifindex && equal_words(c->translation.address, c->source.self.w) && !may_turn(c))
 		return TAKEN;
 	c->translation.side = c->meant_side;
 	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
@@ -168,67 +167,6 @@ __attribute__((noinline)) int choose_backend(struct context *c)
 	return service->affinity ? keep_backend(c, hash) : REASON_NONE;
 }
 
-/* Where the transport header's sum stands; 0 = in no header, or over no addresses. */
-static __always_inline __u32 sum_offset(const struct packet *p)
-{
-	if (p->flags & PACKET_FRAGMENT_LATER)
-		return 0;
-	return p->protocol == IPPROTO_TCP   ? p->transport + 16
-	       : p->protocol == IPPROTO_UDP ? p->transport + 6
-					    : 0;
-}
-
-/* The sum of an IPv6 packet as its hardware made it stays as it is, since its parts make good for one
- * another; the helper takes it for an IPv4 packet's, and moves it. */
-static __always_inline long change_sum_v6(struct __sk_buff *skb, __u32 sum, __u32 *from, __u32 *to,
-					  __u64 flags)
-{
-	__s64 difference = bpf_csum_diff(from, 16, to, 16, 0);
-
-	if (bpf_l4_csum_replace(skb, sum, 0, difference, flags))
-		return -1;
-	if (flags & BPF_F_PSEUDO_HDR)
-		bpf_csum_update(skb, difference);
-	return 0;
-}
-
-/* One end of a packet. `place`: of its address in the IP header, and of its port in the transport's. */
-struct end_change {
-	__u32 *from;
-	__u32 *to;
-	__u16 from_port;
-	__u16 to_port;
-	__u32 address_at;
-	__u32 port_at;
-};
-
-/* Rewrites an end, and the sums. `sum`: where the transport's stands; 0 = nowhere. `pseudo`:
- * BPF_F_PSEUDO_HDR, or 0 in a packet that is quoted: what is known of the sum of all (skb->csum) is not over
- * its addresses. Returns 0 where all of it was done. */
-static __always_inline long change_end(struct __sk_buff *skb, const struct packet *p,
-				       const struct end_change *end, __u32 sum, __u64 pseudo)
-{
-	__u32 v4 = p->source.family == 4;
-	/* A datagram without a sum stays without. */
-	__u64 flags = pseudo | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
-	__u16 from_port = bpf_htons(end->from_port), to_port = bpf_htons(end->to_port);
-
-	if (sum && v4 && bpf_l4_csum_replace(skb, sum, end->from[0], end->to[0], flags | 4))
-		return -1;
-	if (sum && !v4 && change_sum_v6(skb, sum, end->from, end->to, flags))
-		return -1;
-	if (sum && bpf_l4_csum_replace(skb, sum, from_port, to_port, (flags & ~BPF_F_PSEUDO_HDR) | 2))
-		return -1;
-	if (v4 && (bpf_l3_csum_replace(skb, p->network + 10, end->from[0], end->to[0], 4) ||
-		   bpf_skb_store_bytes(skb, end->address_at, end->to, 4, 0)))
-		return -1;
-	if (!v4 && bpf_skb_store_bytes(skb, end->address_at, end->to, 16, 0))
-		return -1;
-	if (p->flags & PACKET_FRAGMENT_LATER)
-		return 0;
-	return bpf_skb_store_bytes(skb, end->port_at, &to_port, 2, 0);
-}
-
 /* In the packet itself: from the Service that was meant to the backend in c->translation. Returns 0 where all
  * of it was done. */
 static __always_inline long rewrite_destination(struct __sk_buff *skb, struct context *c)
@@ -261,12 +199,14 @@ static __always_inline int change_destination(struct __sk_buff *skb, struct cont
 	if (reason)
 		return reason;
 	if (c->source.ifindex && c->source.ifindex == c->destination.ifindex) {
-		/* The pod itself, by another address than it speaks from: its answer would not come by here.
-		 */
-		p->destination = c->meant_address;
-		return REASON_NO_BACKEND;
+		/* By another address than it speaks from, its answer would not come by here. */
+		if (!equal_words(p->destination.w, p->source.w) || !may_turn(c)) {
+			p->destination = c->meant_address;
+			return REASON_NO_BACKEND;
+		}
+		c->hairpin = HAIRPIN_FORTH;
 	}
-	if (rewrite_destination(skb, c))
+	if (rewrite_destination(skb, c) || (c->hairpin && turn_source(skb, c)))
 		return REASON_MALFORMED;
 	p->destination_port = c->translation.port;
 	make_key(c, p);
@@ -368,7 +308,9 @@ __attribute__((noinline)) int translate_back(struct __sk_buff *skb, struct conte
 	end.to_port = c->meant_port;
 	end.address_at = p->network + (p->source.family == 4 ? 12 : 8);
 	end.port_at = p->transport;
-	return change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR) ? -1 : 0;
+	if (change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR))
+		return -1;
+	return c->hairpin ? turn_destination(skb, c) : 0;
 }
 
 #endif

@@ -11,6 +11,7 @@ import { CLIENT_CASES } from './conformance/client-cases.ts';
 import { ERROR_CASES } from './conformance/error-cases.ts';
 import { FLOW_CASES } from './conformance/flow-cases.ts';
 import { FRAGMENT_CASES } from './conformance/fragment-cases.ts';
+import { HAIRPIN_CASES } from './conformance/hairpin-cases.ts';
 import type { Factory, Harness, HarnessOptions } from './conformance/harness.ts';
 import { LEFT_CASES } from './conformance/left-cases.ts';
 import { PACKET_CASES } from './conformance/packet-cases.ts';
@@ -41,6 +42,7 @@ export const CASES: readonly Case[] = [
   ...SERVICE_CASES,
   ...LEFT_CASES,
   ...BACKEND_CASES,
+  ...HAIRPIN_CASES,
   ...AFFINITY_CASES,
   ...CLIENT_CASES,
   ...REFUSAL_CASES,

@@ -26,10 +26,25 @@ export function isV4Mapped(address: Address): boolean {
 }
 
 /**
- * Addresses that no packet between machines has (RFC 1122 §3.2.1.3; RFC 4291 §2.5): this host and loopback, which some
- * nodes would deliver to services of their own.
+ * Where a pod's own packets come from that a Service sends back to it: 169.254.77.1, of the block of a link alone (RFC 3927),
+ * and 100::6d6f:6174, of the one that is to be discarded (RFC 6666).
  */
-export function isNowhere({ family, words }: Address): boolean {
+export const HAIRPIN: Readonly<Record<4 | 6, Address>> = {
+  4: { family: 4, words: [0xa9fe_4d01] },
+  6: { family: 6, words: [0x0100_0000, 0, 0, 0x6d6f_6174] },
+};
+
+export function isHairpin({ family, words }: Address): boolean {
+  return HAIRPIN[family].words.every((word, index) => word === words[index]);
+}
+
+/**
+ * Addresses that no packet between machines has (RFC 1122 §3.2.1.3; RFC 4291 §2.5): this host and loopback, which some
+ * nodes would deliver to services of their own; and one that only pods see.
+ */
+export function isNowhere(address: Address): boolean {
+  if (isHairpin(address)) return true;
+  const { family, words } = address;
   const [first = 0, , , last = 0] = words;
   if (family === 4) return first >>> 24 === 0 || first >>> 24 === 127;
   return words.slice(0, 3).every((word) => word === 0) && last <= 1;

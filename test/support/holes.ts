@@ -6,9 +6,13 @@ import { CHANGES, LIVES } from './holes/changes.ts';
 import type { Hole } from './holes/fault.ts';
 import { FLOWS, POLICY } from './holes/flows.ts';
 import { PARSING, SOURCES } from './holes/frames.ts';
+import { HAIRPIN } from './holes/hairpin.ts';
 import { SERVICES } from './holes/services.ts';
 
-export const HOLES: readonly Hole[] = [...PARSING, ...SOURCES, ...FLOWS, ...POLICY, ...CHANGES, ...LIVES, ...SERVICES];
+export const HOLES: readonly Hole[] = [
+  ...[...PARSING, ...SOURCES, ...FLOWS, ...POLICY],
+  ...[...CHANGES, ...LIVES, ...SERVICES, ...HAIRPIN],
+];
 
 /** The faults against a rule that are in bpf/, for tests that build the programs with them. */
 export function faultsOf(rule: string): readonly ProgramFault[] {

@@ -78,6 +78,8 @@ export class TestRunBed {
     const key = Object.values(limits).join('-');
     const node = this.#nodes.get(key) ?? new TestNode(`${this.#name}-${key}`, limits, this.#uplink, this.#object);
     this.#nodes.set(key, node);
+    // No packet skips an interface that another one's hooks are on.
+    for (const other of this.#nodes.values()) if (other !== node) other.letGo();
     const free = [...this.#interfaces];
     return {
       datapath: node,
@@ -178,6 +180,10 @@ class TestNode implements Datapath {
   detach(interfaceIndex: number): void {
     this.#datapath.detach(interfaceIndex);
     this.#links.delete(interfaceIndex);
+  }
+
+  letGo(): void {
+    for (const index of [...this.#links.keys()]) this.detach(index);
   }
 
   poll(): ReturnType<Datapath['poll']> {

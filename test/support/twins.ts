@@ -169,7 +169,7 @@ class Twins {
 
   /** What the reference says of a packet where it is by now: what enters a pod at its sender's hook met the pod's, too. */
   arriving({ hook, interfaceIndex }: TestPacket, ebpf: Met, reference: Met): Met {
-    if (hook === 'to-pod' || !ebpf.entered) return reference;
+    if (hook === 'to-pod' || !ebpf.entered || reference.entered) return reference;
     const link = this.#links.find(({ addresses }) => addresses.some((own) => isTo(reference.frame, own)));
     // By the wire.
     if (link === undefined) return reference;
@@ -298,6 +298,7 @@ function compare(twins: Twins, packet: TestPacket, seen: Map<string, number>): J
   } else if (reference.verdict === 'pass' && goesOn({ ...reference, frame }) !== goesOn(reference)) {
     seen.set('translated back', (seen.get('translated back') ?? 0) + 1);
   }
+  if (reference.entered) seen.set('turned', (seen.get('turned') ?? 0) + 1);
   const talk = reference.verdict === 'pass' ? begunTalk(frame, reference.frame) : null;
   if (talk !== null) twins.noteTalk(talk);
   const outcome = reference.audited === null ? reference.reason : `audited: ${reference.audited.reason}`;

@@ -9,7 +9,6 @@ const SCTP: Exception = {
   reason: 'this kernel has no SCTP; the conformance suite has crafted packets of it',
 };
 
-const HAIRPIN = 'a pod asks itself by its Service (hairpin), which is not built';
 /** The scheduler says on which node the client is. */
 const OTHER_NODE: Omit<Exception, 'test'> = {
   state: 'failed',
@@ -36,9 +35,6 @@ export const EXCEPTIONS: Readonly<Record<string, readonly Exception[]>> = {
       ...{ test: 'should implement NodePort and HealthCheckNodePort correctly when', state: 'skipped' },
       reason: 'it needs three nodes, and the cluster has two',
     },
-    { test: 'should allow pods to hairpin back to themselves', state: 'failed', reason: HAIRPIN },
-    { test: 'should function for endpoint-Service', state: 'failed', reason: HAIRPIN },
-    { test: 'should function for multiple endpoint-Services', state: 'failed', reason: HAIRPIN },
     { test: 'should function for pod-Service', ...OTHER_NODE },
     { test: 'should function for node-Service', ...OTHER_NODE },
     { test: 'should function for service endpoints using hostNetwork', ...OTHER_NODE },

@@ -71,6 +71,8 @@ export const POLICY_CASES: readonly Case[] = [
       rig.policy('a', 'ingress', [DEFAULT]);
       rig.pass('from a', syn(at.a, at.a));
       rig.pass('to a', syn(at.a, at.a));
+      // Nor is it of a connection.
+      rig.pass('from a', tcp({ from: at.a, to: at.a, sport: 40_001, dport: 80, flags: 'A' }));
       rig.drop('from a', syn(at.a, at.b), 'policy egress default');
     },
   },

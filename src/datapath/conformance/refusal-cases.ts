@@ -84,10 +84,10 @@ export const REFUSAL_CASES: readonly Case[] = [
     },
   },
   {
-    name: 'a pod that alone serves is told so, as is one whose ports are in use at every backend',
+    name: 'a pod that alone serves, by the port that it asks from, is told so, as is one whose ports are in use at every backend',
     run: (rig, at) => {
       serve(rig, at, { by: [`${at.a} ${LISTENS}`] });
-      assert.ok(rig.refuse('from a', tcp(client(at))));
+      assert.ok(rig.refuse('from a', tcp(client(at, LISTENS))));
       serve(rig, at, { by: [`${at.b} ${LISTENS}`] });
       arrives(rig, 'a', 'b', tcp(served(at, 41_000)));
       assert.ok(rig.refuse('from a', tcp(client(at, 41_000))));

@@ -1,7 +1,7 @@
 // What may cross a pod's interface at all, before any policy: nobody speaks in another's name.
 
 import type { DropReason, EndpointLink } from '#datapath/port.ts';
-import { type Address, formatAddress, isGroup, isNowhere } from '#net/address.ts';
+import { type Address, formatAddress, isGroup, isHairpin, isNowhere } from '#net/address.ts';
 import { readUint, sameBytes } from './bytes.ts';
 import type { ParsedFrame, Transport } from './packet.ts';
 
@@ -45,7 +45,8 @@ export function admitFromPod(place: Place, frame: Frame): Admission {
   }
   const toGroup = ((macs.destination[0] ?? 0) & 1) === 1;
   if (toGroup || isGroup(transport.tuple.destination)) return drop('multicast');
-  if (isNowhere(transport.tuple.destination)) return drop('malformed');
+  const { destination } = transport.tuple;
+  if (isNowhere(destination) && !isHairpin(destination)) return drop('malformed');
   return ownMac && includes(place.addresses, transport.tuple.source) ? JUDGED : drop('spoofed-source');
 }
 

@@ -16,7 +16,7 @@ import {
 import { type Epochs, type Judgement, judgePort, judgeProtocol, type LegPlace, ownedLegs } from './legs.ts';
 import type { Tuple } from './packet.ts';
 import { dropped, isOpening, type Outcome, PASS, type Passage, withLeg } from './passage.ts';
-import { type Standing, sameBackend } from './services.ts';
+import { isToItself, type Standing, sameBackend } from './services.ts';
 import { advance } from './tcp.ts';
 
 export type FlowOptions = {
@@ -32,6 +32,8 @@ export type FlowOutcome = {
   /** The Service that the packet answers for. */
   readonly answers: Backend | null;
 };
+
+const ALLOWED: Judgement = { reason: 'none', rule: null };
 
 type Legs = { readonly egress: Leg; readonly ingress: Leg };
 type Judged = { readonly outcome: Outcome; readonly legs: Legs };
@@ -72,6 +74,12 @@ export class Flows {
   live(tuple: Tuple, nowNs: bigint): Entry | null {
     const entry = this.#conntrack.find(tuple, nowNs);
     return entry !== null && this.#isLive(entry) ? entry : null;
+  }
+
+  /** Whether this answers a flow of its sender's with itself, which a Service sent back there. */
+  isTurned(tuple: Tuple, nowNs: bigint): boolean {
+    const entry = this.#conntrack.find(tuple, nowNs);
+    return entry !== null && entry.meant !== null && travelOf(entry, tuple) === 'reply' && !this.#isInherited(entry);
   }
 
   #isLive(entry: Entry): boolean {
@@ -155,7 +163,8 @@ export class Flows {
     let outcome = PASS;
     let legs: Legs = { egress: NO_LEG, ingress: NO_LEG };
     for (const place of ownedLegs(this.#plan, initiator)) {
-      const judgement = judge(this.#plan, place, initiator);
+      // A pod may always speak to itself.
+      const judgement = isToItself(initiator) ? ALLOWED : judge(this.#plan, place, initiator);
       outcome = withLeg(outcome, place, judgement);
       const passes = judgement.audited === undefined ? 'allow' : 'audit';
       const verdict = judgement.reason === 'none' ? passes : 'deny';

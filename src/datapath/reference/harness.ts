@@ -23,8 +23,8 @@ export function referenceHarness(options: HarnessOptions): Harness {
     datapath,
     addInterface: () => ++interfaces,
     inject: (packet) => {
-      const { frame, ...judged } = datapath.inject({ ...packet, nowNs });
-      return { ...judged, frame: frame ?? packet.frame, entered: false };
+      const { frame, turned, ...judged } = datapath.inject({ ...packet, nowNs });
+      return { ...judged, frame: frame ?? packet.frame, entered: turned };
     },
     advance: moveClock,
     moveClock,

@@ -79,6 +79,7 @@ export type ParsedFrame =
   | {
       readonly kind: 'ip';
       readonly macs: FrameMacs;
+      readonly hopLimit: number;
       readonly fragment: Fragment | null;
       readonly transport: Transport;
     };

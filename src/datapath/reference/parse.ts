@@ -64,7 +64,8 @@ function parseIp(result: IpResult, macs: FrameMacs): ParsedFrame {
     return { kind: 'drop', reason: result.reason, tuple: known ? portless(result.source, result.to, 0) : null };
   }
   const transport = parseTransport(result.packet);
-  if (typeof transport !== 'string') return { kind: 'ip', macs, fragment: result.packet.fragment, transport };
+  const { fragment, hopLimit } = result.packet;
+  if (typeof transport !== 'string') return { kind: 'ip', macs, hopLimit, fragment, transport };
   const { source, destination, protocol } = result.packet;
   return { kind: 'drop', reason: transport, tuple: portless(source, destination, protocol) };
 }

@@ -30,6 +30,8 @@ export type Outcome = {
   readonly audited: { readonly reason: DropReason; readonly leg: Direction } | null;
   /** What its sender is told of a drop; null = nothing. */
   readonly answer: Uint8Array | null;
+  /** It comes back to its sender past the stack. */
+  readonly turned: boolean;
 };
 
 export const PASS: Outcome = {
@@ -41,6 +43,7 @@ export const PASS: Outcome = {
   frame: null,
   audited: null,
   answer: null,
+  turned: false,
 };
 
 /** A packet after admission. */
@@ -54,11 +57,13 @@ export type Passage = {
   readonly meant: Backend | null;
   readonly hook: Injection['hook'];
   readonly ownNode: boolean;
+  /** It could go past the stack: whole, and with hops to go. */
+  readonly mayTurn: boolean;
   readonly nowNs: bigint;
 };
 
 /** What every passage of one frame has. */
-export type From = Pick<Passage, 'hook' | 'ownNode' | 'nowNs'>;
+export type From = Pick<Passage, 'hook' | 'ownNode' | 'mayTurn' | 'nowNs'>;
 
 /** The passage of a packet that is whole, or the first fragment of one. */
 export function passageOf(transport: Transport, from: From): Passage {

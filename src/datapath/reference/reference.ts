@@ -2,7 +2,8 @@
 import { applyStep, emptyPlan } from '#compile/apply.ts';
 import { type Backend, type Plan, type Step, serviceKey } from '#compile/plan.ts';
 import type { Datapath, DatapathEvent, EndpointLink } from '#datapath/port.ts';
-import { type Address, formatAddress, isGroup, isNowhere } from '#net/address.ts';
+import { type Address, formatAddress, HAIRPIN, isGroup, isHairpin, isNowhere } from '#net/address.ts';
+import { SCTP, TCP, UDP } from '#net/protocol.ts';
 import { admitFromPod, admitToPod, type Place } from './admission.ts';
 import { travelOf } from './conntrack.ts';
 import { type FlowOptions, Flows } from './flows.ts';
@@ -16,6 +17,7 @@ import {
   type From,
   type Injection,
   isIcmp,
+  isOpening,
   laterPassage,
   type Outcome,
   PASS,
@@ -24,7 +26,7 @@ import {
 } from './passage.ts';
 import { refusalOf } from './refusal.ts';
 import { withEnd, withQuotedEnd } from './rewrite.ts';
-import { type Sent, Services, toBackend } from './services.ts';
+import { canTurn, isToItself, type Sent, Services, toBackend } from './services.ts';
 import { isOwnNode } from './verdict.ts';
 
 const DEFAULTS: FlowOptions = { limits: { assured: 131_072, unassured: 131_072 }, beforeStore: () => {} };
@@ -127,7 +129,9 @@ export class ReferenceDatapath implements Datapath {
     if (source !== undefined && source.pod === destination?.pod) return PASS;
     const fromStack = injection.hook === 'to-pod' && injection.sender === 'own-node';
     const ownNode = fromStack && destination !== undefined && isOwnNode(this.#plan, destination, tuple.source);
-    const from: From = { hook: injection.hook, ownNode, nowNs: injection.nowNs };
+    const mayTurn = frame.fragment === null && frame.hopLimit > 1;
+    const from: From = { hook: injection.hook, ownNode, mayTurn, nowNs: injection.nowNs };
+    if (injection.hook === 'from-pod' && isHairpin(tuple.destination)) return this.#judgeTurned(injection, frame, from);
     if (frame.transport.kind === 'icmp-error') return this.#judgeError(injection, frame, from);
     return this.#judgeFlow(injection, frame, from);
   }
@@ -159,10 +163,27 @@ export class ReferenceDatapath implements Datapath {
     const outcome = this.#judgeOnwards(injection, onwards);
     if (outcome.verdict === 'drop') return outcome;
     this.#services.note(tuple, sent);
-    return { ...outcome, frame: withEnd(injection.frame, 'destination', sent.backend) };
+    const sentOn = withEnd(injection.frame, 'destination', sent.backend);
+    if (!isToItself(onwards.tuple)) return { ...outcome, frame: sentOn };
+    const elsewhere = { address: HAIRPIN[tuple.source.family], port: tuple.sourcePort };
+    return { ...outcome, frame: withEnd(sentOn, 'source', elsewhere), turned: true };
   }
 
-  /** To no backend that a packet itself could not go to, nor to the pod's own by another address: it answers past here. */
+  /** To the address that the pod's own packets came from: nothing but the answers to them. */
+  #judgeTurned(injection: Injection, { transport }: IpFrame, from: From): Outcome {
+    const passage = passageOf(transport, from);
+    const tuple = { ...passage.tuple, destination: passage.tuple.source };
+    const isFlow = [TCP, UDP, SCTP].includes(tuple.protocol) && from.mayTurn && !isOpening(passage.segment);
+    if (!isFlow || !this.#flows.isTurned(tuple, from.nowNs)) return dropped('mid-flow');
+    const outcome = this.#judgeOnwards(injection, { ...passage, tuple, hook: 'to-pod' });
+    const frame = withEnd(outcome.frame ?? injection.frame, 'destination', {
+      address: tuple.source,
+      port: tuple.destinationPort,
+    });
+    return outcome.verdict === 'drop' ? outcome : { ...outcome, frame, turned: true };
+  }
+
+  /** To no backend that a packet itself could not go to, nor to the pod itself where that can't answer by here. */
   #sentOn(passage: Passage): Sent {
     const sent = this.#services.translate(passage);
     if (sent.kind !== 'to') return sent;
@@ -171,7 +192,9 @@ export class ReferenceDatapath implements Datapath {
     if (isNowhere(address)) return { kind: 'drop', reason: 'malformed' };
     const pod = this.#plan.endpoints.get(formatAddress(passage.tuple.source))?.pod;
     const isOwn = this.#plan.endpoints.get(formatAddress(address))?.pod === pod;
-    return isOwn ? { kind: 'drop', reason: 'no-backend' } : sent;
+    const onwards = toBackend(passage.tuple, sent.backend);
+    const isTurned = isToItself(onwards) && passage.mayTurn && canTurn(onwards);
+    return isOwn && !isTurned ? { kind: 'drop', reason: 'no-backend' } : sent;
   }
 
   /** What an answer of a backend enters its client's pod as. */
@@ -206,6 +229,8 @@ export class ReferenceDatapath implements Datapath {
     if (from.hook === 'from-pod' && isForged) return unrelated;
     const answering = this.#answering(from, inner);
     const quoted = answering === null ? inner : reversed(toBackend(reversed(inner), answering));
+    // Of what comes back to its sender, nobody tells.
+    if (isToItself(quoted)) return unrelated;
     const entry = this.#flows.live(quoted, from.nowNs);
     if (entry === null) return from.ownNode ? PASS : unrelated;
     if (entry.meant === null) return PASS;

@@ -33,11 +33,16 @@ type StandingFlows = {
   readonly standing: (tuple: Tuple, service: Backend, nowNs: bigint) => Standing;
 };
 
-/** A backend that is the pod itself, or that the pod's port can't have, gives way to those of the next places. */
+/** A backend that the pod's port can't have, or that is the pod itself and not to be reached, gives way to those of the next places. */
 const PLACES_TRIED = 16;
 const SECOND = 1_000_000_000n;
 
-type Beginning = { readonly tuple: Tuple; readonly service: Backend; readonly nowNs: bigint };
+type Beginning = {
+  readonly tuple: Tuple;
+  readonly service: Backend;
+  readonly mayTurn: boolean;
+  readonly nowNs: bigint;
+};
 type Affinity = Serving & { readonly hash: number; readonly lastNs: bigint };
 const AS_SENT: Sent = { kind: 'as-sent' };
 
@@ -67,13 +72,13 @@ export class Services {
   }
 
   /** Where a packet of a pod of this node goes, whose destination is not here. */
-  translate({ tuple, segment, nowNs }: Passage): Sent {
+  translate({ tuple, segment, mayTurn, nowNs }: Passage): Sent {
     if (![TCP, UDP, SCTP].includes(tuple.protocol)) return AS_SENT;
     const service = { address: tuple.destination, port: tuple.destinationPort };
     const known = this.#translationOf(tuple, service, nowNs);
     const opens = tuple.protocol !== TCP || isOpening(segment);
     if (known !== null && (!opens || this.#serves(tuple, known))) return to(tuple, known);
-    return opens ? this.#choose(tuple, service, nowNs) : AS_SENT;
+    return opens ? this.#choose({ tuple, service, mayTurn, nowNs }) : AS_SENT;
   }
 
   /** The flow that the packet belongs to stands, and goes to this backend. */
@@ -95,42 +100,44 @@ export class Services {
   }
 
   /** As `#pick`; where the Service keeps its clients, with whom they were. */
-  #choose(tuple: Tuple, service: Backend, nowNs: bigint): Sent {
+  #choose(flow: Beginning): Sent {
+    const { tuple, nowNs } = flow;
     const found = this.#serviceOf(tuple);
     if (found === undefined) return AS_SENT;
     const { affinitySeconds, clients } = found;
     const isClient = clients === undefined || clients.blocks.some((block) => cidrContains(block, tuple.source));
     if (!isClient) return { kind: 'drop', reason: 'no-backend' };
-    if (affinitySeconds === undefined) return this.#pick(found, { tuple, service, nowNs }, flowHash(tuple));
+    if (affinitySeconds === undefined) return this.#pick(found, flow, flowHash(tuple));
     const client = nameOf({ ...tuple, sourcePort: 0 });
     const before = this.#affinities.get(client);
     const known = before !== undefined && nowNs - before.lastNs < BigInt(affinitySeconds) * SECOND ? before : null;
     const hash = known?.hash ?? flowHash(tuple);
     const kept = known !== null && this.#serves(tuple, known) ? known : null;
-    const isFree =
-      kept !== null &&
-      formatAddress(kept.backend.address) !== formatAddress(tuple.source) &&
-      ['none', 'this'].includes(this.#flows.standing(toBackend(tuple, kept.backend), service, nowNs));
-    const sent = isFree ? to(tuple, kept) : this.#pick(found, { tuple, service, nowNs }, hash);
+    const isFree = kept !== null && ['none', 'this'].includes(this.#standing(flow, kept.backend));
+    const sent = isFree ? to(tuple, kept) : this.#pick(found, flow, hash);
     if (sent.kind === 'to') this.#affinities.set(client, { ...sent, hash, lastNs: nowNs });
     return sent;
   }
 
   #pick({ backends, places }: PlanService, flow: Beginning, hash: number): Sent {
-    const { tuple, service, nowNs } = flow;
+    const { tuple } = flow;
     const first = reduceHash(hash, places.length);
     let spare: Serving | null = null;
     for (let tried = 0; tried < Math.min(PLACES_TRIED, places.length); tried++) {
       const backend = backends[places[(first + tried) % places.length] ?? -1];
       if (backend === undefined) return { kind: 'drop', reason: 'table-error' };
-      const isItself = formatAddress(backend.address) === formatAddress(tuple.source);
-      const standing = this.#flows.standing(toBackend(tuple, backend), service, nowNs);
-      if (isItself) continue;
+      const standing = this.#standing(flow, backend);
       const serving = { backend, since: this.#sinceOf(tuple, backend) };
       if (standing === 'none' || standing === 'this') return to(tuple, serving);
       if (standing === 'spare') spare ??= serving;
     }
     return spare === null ? { kind: 'drop', reason: 'no-backend' } : to(tuple, spare);
+  }
+
+  #standing({ tuple, service, mayTurn, nowNs }: Beginning, backend: Backend): Standing {
+    const onwards = toBackend(tuple, backend);
+    const isLost = isToItself(onwards) && !(mayTurn && canTurn(onwards));
+    return isLost ? 'another' : this.#flows.standing(onwards, service, nowNs);
   }
 
   #serves(tuple: Tuple, { backend, since }: Serving): boolean {
@@ -155,6 +162,16 @@ export function toBackend(tuple: Tuple, { address, port }: Backend): Tuple {
 
 export function sameBackend(a: Backend, b: Backend): boolean {
   return endOf(a) === endOf(b);
+}
+
+/** A Service sent it back to its sender. */
+export function isToItself({ source, destination }: Tuple): boolean {
+  return formatAddress(source) === formatAddress(destination);
+}
+
+/** Of two ports that are one, neither would be the initiator's. */
+export function canTurn({ sourcePort, destinationPort }: Tuple): boolean {
+  return sourcePort !== destinationPort;
 }
 
 /** SCTP's sum is over the ports, and not one that can be changed. */

@@ -94,13 +94,12 @@ function sendAll(from: Sender, addresses: readonly Address[], { servers, allows 
     );
 }
 
-/** One of those behind it hears it where policy lets it in there; certainly, where it does so for all of them. Nobody is sent to himself. */
+/** One of those behind it hears it where policy lets it in there, as it always does himself; certainly, where all of them would. */
 function sendToService(from: Sender, world: KillWorld, { servers, allows }: Known): Try {
   const { addresses, port } = behind(world);
-  const backends = addresses.filter(
-    (each) => each.family === from.address.family && formatAddress(each) !== formatAddress(from.address),
-  );
-  const open = backends.filter((to) => allows({ from: from.address, to, protocol: UDP, port }));
+  const backends = addresses.filter((each) => each.family === from.address.family);
+  const isHimself = (to: Address): boolean => formatAddress(to) === formatAddress(from.address);
+  const open = backends.filter((to) => isHimself(to) || allows({ from: from.address, to, protocol: UDP, port }));
   const may = open.flatMap((to) => servers.get(nameOf(to, port)) ?? []);
   const must = backends.length > 0 && may.length === backends.length;
   return send(from, { address: changingAddress(from.address.family), port: ASKED_PORT }, { may, must });
