@@ -129,12 +129,13 @@ __attribute__((noinline)) int send_off(struct __sk_buff *skb, __u32 family, __u3
 	return bpf_redirect_neigh(uplink, &hop, sizeof(hop), 0);
 }
 
-/* What is needed of the packet where its ends are rewritten. Returns 0 where it is there. */
+/* What is needed where ends are rewritten, and nothing of the packet before. Returns 0 where it is there. */
 static __always_inline int take_ends(struct __sk_buff *skb, struct context *c, __u32 hook)
 {
 	c->now = bpf_ktime_get_coarse_ns();
 	c->hook = hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD;
 	c->ifindex = skb->ifindex;
+	c->hairpin = HAIRPIN_NONE;
 	clear_packet(&c->packet, ETH_HLEN);
 	return take_glance(skb, c);
 }

@@ -5,7 +5,7 @@ import { echo, icmpError, tcp, udp } from '../packets.ts';
 import { back, type Case, type Connection } from './case.ts';
 import type { Met } from './harness.ts';
 import type { Names, Rig } from './rig.ts';
-import { client, destinationOf, LISTENS, same, serve } from './service-cases.ts';
+import { arrives, client, destinationOf, LISTENS, open, same, serve, served } from './service-cases.ts';
 import { DEFAULT } from './tables.ts';
 
 /** Whom it hears (docs/decisions/0039-hairpin.md): nobody has this address. */
@@ -112,6 +112,23 @@ export const HAIRPIN_CASES: readonly Case[] = [
       rig.drop('from a', icmpError({ from: at.a, to: ELSEWHERE[at.family], inner: tcp(turned(at)) }), 'mid-flow');
       for (const place of ['to a', 'to a by stack', 'to a from afar'] as const) {
         rig.drop(place, tcp({ ...turned(at), flags: 'A' }), 'malformed');
+      }
+    },
+  },
+  {
+    name: 'who asks itself changes nothing for others whose packets come next',
+    run: (rig, at) => {
+      serve(rig, at, { by: [`${at.b} ${LISTENS}`] });
+      open(rig, at);
+      serve(rig, at, { by: [`${at.a} ${LISTENS}`], protocol: UDP });
+      for (let turn = 0; turn < 4; turn++) {
+        const sequence = 2 + 4 * turn;
+        rig.pass('from a', udp(client(at)));
+        rig.pass('from a', udp(back(turned(at))));
+        const answer = { flags: 'A', sequence, ack: 2, payload: Buffer.from('moat') };
+        same(arrives(rig, 'b', 'a', tcp({ ...back(served(at)), ...answer })), (hopLimit) =>
+          tcp({ ...back(client(at)), ...answer, hopLimit }),
+        );
       }
     },
   },

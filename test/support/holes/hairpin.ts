@@ -60,4 +60,10 @@ export const HAIRPIN: readonly Hole[] = [
     test: 'what it sends to its own address, and what it says of its own answers, is of no such flow',
     faults: [inPrograms('related.h', 'if (equal_words(c->key.address[0], c->key.address[1]))', 'if (0)')],
   },
+  {
+    rule: 'nor is what others’ Services answer next',
+    file: CONFORMANCE,
+    test: 'who asks itself changes nothing for others whose packets come next',
+    faults: [inPrograms('hit.h', 'c->hairpin = HAIRPIN_NONE;', '')],
+  },
 ];
