@@ -132,7 +132,18 @@ test(
     t.after(() => denied.close());
     const pins = `/sys/fs/bpf/moat/${sandbox.name}/two`;
     const links = readdirSync(pins).filter((name) => name.startsWith('link_'));
-    for (const link of links) execFileSync('/usr/sbin/bpftool', ['link', 'detach', 'pinned', `${pins}/${link}`]);
+    // The agent is held until a packet has passed: it may put a hook back within the millisecond between two of them.
+    const agent = (await sandbox.status()).nodes.find((node) => node.name === 'two')?.agent;
+    assert.ok(agent);
+    process.kill(agent.pid, 'SIGSTOP');
+    try {
+      for (const link of links) execFileSync('/usr/sbin/bpftool', ['link', 'detach', 'pinned', `${pins}/${link}`]);
+      for (const openBy = performance.now() + 5000; denied.counts.answered === 0; await pause(1)) {
+        assert.ok(performance.now() < openBy, 'without hooks nothing is open');
+      }
+    } finally {
+      process.kill(agent.pid, 'SIGCONT');
+    }
     const noticedBy = performance.now() + 5000;
     const said = (pod: string): boolean =>
       events.some((event) => event.kind === 'notice' && event.text.includes(`the hooks of ${pod} `));
@@ -152,7 +163,6 @@ test(
     };
     while ((await passes()) > 0) assert.ok(performance.now() < closedBy, 'it stays open');
     t.diagnostic(`${denied.counts.answered} packets of one a millisecond passed meanwhile`);
-    assert.ok(denied.counts.answered > 0, 'it never was open');
     const { nodes } = await sandbox.status();
     assert.deepEqual(await problems(), [null, null]);
     // A pod whose first hook is back before its second one is taken counts twice.
