@@ -4,7 +4,7 @@
 import type { Address } from '#net/address.ts';
 import type { Cidr } from '#net/cidr.ts';
 import { decodeAttributes, encodeAttribute, type Message, type Told, textOf } from './netlink.ts';
-import { addressBytes, addressOf, familyOf, ifinfo, past, word, zeroEnded } from './route-messages.ts';
+import { addressBytes, addressOf, familyOf, ifinfo, past, readWord, word, zeroEnded } from './route-messages.ts';
 
 const RTM = {
   ...{ NEWLINK: 16, NEWROUTE: 24, DELROUTE: 25, GETROUTE: 26 },
@@ -83,12 +83,16 @@ export function readVxlan({ kind, body }: Told): VxlanLink | null {
   if (local === undefined) return null;
   return {
     name: textOf(attributes.get(IFLA.IFNAME)),
-    id: data.get(VXLAN.ID)?.readUInt32LE() ?? 0,
-    port: data.get(VXLAN.PORT)?.readUInt16BE() ?? 0,
+    id: readWord(data.get(VXLAN.ID)) ?? 0,
+    port: readPort(data.get(VXLAN.PORT)),
     local: addressOf(local),
     mac: Uint8Array.from(attributes.get(IFLA.ADDRESS) ?? []),
-    mtu: attributes.get(IFLA.MTU)?.readUInt32LE() ?? 0,
+    mtu: readWord(attributes.get(IFLA.MTU)) ?? 0,
   };
+}
+
+function readPort(bytes: Buffer | undefined): number {
+  return bytes === undefined || bytes.length < 2 ? 0 : bytes.readUInt16BE(0);
 }
 
 /**
@@ -173,14 +177,15 @@ export function readOwnRoute({ kind, body }: Told, { protocol, priority }: Mark)
   if (kind !== RTM.NEWROUTE && kind !== RTM.DELROUTE) return null;
   if (past(body, ROUTE).length === 0 || body.readUInt8(5) !== protocol) return null;
   const attributes = decodeAttributes(body.subarray(ROUTE));
-  const [destination, gateway, index] = [RTA.DST, RTA.GATEWAY, RTA.OIF].map((each) => attributes.get(each));
-  if (attributes.get(RTA.PRIORITY)?.readUInt32LE() !== priority) return null;
-  if (destination === undefined || gateway === undefined || index === undefined) return null;
+  const [destination, gateway] = [attributes.get(RTA.DST), attributes.get(RTA.GATEWAY)];
+  const index = readWord(attributes.get(RTA.OIF));
+  if (readWord(attributes.get(RTA.PRIORITY)) !== priority) return null;
+  if (destination === undefined || gateway === undefined || index === null) return null;
   const source = attributes.get(RTA.PREFSRC);
   return {
-    table: attributes.get(RTA.TABLE)?.readUInt32LE() ?? body.readUInt8(4),
+    table: readWord(attributes.get(RTA.TABLE)) ?? body.readUInt8(4),
     destination: { address: addressOf(destination), length: body.readUInt8(1) },
-    index: index.readInt32LE(),
+    index,
     gateway: addressOf(gateway),
     source: source === undefined ? null : addressOf(source),
   };
@@ -213,10 +218,10 @@ function ruleBody({ from, table }: OwnRule, { protocol, priority }: Mark): Buffe
 export function readRule({ kind, body }: Told, { protocol, priority }: Mark): OwnRule | null {
   if (kind !== RTM.NEWRULE && kind !== RTM.DELRULE) return null;
   const attributes = decodeAttributes(past(body, RULE));
-  const [from, table] = [attributes.get(FRA.SRC), attributes.get(FRA.TABLE)];
-  if (attributes.get(FRA.PROTOCOL)?.readUInt8() !== protocol || from === undefined || table === undefined) return null;
-  if (attributes.get(FRA.PRIORITY)?.readUInt32LE() !== priority) return null;
-  return { from: { address: addressOf(from), length: body.readUInt8(2) }, table: table.readUInt32LE() };
+  const [from, table] = [attributes.get(FRA.SRC), readWord(attributes.get(FRA.TABLE))];
+  if (attributes.get(FRA.PROTOCOL)?.at(0) !== protocol || from === undefined || table === null) return null;
+  if (readWord(attributes.get(FRA.PRIORITY)) !== priority) return null;
+  return { from: { address: addressOf(from), length: body.readUInt8(2) }, table };
 }
 
 /** Each asks for all there are of a family; `forwarding`: of all links. */

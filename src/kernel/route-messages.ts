@@ -287,8 +287,9 @@ export function readQueueRecord({ kind, body }: Told): { readonly index: number;
   return { kind: textOf(decodeAttributes(past(body, TC)).get(TCA_KIND)), index: body.readInt32LE(4) };
 }
 
-/** The address that 4 or 16 bytes are. */
+/** The address that 4 or 16 bytes are. Throws NetlinkError where they are others. */
 export function addressOf(bytes: Buffer): Address {
+  if (bytes.length !== 4 && bytes.length !== 16) throw new NetlinkError(`an address of ${bytes.length} bytes`);
   const words = Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readUInt32BE(index * 4));
   return { family: bytes.length === 4 ? 4 : 6, words };
 }
@@ -320,7 +321,8 @@ export function addressBytes({ words }: Address): Buffer {
   return bytes;
 }
 
-function readWord(bytes: Buffer | undefined): number | null {
+/** Null where there is none, or less than one. */
+export function readWord(bytes: Buffer | undefined): number | null {
   return bytes === undefined || bytes.length < 4 ? null : bytes.readUInt32LE(0);
 }
 
