@@ -1,6 +1,7 @@
 // The CNI as a container runtime meets it: the real plugin, a real agent, real packets between the namespaces. Needs root.
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -240,5 +241,38 @@ test(
     await bed.startAgent();
     assert.deepEqual(await bed.add('c-p0', bed.netns('p0'), 'p0'), ['10.89.0.3']);
     assert.deepEqual(bed.attachments(), ['c-half@eth0.json', 'c-p0@eth0.json']);
+  },
+);
+
+test(
+  'on a full disk a pod is not attached, and holds nothing; with room again it is, and who is attached can go (needs root)',
+  needsRoot,
+  async (t) => {
+    const bed = new CniBed('cnifull', ['10.89.0.0/27']);
+    const folder = join(bed.folder, 'cni');
+    t.after(async () => {
+      await bed.killAgent();
+      execFileSync('umount', ['-l', folder]);
+      await bed.destroy();
+    });
+    for (const name of ['p0', 'p1']) bed.addNetns(name);
+    bed.setPods([{ name: 'p0' }, { name: 'p1' }]);
+    await bed.listen();
+    mkdirSync(folder, { mode: 0o700 });
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'tmpfs', folder]);
+    await bed.startAgent();
+    assert.deepEqual(await bed.add('c-p0', bed.netns('p0'), 'p0'), ['10.89.0.2']);
+    const filler = join(folder, 'filler');
+    assert.throws(() => writeFileSync(filler, Buffer.alloc(1 << 17)), { code: 'ENOSPC' });
+    const [hooks, links] = [bed.hooks(), bed.links()];
+    const refused = await bed.call({ command: 'ADD', container: 'c-p1', netns: bed.netns('p1'), pod: 'p1' });
+    assert.deepEqual([refused.exit, refused.output?.code], [1, 5]);
+    assert.match(String(refused.output?.details), /ENOSPC/);
+    assert.deepEqual([bed.attachments(), bed.hooks(), bed.links()], [['c-p0@eth0.json'], hooks, links]);
+    // It needs no room to let go.
+    assert.equal((await bed.call({ command: 'DEL', container: 'c-p0', netns: bed.netns('p0') })).exit, 0);
+    rmSync(filler);
+    assert.deepEqual(await bed.add('c-p1', bed.netns('p1'), 'p1'), ['10.89.0.3']);
+    assert.deepEqual(bed.attachments(), ['c-p1@eth0.json']);
   },
 );

@@ -10,6 +10,7 @@ export const CNI_CODE = {
   version: 1,
   unknownContainer: 3,
   environment: 4,
+  disk: 5,
   json: 6,
   config: 7,
   tryLater: 11,

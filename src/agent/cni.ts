@@ -110,7 +110,7 @@ export class Cni {
       ...{ containerId: uid, ifname, netns: '', pod: { namespace, name, uid }, addresses, mac, hostInterface },
       ...{ foreignIndex, adoptUntilMs, sequence: this.#sequence + 1, isDone: true },
     };
-    this.#attachments.put(attachment);
+    this.#keep(attachment);
     this.#remember(attachment);
     return attachment;
   }
@@ -170,7 +170,7 @@ export class Cni {
       ...{ containerId, ifname, netns, pod, mac, hostInterface, isDone: false },
       ...{ addresses: addresses.map(formatAddress), sequence: this.#sequence + 1 },
     };
-    this.#attachments.put(attachment);
+    this.#keep(attachment);
     this.#remember(attachment);
     try {
       await this.#connect(attachment, {
@@ -178,7 +178,7 @@ export class Cni {
         mtu: this.#host.network?.mtu ?? null,
       });
       const done = { ...attachment, isDone: true };
-      this.#attachments.put(done);
+      this.#keep(done);
       return done;
     } catch (error) {
       await this.#remove(attachment);
@@ -195,11 +195,11 @@ export class Cni {
       ...{ containerId, ifname, netns, pod, mac, hostInterface, foreignIndex: index, isDone: false },
       ...{ addresses, sequence: this.#sequence + 1 },
     };
-    this.#attachments.put(attachment);
+    this.#keep(attachment);
     this.#remember(attachment);
     try {
       await this.#attach(attachment, index);
-      this.#attachments.put({ ...attachment, isDone: true });
+      this.#keep({ ...attachment, isDone: true });
       return result;
     } catch (error) {
       await this.#remove(attachment);
@@ -252,6 +252,15 @@ export class Cni {
     const addresses = allocate(this.pods.blocks, { held, last: [...this.#last.values()] });
     if (addresses === null) throw new CniError('tryLater', `no address is left: ${held.size} are in use`);
     return addresses;
+  }
+
+  /** On disk, before anything of it is made. */
+  #keep(attachment: Attachment): void {
+    try {
+      this.#attachments.put(attachment);
+    } catch (error) {
+      throw new CniError('disk', `there is no writing down that ${idOf(attachment)} is attached`, error);
+    }
   }
 
   #remember({ addresses, sequence }: Attachment): void {

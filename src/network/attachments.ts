@@ -61,11 +61,17 @@ export class Attachments {
     return [...this.#all.values()].sort((a, b) => a.sequence - b.sequence);
   }
 
+  /** Throws where there is no room for it on disk: what was there before stays then. */
   put(attachment: Attachment): void {
     const id = attachmentId(attachment.containerId, attachment.ifname);
     const aside = join(this.#folder, `.${id}`);
-    writeFileSync(aside, JSON.stringify(attachment), { mode: 0o600 });
-    renameSync(aside, join(this.#folder, `${id}.json`));
+    try {
+      writeFileSync(aside, JSON.stringify(attachment), { mode: 0o600 });
+      renameSync(aside, join(this.#folder, `${id}.json`));
+    } catch (error) {
+      rmSync(aside, { force: true });
+      throw error;
+    }
     this.#all.set(id, attachment);
   }
 
