@@ -27,7 +27,7 @@ ci: setup ## format, lint, types, dead code and every test, as CI runs them, and
 fuzz: setup ## the properties, with as many random cases as you like (make fuzz CASES=2000000), or for so long (MINUTES=60)
 	@MINUTES='$(MINUTES)' CASES='$(CASES)' FILES='$(FILES)' $(NODE) tools/fuzz.ts
 
-kernels: setup ## the datapath's tests on Debian's kernels 6.1, 6.12 and the newest, in an emulator
+kernels: setup ## the conformance suite on Debian's kernels 6.1, 6.12 and the newest, in an emulator
 	@sh tools/setup.sh kernels
 	@$(NODE) tools/kernels/run.ts
 
