@@ -239,6 +239,10 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 			anew = 1;
 		}
 	}
+	/* Also where it can't be written anew: it goes on all the same. */
+	c->back = is_answer(c, from_initiator);
+	if (c->back)
+		note_original(c, &c->entry);
 	if (anew) {
 		c->entry.last_seen = c->now;
 		reason = write_judged(c);
@@ -255,9 +259,6 @@ __attribute__((noinline)) int continue_flow(struct __sk_buff *skb, struct contex
 	reason = step_flow(c, live, from_initiator);
 	if (reason)
 		return reason;
-	c->back = is_answer(c, from_initiator);
-	if (c->back)
-		note_original(c, &c->entry);
 	remember_slots(c, live, from_initiator);
 	touch(c, live, from_initiator, skb->len);
 	return REASON_NONE;

@@ -66,4 +66,16 @@ export const HAIRPIN: readonly Hole[] = [
     test: 'who asks itself changes nothing for others whose packets come next',
     faults: [inPrograms('hit.h', 'c->hairpin = HAIRPIN_NONE;', '')],
   },
+  {
+    rule: 'Answers are the Service’s, also while another CPU moves their flow',
+    file: 'src/datapath/ebpf/answers-anew.test.ts',
+    test: 'all the same',
+    faults: [
+      inPrograms(
+        'flow.h',
+        'c->back = is_answer(c, from_initiator);',
+        'c->back = !anew && is_answer(c, from_initiator);',
+      ),
+    ],
+  },
 ];
