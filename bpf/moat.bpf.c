@@ -115,9 +115,10 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 	if (c->hook == HOOK_FROM_POD && is_hairpin(&c->packet.destination)) {
 		c->hairpin = HAIRPIN_BACK;
 		c->packet.destination = c->packet.source;
-	}
-	if (is_nowhere(&c->packet.destination) || (c->hook == HOOK_TO_POD && is_nobody(&c->packet.source)))
+	} else if (is_nowhere(&c->packet.destination) ||
+		   (c->hook == HOOK_TO_POD && is_nobody(&c->packet.source))) {
 		return REASON_MALFORMED;
+	}
 	reason = check_ends(skb, c);
 	if (reason)
 		return reason;

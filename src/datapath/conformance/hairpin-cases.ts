@@ -108,6 +108,7 @@ export const HAIRPIN_CASES: readonly Case[] = [
       rig.drop('from a', udp(back(turned(at))), 'mid-flow');
       rig.drop('from b', tcp({ ...answer, from: at.b }), 'mid-flow');
       rig.drop('from b', tcp(answer), 'spoofed-source');
+      rig.drop('from a', tcp({ ...answer, from: ELSEWHERE[at.family] }), 'spoofed-source');
       rig.drop('from a', echo({ from: at.a, to: ELSEWHERE[at.family], id: 9 }), 'mid-flow');
       rig.drop('from a', icmpError({ from: at.a, to: ELSEWHERE[at.family], inner: tcp(turned(at)) }), 'mid-flow');
       for (const place of ['to a', 'to a by stack', 'to a from afar'] as const) {
