@@ -94,6 +94,10 @@ static __always_inline int recall_quoted(struct context *c)
 	c->meant_side = !c->side;
 	if (find_translation(c) <= 0)
 		return 0;
+	if (is_over(c)) {
+		c->key = c->meant;
+		return 0;
+	}
 	c->meant_address = inner->source;
 	c->meant_port = inner->source_port;
 	__builtin_memcpy(inner->source.w, c->translation.address, sizeof(inner->source.w));

@@ -178,4 +178,17 @@ export const SERVICE_ERROR_CASES: readonly Case[] = [
       );
     },
   },
+  {
+    name: 'a flow to a Service that is over says nothing of what comes from its address',
+    needs: ['clock'],
+    run: (rig, at) => {
+      ask(rig, at, udp, UDP);
+      rig.harness.moveClock?.(400);
+      const fresh = back(client(at));
+      rig.pass('to a', udp(fresh));
+      same(rig.pass('from a', icmpError({ from: at.a, to: at.service, inner: udp(fresh) })).frame, (hopLimit) =>
+        icmpError({ from: at.a, to: at.service, inner: udp(fresh), hopLimit }),
+      );
+    },
+  },
 ];
