@@ -66,11 +66,18 @@ describe('attacks over real veths (root)', needsRoot, () => {
     return family === 4 ? net.pod(1).v4 : net.pod(1).v6;
   }
 
+  type Sender = { readonly v4: Address; readonly v6: Address };
+
   /** How many of these frames arrived at the victim. */
-  function arrived(place: Place, from: { readonly v4: Address; readonly v6: Address }, frames: readonly Uint8Array[]) {
+  function arrived(place: Place, from: Sender, frames: readonly Uint8Array[]): number {
+    return arrivals(place, from, frames).length;
+  }
+
+  /** Those of these frames that arrived at the victim, as they did. */
+  function arrivals(place: Place, from: Sender, frames: readonly Uint8Array[]): readonly Uint8Array[] {
     for (const frame of frames) place.wire.send(frame);
     const control = udp({ ...by(place), from: from.v4, to: victim(4), ...ports(OPEN_PORT), payload: controlPayload() });
-    return net.arrivals(net.pod(1), () => place.wire.send(control)).length;
+    return net.arrivals(net.pod(1), () => place.wire.send(control));
   }
 
   /** What the datapath dropped since the test began. */
@@ -109,10 +116,15 @@ describe('attacks over real veths (root)', needsRoot, () => {
     return concat(frame.subarray(0, 12), tags, frame.subarray(12));
   }
 
-  const TAGS = [
-    [0x81, 0, 0, 5],
+  /** Priority alone: the kernel takes the tag for none. */
+  const TAGS_OF_0 = [
     [0x81, 0, 0, 0],
     [0x81, 0, 0xe0, 0],
+  ];
+
+  /** Of networks that the node's end of the veth is not in. */
+  const TAGS = [
+    [0x81, 0, 0, 5],
     [0x88, 0xa8, 0, 5],
     [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6],
     [0x81, 0, 0, 5, 0x81, 0, 0, 6],
@@ -124,6 +136,12 @@ describe('attacks over real veths (root)', needsRoot, () => {
     {
       name: 'with VLAN tags, which the kernel takes out of the frame before the hook, and forgets where they say 0',
       reason: 'ethertype',
+      frames: () => both((family) => TAGS_OF_0.map((tags) => tagged(allowed(family), ...tags))),
+    },
+    {
+      name: 'with VLAN tags of a network that nobody is in',
+      kernelRefuses: true,
+      reason: 'ethertype',
       frames: () => both((family) => TAGS.map((tags) => tagged(allowed(family), ...tags))),
     },
     {
@@ -131,8 +149,16 @@ describe('attacks over real veths (root)', needsRoot, () => {
       reason: 'spoofed-source',
       frames: () => [
         ...both((family) => [allowed(family, { from: other(family) })]),
-        ...[...NODE, OUTSIDER.v4, OUTSIDER.v6].map((from) => allowed(from.family, { from })),
+        ...[...NODE.filter((each) => each.family === 6), OUTSIDER.v4, OUTSIDER.v6].map((from) =>
+          allowed(from.family, { from }),
+        ),
       ],
+    },
+    {
+      name: 'with the node’s IPv4 address, which the node itself refuses from elsewhere',
+      kernelRefuses: true,
+      reason: 'spoofed-source',
+      frames: () => NODE.filter((each) => each.family === 4).map((from) => allowed(4, { from })),
     },
     {
       name: 'with another pod’s MAC',
@@ -160,17 +186,6 @@ describe('attacks over real veths (root)', needsRoot, () => {
       kernelRefuses: true,
       reason: 'malformed',
       frames: () => [131, 137].map((route) => allowed(4, { options: Uint8Array.of(route, 7, 4, 10, 9, 0, 3, 0) })),
-    },
-    {
-      name: 'in fragments that overlap the ports of the first',
-      reason: 'policy',
-      frames: () =>
-        both((family) => {
-          const piece = (dport: number, more: boolean): Uint8Array =>
-            allowed(family, { dport, payload: marked(32), fragment: { id: fragmentId, offset: 0, more } });
-          fragmentId++;
-          return [piece(CLOSED_PORT, true), piece(CLOSED_PORT, false)];
-        }),
     },
     {
       name: 'in a TCP fragment that rewrites the flags of the first',
@@ -251,18 +266,41 @@ describe('attacks over real veths (root)', needsRoot, () => {
     const ends = [net.pod(0), net.pod(1)];
     for (const { link } of ends) datapath.detach(link.interfaceIndex);
     try {
-      const wrong = attacks.filter(({ frames, kernelRefuses }) => {
-        const got = arrived(net.at(net.pod(0)), net.pod(0), frames());
-        return (got === 0) !== (kernelRefuses === true);
+      const wrong = attacks.flatMap(({ name, frames, kernelRefuses }) => {
+        const sent = frames();
+        const got = arrived(net.at(net.pod(0)), net.pod(0), sent);
+        return got === (kernelRefuses ? 0 : sent.length) ? [] : [`${name}: ${got} of ${sent.length}`];
       });
-      assert.deepEqual(
-        wrong.map(({ name }) => name),
-        [],
-      );
+      assert.deepEqual(wrong, []);
     } finally {
       for (const { link } of ends) datapath.attach(link);
     }
   });
+
+  for (const family of [4, 6] as const) {
+    it(`a first fragment to an open port speaks for no other that overlaps its ports (IPv${family})`, () => {
+      const pieces = (): readonly Uint8Array[] => {
+        const id = fragmentId++;
+        const piece = (dport: number, more: boolean): Uint8Array =>
+          allowed(family, { dport, payload: marked(32), fragment: { id, offset: 0, more } });
+        // Offsets are in units of 8 bytes, and ports lie in the first 4: nothing at another offset overlaps these.
+        return [piece(OPEN_PORT, true), piece(CLOSED_PORT, true), piece(CLOSED_PORT, false)];
+      };
+      assert.deepEqual(portsOf(family, arrivals(net.at(net.pod(0)), net.pod(0), pieces())), [OPEN_PORT]);
+      assert.deepEqual(reasons(), ['policy']);
+      const links = [net.pod(0).link, net.pod(1).link];
+      for (const { interfaceIndex } of links) datapath.detach(interfaceIndex);
+      try {
+        assert.deepEqual(portsOf(family, arrivals(net.at(net.pod(0)), net.pod(0), pieces())), [
+          OPEN_PORT,
+          CLOSED_PORT,
+          CLOSED_PORT,
+        ]);
+      } finally {
+        for (const link of links) datapath.attach(link);
+      }
+    });
+  }
 
   it('a pod’s datagram of the same kind arrives, with padding behind it too', () => {
     const frames = both((family) => [allowed(family), concat(allowed(family), new Uint8Array(20))]);
@@ -375,4 +413,10 @@ let fragmentId = 200;
 
 function ports(dport: number): { readonly sport: number; readonly dport: number } {
   return { sport: 4000, dport };
+}
+
+/** The ports that UDP fragments at offset 0 are sent to. IPv4 without options; IPv6 with a fragment header alone. */
+function portsOf(family: 4 | 6, frames: readonly Uint8Array[]): readonly number[] {
+  const at = 14 + (family === 4 ? 20 : 40 + 8) + 2;
+  return frames.map((frame) => ((frame[at] ?? 0) << 8) | (frame[at + 1] ?? 0));
 }
