@@ -5,8 +5,8 @@ import type { Step } from '#compile/plan.ts';
 import { SHARE } from '#datapath/ebpf/encode/abi.gen.ts';
 import { allKeys, closeObject, getPinned, handleOf, lookupElement, type MapHandle, testRun } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
-import { formatAddress } from '#net/address.ts';
-import { ICMP, TCP, UDP } from '#net/protocol.ts';
+import type { Address } from '#net/address.ts';
+import { ICMP, ICMPV6, TCP, UDP } from '#net/protocol.ts';
 import { maglevPlaces } from '#service/maglev.ts';
 import { type ProgramFault, withFaultyPrograms } from '#test/support/faulty-programs.ts';
 import { type FrameFields, frame } from '#test/support/frames.ts';
@@ -16,10 +16,13 @@ import { address, type BedPod, PodBed } from '#test/support/pod-bed.ts';
 import { tablesPath } from './generations.ts';
 import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 
-const OUTSIDE = address('203.0.113.9');
-const SERVICE = address('10.96.0.1');
-/** Who alone serves it, at the port that is asked for. */
-const BACKEND = address('203.0.113.77');
+type Family = 4 | 6;
+
+/** Somebody outside; a Service, and who alone serves it, at the port that is asked for. */
+const ENDS = {
+  4: { outside: address('203.0.113.9'), service: address('10.96.0.1'), backend: address('203.0.113.77') },
+  6: { outside: address('2001:db8::9'), service: address('fd96::1'), backend: address('2001:db8::77') },
+} as const;
 /** Places in each table of flows. A flood is ten times as many. */
 const PLACES = 256;
 const FLOOD = 10 * PLACES;
@@ -41,21 +44,24 @@ const udp = (ports: Ports): Rest => ({ protocol: UDP, ...ports });
 /** A port of its own for each n, from 1024. */
 const nth = (n: number): Ports => ({ sourcePort: 1024 + (n % 64_000), destinationPort: 80 });
 
-function serve(protocol: number): Step {
-  const at = { address: SERVICE, protocol, port: 80 };
-  const backends = [{ address: BACKEND, port: 80 }];
+function serve(family: Family, protocol: number): Step {
+  const { service, backend } = ENDS[family];
+  const at = { address: service, protocol, port: 80 };
+  const backends = [{ address: backend, port: 80 }];
   return { kind: 'service', at, value: { ...at, backends, places: maglevPlaces(backends) } };
 }
 
-/** Two pods, the attacker and the victim, and the world outside. */
+/** Two pods, the attacker and the victim, and the world outside, of one family. */
 class Siege {
   readonly bed: PodBed;
+  readonly family: Family;
   readonly datapath: EbpfDatapath;
   readonly attacker: BedPod;
   readonly victim: BedPod;
 
-  constructor(bed: PodBed, object?: string) {
+  constructor(bed: PodBed, family: Family, object?: string) {
     this.bed = bed;
+    this.family = family;
     [this.attacker, this.victim] = [bed.pod(0), bed.pod(1)];
     const sizes = { ct_map: 2 * PLACES, arena: 4096, drop_map: 8192 };
     const options = { instance: bed.prefix, node: NODE, sizes };
@@ -64,12 +70,12 @@ class Siege {
     const web = [interval((TCP << 16) | 80, (TCP << 16) | 80, 'allow', 8)];
     this.datapath.apply([
       ...ground(),
-      ...identitySteps(ATTACKER, [this.attacker.v4]),
+      ...identitySteps(ATTACKER, [this.addressOf(this.attacker)]),
       // To the victim comes what answers it, and TCP to port 80: a flow that is lost shows.
       ...isolatingSet(9, 90, new Map([WORLD, ATTACKER].map((peer) => [peer, web]))),
-      endpointStep(this.attacker.v4, {}, 'attacker'),
-      endpointStep(this.victim.v4, { ingress: 9 }, 'victim'),
-      ...[TCP, UDP].map(serve),
+      endpointStep(this.addressOf(this.attacker), {}, 'attacker'),
+      endpointStep(this.addressOf(this.victim), { ingress: 9 }, 'victim'),
+      ...[TCP, UDP].map((protocol) => serve(family, protocol)),
     ]);
   }
 
@@ -79,27 +85,35 @@ class Siege {
     unpinDatapath(this.bed.prefix, NODE);
   }
 
+  addressOf(pod: BedPod): Address {
+    return this.family === 4 ? pod.v4 : pod.v6;
+  }
+
   /** What a pod sends: to the world, or to another pod. Whether it passes. */
-  out(pod: BedPod, rest: Rest, to = OUTSIDE): boolean {
-    return this.#run(pod, 'from_pod', { sourceMac: pod.link.mac, source: pod.v4, destination: to, ...rest });
+  out(pod: BedPod, rest: Rest, to: Address = ENDS[this.family].outside): boolean {
+    const fields = { sourceMac: pod.link.mac, source: this.addressOf(pod), destination: to, ...rest };
+    return this.#run(pod, 'from_pod', fields);
   }
 
   /** What a pod is sent by the world. */
-  in(pod: BedPod, rest: Rest, from = OUTSIDE): boolean {
-    return this.#run(pod, 'to_pod', { source: from, destination: pod.v4, ...rest });
+  in(pod: BedPod, rest: Rest, from: Address = ENDS[this.family].outside): boolean {
+    return this.#run(pod, 'to_pod', { source: from, destination: this.addressOf(pod), ...rest });
   }
 
   /** Whether what a pod sends to the Service passes, to its backend. */
   asks(pod: BedPod, rest: Rest): boolean {
-    const fields = { sourceMac: pod.link.mac, source: pod.v4, destination: SERVICE, ...rest };
+    const { service, backend } = ENDS[this.family];
+    const fields = { sourceMac: pod.link.mac, source: this.addressOf(pod), destination: service, ...rest };
     const { returned, frame: sent } = this.#met(pod, 'from_pod', fields);
-    return returned !== DROP && octets(sent, 30) === formatAddress(BACKEND);
+    return returned !== DROP && stands(backend, sent, this.family === 4 ? 30 : 38);
   }
 
   /** Whether what the backend sends passes to a pod, as the Service's. */
   tells(pod: BedPod, rest: Rest): boolean {
-    const { returned, frame: got } = this.#met(pod, 'to_pod', { source: BACKEND, destination: pod.v4, ...rest });
-    return returned !== DROP && octets(got, 26) === formatAddress(SERVICE);
+    const { service, backend } = ENDS[this.family];
+    const fields = { source: backend, destination: this.addressOf(pod), ...rest };
+    const { returned, frame: got } = this.#met(pod, 'to_pod', fields);
+    return returned !== DROP && stands(service, got, this.family === 4 ? 26 : 22);
   }
 
   #run(pod: BedPod, program: 'from_pod' | 'to_pod', fields: FrameFields): boolean {
@@ -163,7 +177,7 @@ function holdings(siege: Siege): ReadonlyMap<string, () => boolean> {
   ok(siege.asks(victim, udp(told)));
   ok(siege.out(victim, udp(question)));
   ok(siege.out(victim, tcp('S', half)));
-  ok(siege.out(victim, { protocol: ICMP, icmp: { type: 8, id: asked.sourcePort } }));
+  ok(siege.out(victim, echo(siege.family, 'request', asked.sourcePort)));
   ok(siege.out(victim, firstFragment(7)));
   return new Map([
     ['a connection that it opened', () => siege.in(victim, tcp('A', reversed(opened)))],
@@ -176,7 +190,7 @@ function holdings(siege: Siege): ReadonlyMap<string, () => boolean> {
     ['datagrams to the Service', () => siege.asks(victim, udp(told)) && siege.tells(victim, udp(reversed(told)))],
     ['an answer to a question', () => siege.in(victim, udp(reversed(question)))],
     ['an answer to a SYN', () => siege.in(victim, tcp('SA', reversed(half)))],
-    ['an echo', () => siege.in(victim, { protocol: ICMP, icmp: { type: 0, id: asked.sourcePort } })],
+    ['an echo', () => siege.in(victim, echo(siege.family, 'reply', asked.sourcePort))],
     ['a new question', () => siege.out(victim, udp(nth(20))) && siege.in(victim, udp(reversed(nth(20))))],
     ['a new connection', () => opens(siege, victim, nth(21))],
     ['a new connection to it', () => isAsked(siege, victim, nth(22))],
@@ -200,9 +214,15 @@ function isServed(siege: Siege, pod: BedPod, ports: Ports): boolean {
   );
 }
 
-/** The IPv4 address that stands there in a frame. */
-function octets(bytes: Uint8Array, at: number): string {
-  return bytes.subarray(at, at + 4).join('.');
+/** Whether this address stands there in a frame. */
+function stands({ words }: Address, bytes: Uint8Array, at: number): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return words.every((word, index) => view.getUint32(at + 4 * index) === word);
+}
+
+function echo(family: Family, way: 'request' | 'reply', id: number): Rest {
+  const [protocol, request, reply] = family === 4 ? [ICMP, 8, 0] : [ICMPV6, 128, 129];
+  return { protocol, icmp: { type: way === 'request' ? request : reply, id } };
 }
 
 function firstFragment(id: number): Rest {
@@ -215,6 +235,8 @@ function firstFragment(id: number): Rest {
 /** What a pod, or the world with it, can send without end. `full` tells how it is stopped. */
 type Attack = {
   readonly name: string;
+  /** By IPv4 alone where none is said. */
+  readonly families?: readonly Family[];
   readonly full: 'evicted' | 'conntrack-full' | 'mid-flow';
   readonly packet: (siege: Siege, n: number) => unknown;
 };
@@ -222,13 +244,14 @@ type Attack = {
 const ATTACKS: readonly Attack[] = [
   {
     name: 'SYNs to every port of the world',
+    families: [4, 6],
     full: 'evicted',
     packet: (siege, n) => siege.out(siege.attacker, tcp('S', { sourcePort: 4000, destinationPort: 1 + n })),
   },
   {
     name: 'SYNs from every port to the victim',
     full: 'evicted',
-    packet: (siege, n) => siege.out(siege.attacker, tcp('S', nth(n)), siege.victim.v4),
+    packet: (siege, n) => siege.out(siege.attacker, tcp('S', nth(n)), siege.addressOf(siege.victim)),
   },
   {
     name: 'datagrams to every port',
@@ -238,7 +261,7 @@ const ATTACKS: readonly Attack[] = [
   {
     name: 'echo requests of every id',
     full: 'evicted',
-    packet: (siege, n) => siege.out(siege.attacker, { protocol: ICMP, icmp: { type: 8, id: n } }),
+    packet: (siege, n) => siege.out(siege.attacker, echo(siege.family, 'request', n)),
   },
   {
     name: 'first fragments',
@@ -308,6 +331,7 @@ type Tooth = {
   readonly name: string;
   readonly faults: readonly ProgramFault[];
   readonly attack: string;
+  readonly families: readonly Family[];
   readonly lost: readonly string[];
 };
 
@@ -316,12 +340,14 @@ const TEETH: readonly Tooth[] = [
     name: 'no pod’s queue had an end',
     faults: [{ file: 'queue.h', from: QUEUE_END, to: '0' }],
     attack: 'datagrams to every port',
+    families: [4],
     lost: ['a new question', 'a new connection', 'a new connection to it', 'a new connection to the Service'],
   },
   {
     name: 'no pod had a share of the assured flows',
     faults: [{ file: 'share.h', from: '!may_have_more(own->assured, all->assured, room, greed)', to: '0 * greed' }],
     attack: 'connections that are opened and left',
+    families: [4],
     lost: ['a new connection', 'a new connection to it', 'a new connection to the Service'],
   },
   {
@@ -332,6 +358,7 @@ const TEETH: readonly Tooth[] = [
       { file: 'queue.h', from: QUEUE_END, to: '0' },
     ],
     attack: 'SYNs to every port of the world',
+    families: [4, 6],
     lost: ['an answer to a question', 'an answer to a SYN', 'an echo'],
   },
 ];
@@ -366,8 +393,8 @@ describe('floods (root)', needsRoot, () => {
 
   after(() => bed.destroy());
 
-  function within<T>(work: (siege: Siege) => T, object?: string): T {
-    const siege = new Siege(bed, object);
+  function within<T>(family: Family, work: (siege: Siege) => T, object?: string): T {
+    const siege = new Siege(bed, family, object);
     try {
       return work(siege);
     } finally {
@@ -376,23 +403,29 @@ describe('floods (root)', needsRoot, () => {
   }
 
   for (const attack of ATTACKS) {
-    it(`nobody but the attacker loses by ${attack.name}`, () => {
-      within((siege) => {
-        assert.deepEqual(flood(siege, attack), []);
-        const { evicted, drops } = siege.datapath.counters();
-        const stopped = attack.full === 'evicted' ? evicted : (drops.get(attack.full) ?? 0n);
-        assert.ok(stopped > BigInt(FLOOD / 2), `${stopped} ${attack.full} of ${FLOOD}`);
-        assertEmptyInTheEnd(siege);
+    for (const family of attack.families ?? [4]) {
+      it(`nobody but the attacker loses by ${attack.name} (IPv${family})`, () => {
+        within(family, (siege) => {
+          assert.deepEqual(flood(siege, attack), []);
+          const { evicted, drops } = siege.datapath.counters();
+          const stopped = attack.full === 'evicted' ? evicted : (drops.get(attack.full) ?? 0n);
+          assert.ok(stopped > BigInt(FLOOD / 2), `${stopped} ${attack.full} of ${FLOOD}`);
+          assertEmptyInTheEnd(siege);
+        });
       });
-    });
+    }
   }
 
-  for (const { name, faults, attack, lost } of TEETH) {
+  for (const { name, faults, attack, families, lost } of TEETH) {
     it(`the victim would lose by ${attack}, if ${name}`, needsSources, () => {
       const chosen = ATTACKS.find((each) => each.name === attack);
       assert.ok(chosen !== undefined);
-      const losses = withFaultyPrograms(faults, (object) => within((siege) => flood(siege, chosen), object));
-      assert.deepEqual(losses, lost);
+      withFaultyPrograms(faults, (object) => {
+        for (const family of families) {
+          const losses: readonly string[] = within(family, (siege) => flood(siege, chosen), object);
+          assert.deepEqual(losses, lost, `IPv${family}`);
+        }
+      });
     });
   }
 });
