@@ -254,7 +254,7 @@ export class Cni {
     return addresses;
   }
 
-  /** On disk, before anything of it is made. */
+  /** Writes down how far it has come, before anything of it is made and once all is. Throws CniError where it can't. */
   #keep(attachment: Attachment): void {
     try {
       this.#attachments.put(attachment);
