@@ -147,22 +147,24 @@ __attribute__((noinline)) int parse_extensions(struct __sk_buff *skb, struct con
 		if (p->protocol != PROTO_HOP_BY_HOP && p->protocol != PROTO_DESTINATION &&
 		    p->protocol != PROTO_ROUTING && p->protocol != PROTO_FRAGMENT)
 			return REASON_NONE;
+		/* Behind a first fragment's header: a later one could overlap what follows, or a second such
+		 * header hide ports from us that the receiver sees. */
+		if (p->flags & PACKET_FRAGMENT_FIRST)
+			return REASON_EXTENSION_HEADER;
 		if (p->transport + 8 > p->end || read_packet(skb, p->transport, header, 8))
 			return REASON_MALFORMED;
 		/* A routing header still to be followed changes the destination after we judged it. */
 		if (p->protocol == PROTO_ROUTING && header[3])
 			return REASON_EXTENSION_HEADER;
 		if (p->protocol == PROTO_FRAGMENT) {
-			/* A second one could hide ports from us that the receiver sees. */
-			if (p->flags & PACKET_FRAGMENT_FIRST)
-				return REASON_EXTENSION_HEADER;
 			offset = be16(header + 2);
 			p->fragment_id = be32(header + 4);
 			if (offset >> 3)
 				p->flags |= PACKET_FRAGMENT_LATER;
 			else if (offset & 1)
 				p->flags |= PACKET_FRAGMENT_FIRST;
-			if (offset >> 3 == 1 && header[0] == IPPROTO_TCP)
+			/* Whatever it says of its protocol: receivers go by the first one's word. */
+			if (offset >> 3 == 1)
 				return REASON_FRAGMENT_TINY;
 			p->transport += 8;
 		} else {

@@ -283,8 +283,19 @@ const FAULTS: readonly Fault[] = [
   ['mobility, HIP and Shim6 hide nothing', 'ip.ts', 'new Set([135, 139, 140])', 'new Set([139, 140])'],
   ['an extension header has 8 bytes', 'ip.ts', 'next === null || at + 8 > bytes.length', 'next === null'],
   ['an extension header ends before its packet', 'ip.ts', "if (at + size > bytes.length) return 'malformed';", ''],
-  ['a second fragment header hides ports', 'ip.ts', "if (fragment !== null) return 'extension-header';", ''],
-  ['tiny fragments of IPv6 are dropped', 'ip.ts', "if (isTiny(next, fragment)) return 'fragment-tiny';", ''],
+  [
+    'nothing stands between a first fragment’s header and its ports',
+    'ip.ts',
+    ' || fragment !== null) return',
+    ') return',
+  ],
+  ['tiny fragments of IPv6 are dropped', 'ip.ts', "if (fragment?.offset === 1) return 'fragment-tiny';", ''],
+  [
+    'whatever they say of their protocol',
+    'ip.ts',
+    'if (fragment?.offset === 1) return',
+    'if (fragment?.offset === 1 && next === TCP) return',
+  ],
   [
     'of a later fragment nothing more is read',
     'ip.ts',

@@ -12,6 +12,8 @@ export const PLACE = {
   missed: 3,
   /** Every hook has programs that look into both versions' connections, and none is carried over yet. */
   uncarried: 4,
+  /** What one earlier version's tables hold was carried over, and hooks are still as they were. */
+  carried: 5,
 } as const;
 
 export type Place = keyof typeof PLACE;
@@ -99,6 +101,11 @@ const GATES: readonly ProgramFault[] = [
     file: 'moat.bpf.c',
     from: '\tif (!earlier || !state)\n\t\treturn 0;\n',
     to: `\tif (!earlier || !state)\n\t\treturn 0;\n\tcome_to_gate(${PLACE.uncarried});\n`,
+  },
+  {
+    file: 'moat.bpf.c',
+    from: '\treturn carry.refused;',
+    to: `\tcome_to_gate(${PLACE.carried});\n\treturn carry.refused;`,
   },
 ];
 

@@ -28,6 +28,8 @@ export type Held = {
   }[];
   /** By default what the kernel has. */
   readonly attach?: AttachMode;
+  /** Never takes over what an earlier version's hooks have. */
+  readonly unsettled: boolean;
 };
 
 if (import.meta.main) {
@@ -52,7 +54,7 @@ if (import.meta.main) {
   }
   datapath.apply([{ kind: 'node', node: 'node-a', value: Object.values(NODE_ADDRESSES) }]);
   datapath.refresh();
-  datapath.settle();
+  if (!held.unsettled) datapath.settle();
   process.stdout.write('ready\n');
   setInterval(() => {}, 1000);
 }

@@ -14,12 +14,15 @@ const ROOT = join(import.meta.dirname, '../..');
 /** Both ends of a connection. */
 export type Ends = { readonly client: number; readonly server: number };
 
-/** Starts a process that has a bed's pods attached, the last one closed; `root`: of the sources that it runs. */
+/**
+ * Starts a process that has a bed's pods attached, the last one closed; `root`: of the sources that it runs. `unsettled`:
+ * an upgrade that it began is never finished.
+ */
 export async function hold(
   bed: PodBed,
   root: string = ROOT,
   attach?: AttachMode,
-  services: Held['services'] = [],
+  { services = [], unsettled = false }: Partial<Pick<Held, 'services' | 'unsettled'>> = {},
 ): Promise<ChildProcess> {
   const held: Held = {
     netns: `/run/netns/${bed.prefix}-router`,
@@ -31,6 +34,7 @@ export async function hold(
     })),
     denyRule: 70,
     services,
+    unsettled,
     ...(attach === undefined ? {} : { attach }),
   };
   const script = join(root, 'test/support/hold-datapath.ts');
@@ -49,21 +53,40 @@ export function connect(bed: PodBed, from: BedPod, to: BedPod, at: number | Aske
 }
 
 /** As `connect`, by a socket of whoever asks. */
-export function connectBy(bed: PodBed, open: () => number, to: BedPod, { port, asked }: Asked): Ends {
+export function connectBy(bed: PodBed, open: () => number, to: BedPod, at: Asked): Ends {
+  const asking = { ...listen(bed, to, at), client: open() };
+  const server = bed.socket(to, () => accepts(asking));
+  bed.close(asking.listener);
+  assert.ok(server !== null, 'the connection opens');
+  return { client: asking.client, server };
+}
+
+/** A socket that listens, and one that is to ask. */
+export type Asking = { readonly listener: number; readonly client: number; readonly asked: sockets.Peer };
+
+/** A connection from one pod to another's port, up to its first packet. */
+export function beforeConnect(bed: PodBed, from: BedPod, to: BedPod, port: number): Asking {
+  const listening = listen(bed, to, { port, asked: { address: to.v4, port } });
+  return { ...listening, client: bed.socket(from, () => sockets.openSocket(4, 'stream')) };
+}
+
+/** Asks, and returns the socket at the other end, or null. */
+export function accepts({ listener, client, asked }: Asking): number | null {
+  sockets.connectSocket(client, asked.address, asked.port);
+  let server: number | null = null;
+  waitFor(() => {
+    server = sockets.acceptSocket(listener);
+    return server !== null;
+  }, 2000);
+  return server;
+}
+
+function listen(bed: PodBed, to: BedPod, { port, asked }: Asked): Omit<Asking, 'client'> {
   const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
   sockets.reuseAddress(listener);
   sockets.bindSocket(listener, to.v4, port);
   sockets.listenSocket(listener, 1);
-  const client = open();
-  sockets.connectSocket(client, asked.address, asked.port);
-  let server: number | null = null;
-  waitFor(() => {
-    server = bed.socket(to, () => sockets.acceptSocket(listener));
-    return server !== null;
-  }, 2000);
-  bed.close(listener);
-  assert.ok(server !== null, 'the connection opens');
-  return { client, server };
+  return { listener, asked };
 }
 
 /** True where a byte goes each way. */

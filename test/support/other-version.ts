@@ -13,40 +13,41 @@ const MOVED = ['endpoint', 'state', 'ct_key', 'ct_value', 'set_slot'] as const;
 
 export type OtherVersion = { readonly root: string; readonly remove: () => void };
 
-/** The next version: every layout that outlives a process has changed. */
-export function makeNextVersion(): OtherVersion {
-  return makeVersion((abi) => MOVED.reduce(moveFields, abi));
+/** The next version: every layout that outlives a process has changed, by so many words. */
+export function makeNextVersion(words: 1 | 2 = 2): OtherVersion {
+  return makeVersion(words, (abi) => abi);
 }
 
 /** A version whose connections have no field of a name that this one needs. */
 export function makeForeignVersion(field: string): OtherVersion {
-  return makeVersion((abi) => `#define ${field} ${field}_of_another_version\n${MOVED.reduce(moveFields, abi)}`);
+  return makeVersion(2, (abi) => `#define ${field} ${field}_of_another_version\n${abi}`);
 }
 
-function makeVersion(change: (abi: string) => string): OtherVersion {
+function makeVersion(words: number, change: (abi: string) => string): OtherVersion {
   const root = mkdtempSync(join(tmpdir(), 'moat-version-'));
   for (const name of COPIED) cpSync(join(ROOT, name), join(root, name), { recursive: true });
   for (const name of LINKED) symlinkSync(join(ROOT, name), join(root, name));
   const header = join(root, 'bpf/abi.h');
-  writeFileSync(header, change(raiseVersion(readFileSync(header, 'utf8'))));
+  const raised = raiseVersion(readFileSync(header, 'utf8'), words);
+  writeFileSync(header, change(MOVED.reduce((abi, struct) => moveFields(abi, struct, words), raised)));
   execFileSync('sh', ['tools/build-bpf.sh'], { cwd: root, stdio: 'pipe' });
   execFileSync(process.execPath, ['tools/gen-abi.ts'], { cwd: root, stdio: 'pipe' });
   return { root, remove: () => rmSync(root, { recursive: true, force: true }) };
 }
 
-function raiseVersion(abi: string): string {
+function raiseVersion(abi: string, words: number): string {
   const raised = abi.replace(/(ABI_VERSION_CURRENT = )(\d+)/, (_, name: string, number: string) => {
-    return `${name}${Number(number) + 1000}`;
+    return `${name}${Number(number) + 1000 * words}`;
   });
   if (raised === abi) throw new Error('bpf/abi.h has no version');
   return raised;
 }
 
-/** Two more words at the beginning of a struct. In a key they are no field, but room. */
-function moveFields(abi: string, struct: string): string {
+/** More words at the beginning of a struct. In a key they are no field, but room. */
+function moveFields(abi: string, struct: string, words: number): string {
   const name = struct.endsWith('_key') ? 'pad9' : 'of_another_version';
   const moved = abi
-    .replace(new RegExp(`^struct ${struct} \\{\\n`, 'm'), (found) => `${found}\t__u64 ${name}[2];\n`)
+    .replace(new RegExp(`^struct ${struct} \\{\\n`, 'm'), (found) => `${found}\t__u64 ${name}[${words}];\n`)
     .replace(new RegExp(`^_Static_assert\\(sizeof\\(struct ${struct}\\)[^;]*;\\n`, 'm'), '');
   if (!moved.includes(`struct ${struct} {\n\t__u64 ${name}`)) throw new Error(`bpf/abi.h has no struct ${struct}`);
   return moved;

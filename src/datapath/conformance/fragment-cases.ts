@@ -134,6 +134,34 @@ export const FRAGMENT_CASES: readonly Case[] = [
     },
   },
   {
+    // RFC 8200 §4.5: receivers put them together by addresses and id; only the first one's Next Header counts.
+    name: 'a later fragment can rewrite nothing of the first, whatever it says of its protocol',
+    family: 6,
+    run: (rig, at) => {
+      const rest = (next: number) => ip({ from: at.a, to: at.b, fragment: later(1, 1) }, next, REST);
+      rig.policy('b', 'ingress', ['allow a tcp/80 udp 60', DEFAULT]);
+      rig.pass('from a', tcp({ ...ask(at), dport: 80, fragment: first(1) }));
+      for (const next of [TCP, UDP, 60, 132]) rig.drop('from a', rest(next), 'fragment-tiny');
+      rig.pass('from a', ip({ from: at.a, to: at.b, fragment: later(1, 2) }, UDP, REST));
+    },
+  },
+  {
+    // Eight bytes of options more, and a fragment at offset 2 would overlap the ports.
+    name: 'a first fragment with extension headers behind its fragment header is dropped',
+    family: 6,
+    run: (rig, at) => {
+      const datagram = udp(ask(at)).subarray(14 + 40);
+      const behind = (fragment: FragmentPlace) =>
+        ip({ from: at.a, to: at.b, fragment }, 60, concat([UDP, 0, 1, 4, 0, 0, 0, 0], datagram));
+      rig.policy('b', 'ingress', ['allow a udp/53', DEFAULT]);
+      rig.drop('from a', behind(first(1)), 'extension-header');
+      rig.drop('from a', ip({ from: at.a, to: at.b, fragment: later(1) }, UDP, REST), 'fragment-unknown');
+      rig.pass('from a', behind({ id: 1, offset: 0, more: false }));
+      const before = { header: 60, body: Uint8Array.of(0, 1, 4, 0, 0, 0, 0) };
+      rig.pass('from a', udp({ ...ask(at), headers: [before], fragment: first(2) }));
+    },
+  },
+  {
     name: 'fragment headers one in the other are dropped',
     family: 6,
     run: (rig, at) => {

@@ -231,7 +231,7 @@ describe('Services over a change of layouts (root)', needsSources.skip === false
       ...{ address: '10.96.0.1', protocol, port },
       ...{ backend: '10.9.0.2', listens: 8000 + port },
     }));
-    const held = await hold(bed, next.root, undefined, services);
+    const held = await hold(bed, next.root, undefined, { services });
     let mine: EbpfDatapath | null = null;
     try {
       const netns = (index: number): string => `/run/netns/${bed.prefix}-${bed.pod(index).name}`;
@@ -275,7 +275,7 @@ describe('Services over a change of layouts (root)', needsSources.skip === false
   it('clients on the node itself are sent off all the while: by the version before, until the next one’s tables are whole', async () => {
     const bed = new PodBed('host-upgrade', 3);
     const service = { address: '10.96.0.1', protocol: TCP, port: 80, backend: '10.9.0.2', listens: 8080 };
-    const held = await hold(bed, next.root, undefined, [service]);
+    const held = await hold(bed, next.root, undefined, { services: [service] });
     let mine: EbpfDatapath | null = null;
     const reaches = (server: number): boolean => {
       const [client, netns] = ['router', bed.pod(server).name].map((name) => `/run/netns/${bed.prefix}-${name}`);

@@ -42,16 +42,11 @@ describe(
       const bed = new PodBed('upgrade-outside', 3);
       const outside = addOutside(bed.prefix, bed.pod(SERVER).v4, 'h2');
       const at = { address: NODE_ADDRESSES[4], protocol: TCP, port: NODE_PORT, scope: 'outside' } as const;
-      const held = await hold(bed, next.root, undefined, [
-        {
-          protocol: TCP,
-          port: NODE_PORT,
-          scope: 'outside',
-          address: '192.0.2.1',
-          backend: '10.9.0.2',
-          listens: LISTENS,
-        },
-      ]);
+      const service = {
+        ...({ address: '192.0.2.1', protocol: TCP, port: NODE_PORT, scope: 'outside' } as const),
+        ...{ backend: '10.9.0.2', listens: LISTENS },
+      };
+      const held = await hold(bed, next.root, undefined, { services: [service] });
       let mine: EbpfDatapath | null = null;
       try {
         const ends = connectFrom(outside, bed, bed.pod(SERVER));

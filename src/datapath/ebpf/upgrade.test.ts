@@ -9,10 +9,10 @@ import { mountBpffs, pinPath } from '#kernel/bpffs.ts';
 import { formatAddress } from '#net/address.ts';
 import { ATTACH_MODES } from '#test/support/attach-modes.ts';
 import type { ProgramFault } from '#test/support/faulty-programs.ts';
-import { speaksDuring } from '#test/support/gate-speaker.ts';
+import { opensDuring, speaksDuring } from '#test/support/gate-speaker.ts';
 import { withGatedPrograms } from '#test/support/gated-programs.ts';
 import { endpointStep, ground, isolatingSet } from '#test/support/hand-plan.ts';
-import { connect, hold, speaks } from '#test/support/holder.ts';
+import { beforeConnect, connect, hold, speaks } from '#test/support/holder.ts';
 import { faultsOf } from '#test/support/holes.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { makeForeignVersion, makeNextVersion, type OtherVersion } from '#test/support/other-version.ts';
@@ -192,6 +192,43 @@ describe('versions with other layouts (root)', NEEDS, () => {
     const faults = faultsOf('Until connections are carried over, they are looked for in the tables of before');
     assert.ok(!(await speaksUncarried(faults)));
   });
+
+  it(
+    'carries over what begins in the oldest tables meanwhile, where an upgrade was never finished',
+    needsSources,
+    async () => {
+      const third = makeNextVersion(1);
+      const bed = new PodBed('upgrade-thrice', 3);
+      let holder = await hold(bed, third.root);
+      let mine: EbpfDatapath | null = null;
+      const end = async (): Promise<void> => {
+        holder.kill('SIGKILL');
+        await once(holder, 'exit');
+      };
+      try {
+        await end();
+        holder = await hold(bed, next.root, undefined, { unsettled: true });
+        await end();
+        const options = { instance: bed.prefix, node: 'node-a', sizes: SIZES };
+        const opened = withGatedPrograms([], (object) => openDatapath({ ...options, object }));
+        mine = opened;
+        assert.equal(listGenerations(pinPath(bed.prefix, 'node-a')).length, 3);
+        for (const pod of bed.pods) opened.attach(pod.link);
+        opened.apply([...ground(), ...bed.pods.map((pod) => endpointStep(pod.v4, {}, pod.name))]);
+        const asking = beforeConnect(bed, bed.pod(0), bed.pod(1), 8080);
+        const tables = tablesPath(bed.prefix, 'node-a');
+        const ends = await opensDuring(() => opened.settle(), { tables, place: 'carried', asking });
+        assert.equal(listGenerations(pinPath(bed.prefix, 'node-a')).length, 1);
+        assert.ok(speaks(ends));
+      } finally {
+        holder.kill('SIGKILL');
+        mine?.close();
+        unpinDatapath(bed.prefix, 'node-a');
+        bed.destroy();
+        third.remove();
+      }
+    },
+  );
 
   it('refuses tables that it can’t read, and leaves them in force', async () => {
     const foreign = makeForeignVersion('initiator');

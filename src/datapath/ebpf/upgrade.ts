@@ -30,6 +30,8 @@ export class Upgrade {
   readonly #generations: readonly string[];
   readonly #ask: LoadAsk;
   readonly #own: Maps;
+  /** Programs that look into both, at tables of upgrades that were themselves never finished. */
+  readonly #older: readonly LoadedObject[];
   /** The programs that look into both, at the newest of the earlier tables. */
   readonly #between: LoadedObject;
   /** Pods' before uplinks': who is let in by an uplink is answered at a pod's hook, by the same tables. */
@@ -45,6 +47,7 @@ export class Upgrade {
     try {
       this.tables = generations.map(readEarlier);
       this.#between = this.#load(generations.at(-1) ?? '');
+      this.#older = generations.slice(0, -1).map((generation) => this.#load(generation));
     } catch (cause) {
       throw new DatapathError(`${REFUSED} (${cause instanceof Error ? cause.message : String(cause)})`, cause);
     }
@@ -87,14 +90,14 @@ export class Upgrade {
   /** Gives every waiting hook this version's programs, and takes the earlier tables away. */
   finish(): void {
     if (this.#done) return;
-    for (const generation of this.#generations.slice(0, -1)) this.#carryFrom(generation);
+    // What hooks of the oldest programs find there alone, those between would not.
+    this.#older.forEach(carryAll);
     // Ahead of the first hook: packets to Services are sent on by these tables from then on.
     runSyscall(programOf(this.#between, 'carry_services'));
     this.#each(({ between }, interfaceIndex) => between.attach(interfaceIndex));
     gracePeriodNow();
-    // Connections may have begun since.
-    runSyscall(programOf(this.#between, 'carry_services'));
-    runSyscall(programOf(this.#between, 'carry'));
+    // Connections may have begun since, in any of them.
+    for (const object of [...this.#older, this.#between]) carryAll(object);
     this.#each(({ final }, interfaceIndex) => final.attach(interfaceIndex));
     this.#done = true;
     for (const { interfaces } of this.#waiting) interfaces.clear();
@@ -110,22 +113,11 @@ export class Upgrade {
   /** Lets go of what only the change needs; the earlier tables stay where it was not finished. */
   close(): void {
     for (const { between } of this.#waiting.splice(0)) between.close();
-    this.#between.close();
+    for (const object of [...this.#older, this.#between]) object.close();
   }
 
   #each(work: (waiting: Waiting, interfaceIndex: number) => void): void {
     for (const waiting of this.#waiting) for (const index of waiting.interfaces) work(waiting, index);
-  }
-
-  /** Of an upgrade that was itself never finished. */
-  #carryFrom(generation: string): void {
-    const object = this.#load(generation);
-    try {
-      runSyscall(programOf(object, 'carry_services'));
-      runSyscall(programOf(object, 'carry'));
-    } finally {
-      object.close();
-    }
   }
 
   #load(generation: string): LoadedObject {
@@ -138,6 +130,11 @@ export class Upgrade {
       connections.maps.forEach(closeObject);
     }
   }
+}
+
+function carryAll(object: LoadedObject): void {
+  runSyscall(programOf(object, 'carry_services'));
+  runSyscall(programOf(object, 'carry'));
 }
 
 function programOf(object: LoadedObject, name: string): number {

@@ -62,7 +62,9 @@ export function parseIpv4(bytes: Uint8Array, strictness: IpStrictness): IpResult
   const offset = place & 0x1fff;
   const whole = offset === 0 && (place & 0x2000) === 0;
   const fragment = whole ? null : { id: readUint(bytes, 4, 2) ?? 0, offset };
-  if (isTiny(protocol, fragment)) return { kind: 'drop', reason: 'fragment-tiny', source, to: destination };
+  // It could rewrite the flags of the first (RFC 1858).
+  const tiny = protocol === TCP && fragment?.offset === 1;
+  if (tiny) return { kind: 'drop', reason: 'fragment-tiny', source, to: destination };
   if (!areOptionsSound(bytes.subarray(20, headerLength))) return dropped('malformed');
   return { kind: 'packet', packet: { ...packet, fragment } };
 }
@@ -104,7 +106,8 @@ function walkExtensions(bytes: Uint8Array): Walk | DropReason {
   let at = 40;
   let fragment: Fragment | null = null;
   for (let count = 0; WALKED.has(protocol) || REFUSED.has(protocol); count++) {
-    if (REFUSED.has(protocol)) return 'extension-header';
+    // Behind a first fragment's header a later fragment could overlap what follows, by its offset alone.
+    if (REFUSED.has(protocol) || fragment !== null) return 'extension-header';
     const next = readUint(bytes, at, 1);
     if (next === null || at + 8 > bytes.length) return 'malformed';
     // With segments left the final destination is another one than the header's: not the one judged here.
@@ -112,9 +115,9 @@ function walkExtensions(bytes: Uint8Array): Walk | DropReason {
     const size = protocol === FRAGMENT ? 8 : ((bytes[at + 1] ?? 0) + 1) * 8;
     if (at + size > bytes.length) return 'malformed';
     if (protocol === FRAGMENT) {
-      if (fragment !== null) return 'extension-header';
       fragment = fragmentAt(bytes, at);
-      if (isTiny(next, fragment)) return 'fragment-tiny';
+      // IPv6 receivers put fragments together by id alone: its own Next Header says nothing of what it overlaps.
+      if (fragment?.offset === 1) return 'fragment-tiny';
     }
     if (count === MAX_EXTENSION_HEADERS) return 'extension-header';
     if (fragment !== null && fragment.offset > 0) return { protocol: next, at: at + size, fragment };
@@ -129,11 +132,6 @@ function fragmentAt(bytes: Uint8Array, at: number): Fragment | null {
   const place = readUint(bytes, at + 2, 2) ?? 0;
   const whole = place >> 3 === 0 && (place & 1) === 0;
   return whole ? null : { id: readUint(bytes, at + 4, 4) ?? 0, offset: place >> 3 };
-}
-
-/** A TCP fragment at offset 1 could rewrite the flags of the first (RFC 1858). */
-function isTiny(protocol: Protocol, fragment: Fragment | null): boolean {
-  return protocol === TCP && fragment?.offset === 1;
 }
 
 function dropped(reason: DropReason): IpResult {

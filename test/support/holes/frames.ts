@@ -34,6 +34,18 @@ export const PARSING: readonly Hole[] = [
     faults: [inPrograms('parse.h', 'if ((fragment & 0x1fff) == 1 && p->protocol == IPPROTO_TCP)', 'if (0)')],
   },
   {
+    rule: 'Of IPv6, no fragment overlaps the first one’s header, whatever it says of its protocol',
+    file: CONFORMANCE,
+    test: 'a later fragment can rewrite nothing of the first, whatever it says of its protocol',
+    faults: [inPrograms('parse.h', 'if (offset >> 3 == 1)', 'if (offset >> 3 == 1 && header[0] == IPPROTO_TCP)')],
+  },
+  {
+    rule: 'No extension header stands behind a first fragment’s header',
+    file: CONFORMANCE,
+    test: 'a first fragment with extension headers behind its fragment header is dropped',
+    faults: [inPrograms('parse.h', 'if (p->flags & PACKET_FRAGMENT_FIRST)\n\t\t\treturn', 'if (0)\n\t\t\treturn')],
+  },
+  {
     rule: 'A route that leads elsewhere after the judgement is dropped',
     file: CONFORMANCE,
     test: 'an IPv4 source route is malformed',
