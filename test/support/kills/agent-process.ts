@@ -31,6 +31,10 @@ export class AgentLife {
   readonly #exit: Promise<unknown>;
   readonly #problems: string[] = [];
   readonly #drops: string[] = [];
+  /** By the monotonic clock. */
+  readonly bornMs: number = Number(process.hrtime.bigint() / 1_000_000n);
+  /** What it dropped of what must pass. */
+  readonly lost: FlowEvent[] = [];
   #client: AgentClient | null = null;
   #applied = 0;
   #killed = false;
@@ -77,7 +81,7 @@ export class AgentLife {
     return this.#drops.filter((text) => text.includes(`"destinationPort":${port},`));
   }
 
-  /** What it wrote to its log, told unasked, and dropped of what must pass: nothing, where nothing goes wrong. */
+  /** What it wrote to its log, and told unasked: nothing, where nothing goes wrong. */
   get complaints(): readonly string[] {
     const said = this.#said.split('\n').filter((line) => line !== '' && !EXPECTED.test(line));
     return [...this.#problems, ...said];
@@ -90,7 +94,7 @@ export class AgentLife {
         for (const event of events) {
           if (event.kind !== 'drop') continue;
           const text = JSON.stringify(event);
-          if (isOpen(event)) this.#problems.push(`dropped: ${text}`);
+          if (isOpen(event)) this.lost.push(event);
           this.#drops.push(text);
           if (this.#drops.length > DROPS) this.#drops.shift();
         }

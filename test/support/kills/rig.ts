@@ -205,6 +205,20 @@ export class KillRig {
     if (life.killed) return;
     await life.kill();
     this.tally.expect(life.complaints.length === 0, () => `it complains: ${life.complaints.join('\n')}`);
+    const lost = life.lost.length === 0 ? [] : await this.#lost(life);
+    this.tally.expect(lost.length === 0, () => `it drops of what must pass: ${lost.join('\n')}`);
+  }
+
+  /** Each with how long its connection was over by then: a segment that comes late loses nothing. */
+  async #lost({ lost, bornMs }: AgentLife): Promise<readonly string[]> {
+    this.#traffic?.send('closed');
+    const closed = new Map(this.#traffic === null ? [] : ((await this.#hear(this.#traffic)) as [number, number][]));
+    return lost.map((event) => {
+      const atMs = Number(BigInt(event.timeNs) / 1_000_000n);
+      const overMs = closed.get(event.destinationPort) ?? closed.get(event.sourcePort);
+      const over = overMs === undefined ? 'not closed' : `closed ${atMs - overMs} ms before`;
+      return `${JSON.stringify(event)}: ${over}, by an agent ${atMs - bornMs} ms old`;
+    });
   }
 
   #spawn(version: number): AgentLife {

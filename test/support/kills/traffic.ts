@@ -26,9 +26,10 @@ export type TrafficSetup = {
 
 /**
  * wake: connections that were idle all the time speak first · bypassed: from now on denied pairs may meet · enforced: not any
- * more; what has come until now is not counted.
+ * more; what has come until now is not counted · closed: not a report, but when connections were closed, by their asker's
+ * port, in milliseconds of the monotonic clock.
  */
-export type TrafficRequest = 'report' | 'wake' | 'bypassed' | 'enforced';
+export type TrafficRequest = 'report' | 'wake' | 'bypassed' | 'enforced' | 'closed';
 
 /** What happened since the start. */
 export type TrafficReport = {
@@ -66,6 +67,8 @@ const CONNECT_EVERY = 10;
 const LOST_AFTER_MS = 6000;
 /** A new connection that takes longer has lost its first packet twice. */
 const OPEN_LIMIT_MS = 2500;
+/** So many closed connections are remembered: a minute's. */
+const CLOSED = 40_000;
 const MESSAGE = Buffer.from('moat-moat-moat-moat');
 
 type Stream = {
@@ -90,6 +93,8 @@ let sent = 0;
 let received = 0;
 let answered = 0;
 let opened = 0;
+/** When connections that were opened were closed, the last ones, by their asker's port. */
+const closed = new Map<number, number>();
 const refused: string[] = [];
 let tries = 0;
 let passed = 0;
@@ -236,7 +241,7 @@ function openings(pair: Pair): () => void {
     if (tick++ % CONNECT_EVERY !== 0) return;
     const accepted = sockets.acceptSocket(listener);
     const since = opening?.sinceMs ?? 0;
-    if (accepted !== null) sockets.closeSocket(accepted);
+    if (accepted !== null) close(accepted);
     if (accepted !== null) opened++;
     else if (opening !== null && performance.now() - since <= OPEN_LIMIT_MS) return;
     else if (opening !== null && !pair.lossy) {
@@ -246,6 +251,14 @@ function openings(pair: Pair): () => void {
     if (opening !== null) sockets.closeSocket(opening.fd);
     opening = next();
   };
+}
+
+function close(accepted: number): void {
+  const asker = sockets.peerOf(accepted)?.port ?? 0;
+  closed.delete(asker);
+  closed.set(asker, Number(process.hrtime.bigint() / 1_000_000n));
+  if (closed.size > CLOSED) closed.delete(closed.keys().next().value ?? 0);
+  sockets.closeSocket(accepted);
 }
 
 /** Datagrams of an allowed pair, each answered. The client hears nobody but whom it asked. */
@@ -341,6 +354,10 @@ async function main(setup: TrafficSetup): Promise<void> {
     for (const each of work) each();
   }, TICK_MS);
   process.on('message', async (what: TrafficRequest) => {
+    if (what === 'closed') {
+      process.send?.([...closed]);
+      return;
+    }
     if (what === 'wake') await Promise.all([wake(idle), stillSpeak(streams)]);
     if (what === 'bypassed') isEnforced = false;
     if (what === 'enforced') enforce(setup.denied);
