@@ -15,7 +15,7 @@
 /* Raised with every change of a layout or a meaning that outlives a process. A field that changes its meaning
  * changes its name: what another version left is read by the names of its fields. */
 enum abi_version {
-	ABI_VERSION_CURRENT = 12,
+	ABI_VERSION_CURRENT = 13,
 };
 
 /* Same names and order as DROP_REASONS in src/datapath/port.ts; a test compares them. */
@@ -51,8 +51,10 @@ enum action_flag { ACTION_OWN = 8 };
 
 enum leg_index { LEG_EGRESS, LEG_INGRESS, LEG_COUNT };
 
-/* VERDICT_AUDIT: denied, and let through. It holds for one packet: its epoch is 0, before every other. */
-enum leg_verdict { VERDICT_NONE, VERDICT_DENY, VERDICT_ALLOW, VERDICT_AUDIT };
+/* VERDICT_AUDIT: denied, and let through. It holds for one packet: its epoch is 0, before every other.
+ * VERDICT_ELSEWHERE: neither end is here, and nobody is judged (forward.h): the legs' epochs are the address
+ * of who asked. */
+enum leg_verdict { VERDICT_NONE, VERDICT_DENY, VERDICT_ALLOW, VERDICT_AUDIT, VERDICT_ELSEWHERE };
 
 enum hook { HOOK_FROM_POD, HOOK_TO_POD, HOOK_COUNT, HOOK_FROM_NODE = HOOK_COUNT };
 
@@ -175,6 +177,11 @@ struct state {
 	__u64 skew;    /* tests move the clock by it, in nanoseconds */
 	__u64 marked;  /* not 0: service_marks has a bit */
 	__u64 bypass;  /* until then (ktime, ns) every endpoint is as with ENDPOINT_AUDIT_ALL */
+	/* The addresses by which the node speaks for clients outside (forward.h), bytes as on the wire; 0 =
+	 * it does not. */
+	__u64 self4;
+	__u64 self6_first;
+	__u64 self6_last;
 };
 
 enum key_flag {
@@ -219,7 +226,7 @@ struct ct_value {
 	__u32 created;     /* ktime >> CREATED_SHIFT */
 	__u32 original[4]; /* of ENTRY_SERVICE: the Service that the initiator meant */
 	__u32 original_port;
-	__u32 pad;
+	__u32 asker_port;      /* with VERDICT_ELSEWHERE: of who asked */
 	__u32 slot[LEG_COUNT]; /* where the record of the leg's endpoint may be: no more than a hint */
 	__u64 tail;
 };
@@ -305,7 +312,8 @@ struct counters {
 	__u64 passed[HOOK_COUNT];
 	__u64 redirected; /* past the stack: from pod to pod, */
 	__u64 routed;     /* from a pod to an uplink, */
-	__u64 delivered;  /* and from an uplink to a pod */
+	__u64 delivered;  /* from an uplink to a pod, */
+	__u64 forwarded;  /* and from an uplink to another node, or back to who asked */
 	__u64 lost;       /* events that found no room, exactly */
 	__u64 evicted;    /* unassured flows that gave way to newer ones of the same pod */
 };

@@ -72,9 +72,12 @@ static __always_inline void restore_translation(const struct ct_key *key, const 
 	translation.port = side ? key->port[0] : key->port[1];
 	for (int i = 0; i < 4; i++)
 		translation.address[i] = side ? key->address[0][i] : key->address[1][i];
-	begin_key(&meant, key);
-	side = join_ends(&meant, side ? key->address[1] : key->address[0], side ? key->port[1] : key->port[0],
-			 flow->original, flow->original_port);
+	if (is_elsewhere(flow)) {
+		translation.self_port = side ? key->port[1] : key->port[0];
+		for (int i = 0; i < 4; i++)
+			translation.self[i] = side ? key->address[1][i] : key->address[0][i];
+	}
+	side = name_meant(key, flow, &meant);
 	tag = ct_tag(&meant);
 	stamp_translation(&translation, tag, side);
 	bpf_map_update_elem(&translation_map, &meant, &translation, BPF_NOEXIST);
@@ -112,7 +115,8 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	entry.holder = interface_at(&key, entry.initiator);
 	if (!entry.holder)
 		entry.holder = interface_at(&key, !entry.initiator);
-	if (!entry.holder)
+	/* Of one between others (forward.h) the uplink is known again with its next packet. */
+	if (!entry.holder && !is_elsewhere(&entry))
 		return 0;
 	make_unjudged(&entry);
 	stamp(&entry, ct_tag(&key));

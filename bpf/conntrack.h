@@ -152,13 +152,14 @@ static __always_inline void stamp_entry(struct context *c)
 	stamp(&c->entry, c->key_tag);
 }
 
-/* A connection is its initiator's, or where that is elsewhere, the responder's. */
+/* A connection is its initiator's, or where that is elsewhere, the responder's; of two that are elsewhere,
+ * the uplink's by which the first came. */
 static __always_inline __u32 holder_of(const struct context *c)
 {
 	const struct endpoint *initiator = c->side == c->entry.initiator ? &c->source : &c->destination;
 	const struct endpoint *responder = c->side == c->entry.initiator ? &c->destination : &c->source;
 
-	return initiator->ifindex ? initiator->ifindex : responder->ifindex;
+	return initiator->ifindex ? initiator->ifindex : responder->ifindex ? responder->ifindex : c->uplink;
 }
 
 /* Gives a fresh entry its holder and the time. */

@@ -79,6 +79,9 @@ struct context {
 	__u32 outside; /* at an uplink: enum service_scope */
 	__u32 back;    /* it answers such a flow, and enters its initiator's pod as the Service's */
 	__u32 hairpin; /* enum hairpin: its backend is the pod that sends it */
+	__u32 forward; /* its backend is at another node, and this one speaks for the client (forward.h) */
+	struct addr alias; /* of the client where the packet's backend is; family 0: it has none */
+	__u32 alias_port;
 	struct ct_key meant;
 	__u32 meant_tag;
 	__u32 meant_side;          /* of the initiator in `meant` */

@@ -24,6 +24,8 @@ static __always_inline void move_bytes(const volatile struct move *moves, void *
 static __always_inline void make_unjudged(struct ct_value *entry)
 {
 	entry->flags &= ~(ENTRY_ASSURED | ENTRY_FROZEN);
+	if (entry->verdict[LEG_EGRESS] == VERDICT_ELSEWHERE)
+		return;
 	for (int leg = 0; leg < LEG_COUNT; leg++)
 		entry->leg[leg].epoch = entry->leg[leg].rule = 0;
 }

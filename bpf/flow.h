@@ -21,7 +21,7 @@ static __always_inline int adopts(const struct context *c, const struct endpoint
 
 static __always_inline int may_adopt(const struct context *c)
 {
-	return !c->own_node && !(c->packet.tcp_flags & TCP_RST) && adopts(c, &c->source) &&
+	return !c->own_node && !c->forward && !(c->packet.tcp_flags & TCP_RST) && adopts(c, &c->source) &&
 	       adopts(c, &c->destination);
 }
 
@@ -98,7 +98,10 @@ __attribute__((noinline)) int open_flow(struct __sk_buff *skb, struct context *c
 	date_entry(c);
 	if (c->service)
 		note_service(c);
-	reason = write_fresh(c, !is_audited(c));
+	if (c->forward)
+		note_asker(&c->entry, c->meant_side & 1 ? c->meant.address[1] : c->meant.address[0],
+			   c->meant_side & 1 ? c->meant.port[1] : c->meant.port[0]);
+	reason = write_fresh(c, !is_audited(c) && !c->forward);
 	return reason || !c->service ? reason : write_translation(c);
 }
 

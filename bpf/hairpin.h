@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* A pod that asks a Service and is its backend itself. No host takes a packet from its own address, so that
- * it comes to the pod from one that nobody has, and so does the pod answer there. In the tables the flow is
- * one between two ports of the pod: what it sends to itself is never seen here. Both ways lead past the
- * stack. */
+ * it comes to the pod from one that nobody has (alias.h), and so does the pod answer there. In the tables the
+ * flow is one between two ports of the pod: what it sends to itself is never seen here. Both ways lead past
+ * the stack. */
 #ifndef MOAT_HAIRPIN_H
 #define MOAT_HAIRPIN_H
 
-#include "ends.h"
+#include "alias.h"
 #include "flow.h"
 
 /* Whether the packet, sent to a Service, may come back to the pod as one to the backend in c->translation. Of
@@ -17,46 +17,13 @@ static __always_inline int may_turn(const struct context *c)
 	       c->packet.source_port != c->translation.port;
 }
 
-/* What the pod sends comes from elsewhere. Returns 0 where all of it does. */
-__attribute__((noinline)) int turn_source(struct __sk_buff *skb, struct context *c)
+/* The pod speaks, or is spoken to, by the address that nobody has, and by the port of its own. */
+static __always_inline void begin_hairpin(struct context *c, enum hairpin way, __u32 port)
 {
-	struct end_change end = {};
-	struct addr elsewhere = {};
-	struct packet *p;
-
-	c = own_context(c);
-	if (!c)
-		return -1;
-	p = &c->packet;
-	elsewhere.family = p->source.family;
-	make_hairpin(&elsewhere);
-	end.from = p->source.w;
-	end.to = elsewhere.w;
-	end.from_port = end.to_port = p->source_port;
-	end.address_at = p->network + (p->source.family == 4 ? 12 : 8);
-	end.port_at = p->transport;
-	return change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR) ? -1 : 0;
-}
-
-/* And what it answers is for itself. */
-__attribute__((noinline)) int turn_destination(struct __sk_buff *skb, struct context *c)
-{
-	struct end_change end = {};
-	struct addr elsewhere = {};
-	struct packet *p;
-
-	c = own_context(c);
-	if (!c)
-		return -1;
-	p = &c->packet;
-	elsewhere.family = p->source.family;
-	make_hairpin(&elsewhere);
-	end.from = elsewhere.w;
-	end.to = p->destination.w;
-	end.from_port = end.to_port = p->destination_port;
-	end.address_at = p->network + (p->source.family == 4 ? 16 : 24);
-	end.port_at = p->transport + 2;
-	return change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR) ? -1 : 0;
+	c->hairpin = way;
+	c->alias.family = c->packet.source.family;
+	make_hairpin(&c->alias);
+	c->alias_port = port;
 }
 
 #endif

@@ -135,7 +135,7 @@ static __always_inline int take_ends(struct __sk_buff *skb, struct context *c, _
 	c->now = bpf_ktime_get_coarse_ns();
 	c->hook = hook == HOOK_FROM_POD ? HOOK_FROM_POD : HOOK_TO_POD;
 	c->ifindex = skb->ifindex;
-	c->hairpin = HAIRPIN_NONE;
+	c->alias.family = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return take_glance(skb, c);
 }

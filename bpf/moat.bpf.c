@@ -59,7 +59,8 @@ static __always_inline int start(struct __sk_buff *skb, struct context *c, __u32
 	c->has_key = 0;
 	c->uplink = 0;
 	c->direct = c->routed = 0;
-	c->service = c->chosen = c->back = c->outside = c->hairpin = 0;
+	c->service = c->chosen = c->back = c->outside = c->hairpin = c->forward = 0;
+	c->alias.family = 0;
 	c->source.ifindex = c->destination.ifindex = 0;
 	clear_packet(&c->packet, ETH_HLEN);
 	return 1;
@@ -113,7 +114,7 @@ static __always_inline int judge_ip(struct __sk_buff *skb, struct context *c)
 	if (is_group(&c->packet.destination) || (c->hook == HOOK_FROM_POD && (c->ethernet[0] & 1)))
 		return REASON_MULTICAST;
 	if (c->hook == HOOK_FROM_POD && is_hairpin(&c->packet.destination)) {
-		c->hairpin = HAIRPIN_BACK;
+		begin_hairpin(c, HAIRPIN_BACK, c->packet.destination_port);
 		c->packet.destination = c->packet.source;
 	} else if (is_nowhere(&c->packet.destination) ||
 		   (c->hook == HOOK_TO_POD && is_nobody(&c->packet.source))) {
@@ -222,6 +223,7 @@ int from_node(struct __sk_buff *skb)
 {
 	struct counters *counters = node_counters();
 	struct context *c = the_context();
+	struct ct_value *live;
 	int verdict, reason;
 
 	if (!c || !counters || skb->pkt_type != PACKET_FOR_US)
@@ -234,6 +236,9 @@ int from_node(struct __sk_buff *skb)
 	if (!start(skb, c, HOOK_TO_POD) || take_glance(skb, c))
 		return TCX_NEXT;
 	c->uplink = skb->ifindex;
+	live = may_answer_self(c) ? find_forwarded(c) : 0;
+	if (live)
+		return serve_back(skb, c, live);
 	if (may_be_outside(c)) {
 		reason = translate_outside(skb, c);
 		if (reason != NOT_SERVED)

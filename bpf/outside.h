@@ -7,6 +7,7 @@
 
 #include "deliver.h"
 #include "flow.h"
+#include "forward.h"
 
 #define NOT_SERVED (-2)
 
@@ -57,6 +58,11 @@ __attribute__((noinline)) int would_be_reset(struct context *c)
 	if (!c)
 		return 0;
 	p = &c->packet;
+	if (!(p->flags & PACKET_PORTS_UNKNOWN) && may_answer_self(c)) {
+		make_key(c, p);
+		if (find_forwarded(c))
+			return 1;
+	}
 	if (p->protocol != IPPROTO_TCP || (p->flags & PACKET_PORTS_UNKNOWN) || !has_marks() ||
 	    !is_marked(addr_tag(&p->destination)) || find_endpoint(c, &p->destination, &c->destination) ||
 	    c->destination.ifindex)
@@ -133,25 +139,20 @@ static __always_inline int serve_outside(struct __sk_buff *skb, struct context *
 {
 	struct counters *counters = node_counters();
 
-	/* No pod's interface has met it: it is counted, and no event tells of it. */
-	if (reason && !c->destination.ifindex) {
-		/* Without a sign, or kernels such as 6.1 take it for a number that may be below 0. */
-		__u64 number = (__u32)reason;
-
-		if (counters && number < REASON_COUNT)
-			counters->drops[number]++;
-		return TCX_DROP;
-	}
 	if (!reason)
-		reason = judge_outside(skb, c);
+		reason = c->forward ? judge_forth(skb, c) : judge_outside(skb, c);
 	if (!reason && c->back)
 		reason = REASON_NO_BACKEND;
 	if (!c->bypass && is_closed())
 		reason = REASON_TABLE_ERROR;
+	if (reason && !c->destination.ifindex)
+		return drop_at_uplink(reason);
 	if (reason) {
 		report_reason(c, reason);
 		return TCX_DROP;
 	}
+	if (c->forward)
+		return send_forward(skb, c);
 	if (is_audited(c))
 		report_audited(c);
 	count_passed(c);

@@ -125,7 +125,7 @@ static __always_inline int step_tcp(struct context *c, struct ct_value *live, __
 		return REASON_NONE;
 	keep_numbers(c, live);
 	before.word = c->before;
-	if (c->entry.tcp == TCP_CLOSING && before.tcp != TCP_CLOSING)
+	if (c->entry.tcp == TCP_CLOSING && before.tcp != TCP_CLOSING && !is_elsewhere(&c->entry))
 		report_close(c, live);
 	return REASON_NONE;
 }

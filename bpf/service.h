@@ -8,6 +8,7 @@
 #include "backend.h"
 #include "clients.h"
 #include "hairpin.h"
+#include "self.h"
 
 #define PLACES_TRIED 16
 
@@ -63,6 +64,7 @@ __attribute__((noinline)) int is_taken(struct context *c)
 {
 	struct ct_value *flow;
 	__u32 initiator;
+	int forward;
 
 	c = own_context(c);
 	if (!c)
@@ -70,6 +72,12 @@ __attribute__((noinline)) int is_taken(struct context *c)
 	if (c->source.ifindex && equal_words(c->translation.address, c->source.self.w) && !may_turn(c))
 		return TAKEN;
 	c->translation.side = c->meant_side;
+	c->translation.self_port = 0;
+	if (c->outside) {
+		forward = speaks_for(c);
+		if (forward)
+			return forward > 0 && take_self_port(c, flow_hash(&c->packet)) ? FREE : TAKEN;
+	}
 	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
 	if (!flow || is_stale(flow, &c->key, c->now) || flow->tcp == TCP_CLOSING ||
@@ -204,9 +212,16 @@ static __always_inline int change_destination(struct __sk_buff *skb, struct cont
 			p->destination = c->meant_address;
 			return REASON_NO_BACKEND;
 		}
-		c->hairpin = HAIRPIN_FORTH;
+		begin_hairpin(c, HAIRPIN_FORTH, p->source_port);
 	}
-	if (rewrite_destination(skb, c) || (c->hairpin && turn_source(skb, c)))
+	if (c->translation.self_port) {
+		/* He was elsewhere when it was chosen. */
+		if (!c->outside || c->destination.ifindex)
+			return REASON_NO_BACKEND;
+		c->forward = 1;
+	}
+	if (rewrite_destination(skb, c) || (c->hairpin && put_alias(skb, c)) ||
+	    (c->forward && change_asker(skb, c)))
 		return REASON_MALFORMED;
 	p->destination_port = c->translation.port;
 	make_key(c, p);
@@ -229,6 +244,8 @@ __attribute__((noinline)) int stays_outside(struct context *c)
 	if (!flow || is_stale(flow, &c->key, c->now) || flow->tcp != TCP_OPEN ||
 	    (flow->flags & ENTRY_TOMBSTONE) || !is_meant(flow, initiator, &c->meant, c->meant_side))
 		return 0;
+	if (c->translation.self_port)
+		return 1;
 	backend.family = c->packet.source.family;
 	__builtin_memcpy(backend.w, c->translation.address, sizeof(backend.w));
 	return !find_endpoint(c, &backend, &c->destination) && c->destination.ifindex;
@@ -310,7 +327,7 @@ __attribute__((noinline)) int translate_back(struct __sk_buff *skb, struct conte
 	end.port_at = p->transport;
 	if (change_end(skb, p, &end, sum_offset(p), BPF_F_PSEUDO_HDR))
 		return -1;
-	return c->hairpin ? turn_destination(skb, c) : 0;
+	return c->alias.family ? lift_alias(skb, c) : 0;
 }
 
 #endif

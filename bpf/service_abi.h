@@ -59,7 +59,9 @@ struct translation {
 	__u64 head; /* stamp << 32 | tag of the key; equal to tail, or the element was recycled under the
 		       reader */
 	__u32 address[4];
-	__u32 port;
+	__u32 self[4]; /* the node's own, as which its packets go on; where self_port is not 0 */
+	__u16 port;
+	__u16 self_port;
 	__u32 slot; /* of the backend */
 	__u32 generation;
 	__u32 side; /* the initiator's, in the key */
@@ -93,6 +95,6 @@ _Static_assert(sizeof(struct affinity) == 40, "affinity has no hidden padding");
 _Static_assert(sizeof(struct service_places) == 16, "records are addressed by index");
 _Static_assert(sizeof(struct client_bound) == sizeof(struct service_places), "they stand in one array");
 _Static_assert(sizeof(struct backend) == 32, "backend has no hidden padding");
-_Static_assert(sizeof(struct translation) == 56, "translation has no hidden padding");
+_Static_assert(sizeof(struct translation) == 72, "translation has no hidden padding");
 
 #endif

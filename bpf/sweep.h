@@ -19,7 +19,7 @@ static __always_inline int is_left(const struct ct_value *entry, __u64 now)
 	__u32 holder = entry->holder;
 
 	return (__s64)(now - entry->last_seen) > (__s64)timeout_left &&
-	       !bpf_map_lookup_elem(&iface_map, &holder);
+	       !bpf_map_lookup_elem(&iface_map, &holder) && !bpf_map_lookup_elem(&uplink_map, &holder);
 }
 
 /* Look-ups already take an expired flow for none; this only gives its room back. */

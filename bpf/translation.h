@@ -34,15 +34,50 @@ static __always_inline void begin_key(struct ct_key *key, const struct ct_key *l
 	key->protocol = like->protocol;
 }
 
+/* Neither end of a flow is here: this node speaks for who asked (forward.h). */
+static __always_inline int is_elsewhere(const struct ct_value *flow)
+{
+	return flow->verdict[LEG_EGRESS] == VERDICT_ELSEWHERE;
+}
+
+/* Who asked. */
+static __always_inline void asker_of(const struct ct_value *flow, __u32 *words)
+{
+	words[0] = flow->leg[LEG_EGRESS].epoch;
+	words[1] = flow->leg[LEG_EGRESS].epoch >> 32;
+	words[2] = flow->leg[LEG_INGRESS].epoch;
+	words[3] = flow->leg[LEG_INGRESS].epoch >> 32;
+}
+
+static __always_inline void note_asker(struct ct_value *flow, const __u32 *words, __u32 port)
+{
+	flow->verdict[LEG_EGRESS] = flow->verdict[LEG_INGRESS] = VERDICT_ELSEWHERE;
+	flow->leg[LEG_EGRESS].epoch = (__u64)words[1] << 32 | words[0];
+	flow->leg[LEG_INGRESS].epoch = (__u64)words[3] << 32 | words[2];
+	flow->asker_port = port;
+}
+
+static __always_inline int is_asker(const struct ct_value *flow, const __u32 *words, __u32 port)
+{
+	return flow->asker_port == port &&
+	       flow->leg[LEG_EGRESS].epoch == ((__u64)words[1] << 32 | words[0]) &&
+	       flow->leg[LEG_INGRESS].epoch == ((__u64)words[3] << 32 | words[2]);
+}
+
 /* The key of a translation's flow. Returns the initiator's side in it. */
 static __always_inline __u32 make_flow_key(const struct ct_key *meant, const struct translation *translation,
 					   struct ct_key *key)
 {
 	__u32 side = translation->side & 1;
+	const __u32 *from = side ? meant->address[1] : meant->address[0];
+	__u16 from_port = side ? meant->port[1] : meant->port[0];
 
 	begin_key(key, meant);
-	return join_ends(key, side ? meant->address[1] : meant->address[0],
-			 side ? meant->port[1] : meant->port[0], translation->address, translation->port);
+	if (translation->self_port) {
+		from = translation->self;
+		from_port = translation->self_port;
+	}
+	return join_ends(key, from, from_port, translation->address, translation->port);
 }
 
 /* The flow was sent to the Service that its initiator's key, on whose other side it stands, names. A backend
@@ -51,10 +86,12 @@ static __always_inline int is_meant(const struct ct_value *flow, __u32 initiator
 				    __u32 side)
 {
 	const __u32 *service = side & 1 ? meant->address[0] : meant->address[1];
+	const __u32 *client = side & 1 ? meant->address[1] : meant->address[0];
 	__u32 port = side & 1 ? meant->port[0] : meant->port[1];
 
 	return (flow->flags & ENTRY_SERVICE) && flow->initiator == initiator && flow->original_port == port &&
-	       equal_words(flow->original, service);
+	       equal_words(flow->original, service) &&
+	       (!is_elsewhere(flow) || is_asker(flow, client, side & 1 ? meant->port[1] : meant->port[0]));
 }
 
 /* Who takes one away or puts another in its place does so alone; and not what has become another flow's since
@@ -77,15 +114,28 @@ static __always_inline void remove_translation(const struct ct_key *meant, struc
 		let_go(translation, tag);
 }
 
+/* The key of what a flow's initiator sends, and his side in it. */
+static __always_inline __u32 name_meant(const struct ct_key *key, const struct ct_value *flow,
+					struct ct_key *meant)
+{
+	__u32 side = flow->initiator & 1, words[4];
+
+	begin_key(meant, key);
+	if (is_elsewhere(flow)) {
+		asker_of(flow, words);
+		return join_ends(meant, words, flow->asker_port, flow->original, flow->original_port);
+	}
+	return join_ends(meant, side ? key->address[1] : key->address[0], side ? key->port[1] : key->port[0],
+			 flow->original, flow->original_port);
+}
+
 static __noinline int forget_translation(const struct ct_key *key, const struct ct_value *flow,
 					 struct ct_key *meant)
 {
 	struct translation *translation;
 	__u32 other = !(flow->initiator & 1);
 
-	begin_key(meant, key);
-	join_ends(meant, other ? key->address[0] : key->address[1], other ? key->port[0] : key->port[1],
-		  flow->original, flow->original_port);
+	name_meant(key, flow, meant);
 	translation = bpf_map_lookup_elem(&translation_map, meant);
 	/* The same Service may have sent these ports to another backend since. */
 	if (translation && translation->port == (other ? key->port[1] : key->port[0]) &&

@@ -97,6 +97,7 @@ class Node {
         redirected: 0n,
         routed: 0n,
         delivered: 0n,
+        forwarded: 0n,
         lost: 0n,
       }),
       lacks: [],

@@ -123,11 +123,11 @@ test('a node port is at the node’s addresses of the Service’s families, othe
   assert.deepEqual(told([outer], [slice(endpoints)]), [
     '10.96.0.10 17 53 → 10.1.0.1#5353',
     `192.0.2.1 17 30053 → ${both}`,
-    '192.0.2.1 17 30053 outside → 10.1.0.1#5353',
+    `192.0.2.1 17 30053 outside → ${both}`,
     `203.0.113.1 17 53 → ${both}`,
-    '203.0.113.1 17 53 outside → 10.1.0.1#5353',
+    `203.0.113.1 17 53 outside → ${both}`,
     `203.0.113.2 17 53 → ${both}`,
-    '203.0.113.2 17 53 outside → 10.1.0.1#5353',
+    `203.0.113.2 17 53 outside → ${both}`,
   ]);
   assert.deepEqual(told([{ ...outer, clusterAddresses: [] }], [slice(endpoints)]), [], 'headless');
 });
@@ -143,14 +143,15 @@ test('what an author writes as external takes nothing from cluster addresses, no
     externalAddresses: taken,
   };
   const slices = [slice([endpoint('10.1.0.1')]), slice([endpoint('10.1.0.66')], { service: 'a-thief' })];
-  const expected = ['10.96.0.10', '10.96.0.66', '192.0.2.1', '203.0.113.1'];
+  const inside = ['10.96.0.10 17 53', '10.96.0.66 17 53', '192.0.2.1 17 53', '203.0.113.1 17 53'];
+  const expected = [...inside, '192.0.2.1 17 53 outside', '203.0.113.1 17 53 outside'];
   for (const services of [
     [owner, thief],
     [thief, owner],
   ]) {
     assert.deepEqual(
       told(services, slices).toSorted(),
-      expected.map((each) => `${each} 17 53 → 10.1.0.${each.endsWith('66') ? 66 : 1}#5353`),
+      expected.map((each) => `${each} → 10.1.0.${each.includes('.66 ') ? 66 : 1}#5353`).toSorted(),
     );
   }
 });
@@ -244,7 +245,7 @@ test('beside a node port a pod of the node’s network may serve it, but not at 
   assert.deepEqual(at(5353), ['192.0.2.1 17 5353 →']);
 });
 
-test('whoever is outside reaches endpoints of the node: others serve where it has none, nobody with the policy Local', () => {
+test('whoever is outside reaches endpoints of all nodes, or with the policy Local those of the node, but none of its own network', () => {
   const [first] = DNS.ports;
   assert.ok(first);
   const one = {
@@ -258,13 +259,19 @@ test('whoever is outside reaches endpoints of the node: others serve where it ha
   const outside = (outsideLocal: boolean, ...endpoints: readonly SliceEndpoint[]): readonly string[] =>
     told([{ ...one, outsideLocal }], [slice(endpoints)]).filter((each) => each.includes('outside'));
   const at = '203.0.113.2 17 53 outside →';
-  for (const policy of [true, false]) {
-    assert.deepEqual(outside(policy, here, leaving, there), [`${at} 10.1.0.1#5353`]);
-    assert.deepEqual(outside(policy, leaving, there), [`${at} 10.1.0.2#5353`]);
-    assert.deepEqual(outside(policy, here, ofNode), [], 'a pod of the node’s network');
-  }
+  assert.deepEqual(outside(true, here, leaving, there), [`${at} 10.1.0.1#5353`]);
+  assert.deepEqual(outside(true, leaving, there), [`${at} 10.1.0.2#5353`]);
+  assert.deepEqual(outside(true, here, ofNode), []);
   assert.deepEqual(outside(true, there), [at]);
-  assert.deepEqual(outside(false, there), []);
+  assert.deepEqual(outside(false, here, leaving, there), [`${at} 10.1.0.1#5353 10.1.1.1#5353`]);
+  assert.deepEqual(outside(false, leaving, there), [`${at} 10.1.1.1#5353`]);
+  assert.deepEqual(outside(false, here, ofNode), [`${at} 10.1.0.1#5353`]);
+  assert.deepEqual(outside(false, ofNode), [], 'nobody is left');
+  const hinted = [there, endpoint('10.1.2.1', { node: 'node-c' })].map((each, index) => {
+    return { ...each, hints: { zones: [], nodes: [index === 0 ? 'node-b' : 'node-a'] } };
+  });
+  assert.deepEqual(outside(false, ...hinted), [`${at} 10.1.2.1#5353`], 'as hints say for clients of this node');
+  assert.deepEqual(outside(false), [], 'nobody at all: the node refuses');
 });
 
 test('outside, too, what an author writes takes no node port of a Service that is not served here, and no cluster address', () => {
@@ -287,8 +294,9 @@ test('outside, too, what an author writes takes no node port of a Service that i
   const outside = told([author, victim], [theirs, elsewhere]).filter((each) => each.includes('outside'));
   assert.deepEqual(
     outside.map((each) => each.split(' outside')[0]),
-    ['192.0.2.1 6 53', '203.0.113.9 6 53', '203.0.113.9 6 30053'],
+    ['192.0.2.1 6 30053', '192.0.2.1 6 53', '203.0.113.9 6 53', '203.0.113.9 6 30053'],
   );
+  assert.match(outside.find((each) => each.startsWith('192.0.2.1 6 30053')) ?? '', /→ 10\.1\.1\.1#/, 'its own');
 });
 
 test('at a node’s own address externalIPs get no datagrams from outside: they may be answers; a node port does', () => {

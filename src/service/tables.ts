@@ -90,11 +90,10 @@ export function servedBy(service: Service, slices: readonly EndpointSlice[], pla
   for (const { at, claim, portName } of claimsOf(service, place.addresses)) {
     const key = serviceKey(at);
     if (all.has(key)) continue;
-    const isLocal = at.scope === 'outside' || (service.nodeLocal && claim === 'cluster');
-    // Who asks for the node's own endpoints asks for no hints.
-    const asked = { at, portName, place: isLocal ? null : place, claim };
     const isExcess = counted > NODE_SHARE.backends;
-    const backends = isExcess ? [] : sortedBackends(backendsOf(asked, isLocal ? own : listed));
+    const backends = isExcess
+      ? []
+      : sortedBackends(whoServes({ at, claim, portName }, service, { own, listed, place }));
     counted += backends.length;
     const left = at.scope === 'outside' && !servesOutside(service, backends, place) ? { left: true as const } : {};
     const affinity = service.affinitySeconds === null ? {} : { affinitySeconds: service.affinitySeconds };
@@ -128,12 +127,26 @@ function serversOf({ ports, endpoints }: EndpointSlice): readonly Served[] {
 }
 
 /**
- * Whether a node serves whoever is outside. Where it has no endpoint and `externalTrafficPolicy` is not Local, others may; and
- * what a pod of the node's own network answers no hook translates back.
+ * Whoever is outside reaches those whom clients inside reach, by the node itself where they are elsewhere (decision 0042), or
+ * with the policy Local the node's own, but not a pod of the node's own network, whose answers no hook would translate back.
+ * Who asks for the node's own endpoints asks for no hints.
  */
-function servesOutside({ outsideLocal }: Service, backends: readonly Backend[], { addresses }: NodePlace): boolean {
-  const own = new Set(addresses.map(formatAddress));
-  return (outsideLocal || backends.length > 0) && !backends.some(({ address }) => own.has(formatAddress(address)));
+function whoServes(asked: Claimed, service: Service, { own, listed, place }: Slices): readonly Backend[] {
+  const isOutside = asked.at.scope === 'outside';
+  const isLocal = isOutside ? service.outsideLocal : service.nodeLocal && asked.claim === 'cluster';
+  const backends = isLocal ? backendsOf({ ...asked, place: null }, own) : backendsOf({ ...asked, place }, listed);
+  return isOutside && !isLocal ? backends.filter((each) => !isOf(place, each)) : backends;
+}
+
+type Slices = { readonly own: readonly Listed[]; readonly listed: readonly Listed[]; readonly place: NodePlace };
+
+function isOf({ addresses }: NodePlace, { address }: Backend): boolean {
+  return addresses.some((each) => formatAddress(each) === formatAddress(address));
+}
+
+/** Whether a node serves whoever is outside: where there is nobody to serve, it refuses by itself, or others may. */
+function servesOutside({ outsideLocal }: Service, backends: readonly Backend[], place: NodePlace): boolean {
+  return outsideLocal ? !backends.some((each) => isOf(place, each)) : backends.length > 0;
 }
 
 /** Whom a balancer's address is for: a family that no range names is closed. */

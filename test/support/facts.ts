@@ -45,6 +45,7 @@ export function metricFacts(change: Partial<MetricFacts> = {}): MetricFacts {
       redirected: 3n,
       routed: 4n,
       delivered: 5n,
+      forwarded: 6n,
     },
     lost: 6n,
     evicted: 7n,

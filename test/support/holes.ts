@@ -5,13 +5,14 @@ import type { ProgramFault } from './faulty-programs.ts';
 import { CHANGES, LIVES } from './holes/changes.ts';
 import type { Hole } from './holes/fault.ts';
 import { FLOWS, POLICY } from './holes/flows.ts';
+import { FORWARDED } from './holes/forward.ts';
 import { PARSING, SOURCES } from './holes/frames.ts';
 import { HAIRPIN } from './holes/hairpin.ts';
 import { SERVICES } from './holes/services.ts';
 
 export const HOLES: readonly Hole[] = [
   ...[...PARSING, ...SOURCES, ...FLOWS, ...POLICY],
-  ...[...CHANGES, ...LIVES, ...SERVICES, ...HAIRPIN],
+  ...[...CHANGES, ...LIVES, ...SERVICES, ...HAIRPIN, ...FORWARDED],
 ];
 
 /** The faults against a rule that are in bpf/, for tests that build the programs with them. */

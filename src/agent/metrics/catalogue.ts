@@ -184,7 +184,7 @@ const PACKETS: readonly Metric<MetricFacts>[] = [
   },
   {
     ...{ name: 'moat_packets_shortcut_total', type: 'counter', labels: ['path'] },
-    help: "Packets that went past the host's stack: between pods, from a pod to an uplink, from an uplink to a pod.",
+    help: "Packets that went past the host's stack: between pods, from a pod to an uplink, from an uplink to a pod, and from outside to a backend at another node, or back.",
     read: ({ agent: { counters } }) =>
       counters === null
         ? []
@@ -192,6 +192,7 @@ const PACKETS: readonly Metric<MetricFacts>[] = [
             ['pod_to_pod', counters.redirected],
             ['pod_to_uplink', counters.routed],
             ['uplink_to_pod', counters.delivered],
+            ['uplink_to_uplink', counters.forwarded],
           ]),
   },
   {

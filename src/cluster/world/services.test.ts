@@ -71,12 +71,7 @@ test('a Service whose label gives it to another proxy, or to none, has no addres
   assert.equal(service(spec, { 'kubernetes.io/service-proxy-name': 'foo' })[0].clusterAddresses.length, 1);
 });
 
-test('what a Service does not get is said; what makes no sense is left out, and said', () => {
-  const [, said] = service({ type: 'NodePort', externalIPs: ['192.0.2.9'] });
-  assert.deepEqual(said, ['service-in-part spec.externalTrafficPolicy']);
-  const local = { externalTrafficPolicy: 'Local' };
-  assert.deepEqual(service({ type: 'NodePort', ...local })[1], []);
-  assert.deepEqual(service({ type: 'LoadBalancer', ...local })[1], []);
+test('what makes no sense is left out, and said', () => {
   const [read, faults] = service({ clusterIPs: ['x'], ports: [{ port: 0 }, { port: 80, protocol: 'X' }] });
   assert.deepEqual([read.clusterAddresses, read.ports], [[], []]);
   assert.equal(faults.length, 3);

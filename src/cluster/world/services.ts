@@ -32,17 +32,13 @@ const OWNER = 'kubernetes.io/service-name';
 /** A Service that has one of these labels, with whatever value, is another proxy's, or nobody's: the API's well-known labels. */
 const OTHERS = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
 
-/**
- * A Service: its cluster addresses, none where it is headless or not for Moat to serve. What Moat does not do for its clients
- * is noted.
- */
+/** A Service: its cluster addresses, none where it is headless or not for Moat to serve. */
 export function readService(notes: Notes): Service {
   const { namespace, name } = notes.object;
   const spec = mappingAt(notes, rootOf(notes), 'spec');
   const labels = labelsOf(notes);
   const served = !OTHERS.some((label) => Object.hasOwn(labels, label));
   const status = mappingAt(notes, rootOf(notes), 'status');
-  if (served) noteUnserved(notes, spec);
   return {
     namespace,
     name,
@@ -190,20 +186,6 @@ function affinitySeconds(notes: Notes, spec: LocatedFields): number {
   const config = mappingAt(notes, spec, 'sessionAffinityConfig');
   const seconds = countAt(notes, mappingAt(notes, config, 'clientIP'), 'timeoutSeconds');
   return seconds === null || seconds === 0 ? DEFAULT_AFFINITY_S : Math.min(seconds, MOST_AFFINITY_S);
-}
-
-/** What a Service asks for and does not get, said for each: its clients would find out otherwise. */
-function noteUnserved(notes: Notes, spec: LocatedFields): void {
-  const type = textAt(notes, spec, 'type');
-  const isOuter = type === 'NodePort' || type === 'LoadBalancer' || itemsAt(notes, spec, 'externalIPs').length > 0;
-  const isLocal = textAt(notes, spec, 'externalTrafficPolicy') === 'Local';
-  if (isOuter && !isLocal) {
-    note(
-      notes,
-      'spec.externalTrafficPolicy',
-      'whoever is outside reaches endpoints of the node that it asks, and no others',
-    );
-  }
 }
 
 function note(notes: Notes, path: string, message: string): void {

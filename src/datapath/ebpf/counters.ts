@@ -16,8 +16,10 @@ export type Counters = {
   readonly redirected: bigint;
   /** from a pod to an uplink, */
   readonly routed: bigint;
-  /** and from an uplink into a pod. */
+  /** from an uplink into a pod, */
   readonly delivered: bigint;
+  /** and from an uplink to a backend at another node, or back to who asked. */
+  readonly forwarded: bigint;
   /** Events that found no room. */
   readonly lost: bigint;
   /** Flows nobody had answered yet, or over already, that gave way to newer ones of the same pod. */
@@ -34,6 +36,7 @@ export function readCounters(map: MapHandle): Counters {
     redirected: sum(COUNTERS.redirected),
     routed: sum(COUNTERS.routed),
     delivered: sum(COUNTERS.delivered),
+    forwarded: sum(COUNTERS.forwarded),
     lost: sum(COUNTERS.lost),
     evicted: sum(COUNTERS.evicted),
   };

@@ -8,7 +8,7 @@ export const HAIRPIN: readonly Hole[] = [
     rule: 'A pod whose Service sends it back to itself hears somebody from elsewhere',
     file: CONFORMANCE,
     test: 'a pod that is its Service’s backend hears itself from elsewhere, and answers as the Service',
-    faults: [inPrograms('service.h', '(c->hairpin && turn_source(skb, c))', '0')],
+    faults: [inPrograms('service.h', '(c->hairpin && put_alias(skb, c))', '0')],
   },
   {
     rule: 'also when the connection is open',
@@ -22,7 +22,7 @@ export const HAIRPIN: readonly Hole[] = [
     rule: 'and answers there, as the Service',
     file: CONFORMANCE,
     test: 'a pod that is its Service’s backend hears itself from elsewhere, and answers as the Service',
-    faults: [inPrograms('service.h', 'return c->hairpin ? turn_destination(skb, c) : 0;', 'return 0;')],
+    faults: [inPrograms('service.h', 'return c->alias.family ? lift_alias(skb, c) : 0;', 'return 0;')],
   },
   {
     rule: 'whatever policy says',
@@ -64,7 +64,7 @@ export const HAIRPIN: readonly Hole[] = [
     rule: 'nor is what others’ Services answer next',
     file: CONFORMANCE,
     test: 'who asks itself changes nothing for others whose packets come next',
-    faults: [inPrograms('hit.h', 'c->hairpin = HAIRPIN_NONE;', '')],
+    faults: [inPrograms('hit.h', 'c->alias.family = 0;', '')],
   },
   {
     rule: 'Answers are the Service’s, also while another CPU moves their flow',

@@ -32,6 +32,12 @@ export function addOutside(prefix: string, heard: Address, at: string): string {
   return netns;
 }
 
+/** Another node's pod there: by an address that the node with this prefix reaches past that machine. */
+export function addRemote(prefix: string, at: string): void {
+  execFileSync('ip', ['-n', `${prefix}-outside`, 'addr', 'add', `${at}/32`, 'dev', 'lo']);
+  execFileSync('ip', ['-n', `${prefix}-router`, 'route', 'add', `${at}/32`, 'via', formatAddress(OUTSIDER[4])]);
+}
+
 /** Takes away what `addOutside` made, by what that returned. */
 export function removeOutside(netns: string): void {
   execFileSync('ip', ['netns', 'del', netns]);

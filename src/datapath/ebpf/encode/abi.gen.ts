@@ -77,7 +77,7 @@ export const SET_SLOT = {
 
 /** struct state */
 export const STATE = {
-  size: 72,
+  size: 96,
   epoch: 0,
   closed: 8,
   high: 16,
@@ -87,6 +87,9 @@ export const STATE = {
   skew: 48,
   marked: 56,
   bypass: 64,
+  self4: 72,
+  self6First: 80,
+  self6Last: 88,
 } as const;
 
 /** struct ct_key */
@@ -136,6 +139,7 @@ export const CT_VALUE = {
   created: 116,
   original: 120,
   originalPort: 136,
+  askerPort: 140,
   slot: 144,
   tail: 152,
 } as const;
@@ -172,15 +176,17 @@ export const CLIENT_BOUND = {
 
 /** struct translation */
 export const TRANSLATION = {
-  size: 56,
+  size: 72,
   head: 0,
   address: 8,
-  port: 24,
-  slot: 28,
-  generation: 32,
-  side: 36,
-  hold: 40,
-  tail: 48,
+  self: 24,
+  port: 40,
+  selfPort: 42,
+  slot: 44,
+  generation: 48,
+  side: 52,
+  hold: 56,
+  tail: 64,
 } as const;
 
 /** struct backend */
@@ -222,20 +228,21 @@ export const EVENT = {
 
 /** struct counters */
 export const COUNTERS = {
-  size: 376,
+  size: 384,
   drops: 0,
   audited: 160,
   passed: 320,
   redirected: 336,
   routed: 344,
   delivered: 352,
-  lost: 360,
-  evicted: 368,
+  forwarded: 360,
+  lost: 368,
+  evicted: 376,
 } as const;
 
 /** enum abi_version */
 export const ABI_VERSION = {
-  CURRENT: 12,
+  CURRENT: 13,
 } as const;
 
 /** enum drop_reason */
@@ -283,6 +290,7 @@ export const LEG_VERDICT = {
   DENY: 1,
   ALLOW: 2,
   AUDIT: 3,
+  ELSEWHERE: 4,
 } as const;
 
 /** enum leg_index */

@@ -31,6 +31,7 @@ export class Nodes {
     const kept = new Set(addresses.map(formatAddress));
     for (const address of before) if (!kept.has(formatAddress(address))) this.#claim(address).nodes.delete(name);
     for (const address of [...addresses, ...before]) this.#publish(address);
+    if (name === this.#own) this.#speakBy(addresses);
   }
 
   /** Addresses that this node speaks to its pods from, beside those of its Node: gateways on its bridges, for example. */
@@ -45,6 +46,19 @@ export class Nodes {
 
   get all(): readonly Address[] {
     return [...this.#claims.values()].map(({ address }) => address);
+  }
+
+  /** The first of each family is the one by which this node speaks for clients outside (decision 0042). */
+  #speakBy(addresses: readonly Address[]): void {
+    const bytes = (family: 4 | 6): DataView => {
+      const first = addresses.find((each) => each.family === family);
+      const view = new DataView(new ArrayBuffer(16));
+      if (first !== undefined) new Uint8Array(view.buffer).set(addressBytes(first).subarray(0, 16));
+      return view;
+    };
+    this.#sink.state('self4', bytes(4).getBigUint64(0, true));
+    this.#sink.state('self6First', bytes(6).getBigUint64(0, true));
+    this.#sink.state('self6Last', bytes(6).getBigUint64(8, true));
   }
 
   #claim(address: Address): Claim {

@@ -24,6 +24,9 @@ export type RecordName =
 /** Arrays of words that are swapped in one store. */
 export type WordName = 'set_map' | 'set_epoch' | 'peer_epoch';
 
+/** The node's own numbers that encoding changes. */
+export type StateWord = 'epoch' | 'high' | 'generation' | 'marked' | 'self4' | 'self6First' | 'self6Last';
+
 /** Writes in order; nothing written earlier may be missing when a later write is seen. */
 export type Sink = {
   /** What is kept of key and value is a copy: the caller uses their bytes again. */
@@ -46,7 +49,7 @@ export type Sink = {
   /** Sets a bit of `service_marks`. */
   mark(bit: number): void;
   /** The node's own numbers. */
-  state(field: 'epoch' | 'high' | 'generation' | 'marked', value: bigint): void;
+  state(field: StateWord, value: bigint): void;
 };
 
 /** A step that speaks of a number never published: the steps were not in order, or two of them contradict. */
