@@ -15,6 +15,8 @@ import { type Finding, findingOf, messageOf } from './install-finding.ts';
 
 const TMPFS = 0x01021994;
 const PROXY_MODE = 'http://127.0.0.1:10249/proxyMode';
+/** The first of the ports by which a node asks other nodes' endpoints for clients outside (bpf/self.h). */
+export const SELF_PORTS = 61_000;
 /** Room that is only tried. */
 const SMALL: ReadonlyMap<string, number> = new Map(
   ['endpoint_map', 'service_map', 'affinity_map', 'service_slots', 'service_places', 'backend_slots'].map((name) => [
@@ -106,10 +108,19 @@ function sysctlFindings(): readonly Finding[] {
       `net.ipv4.conf: ${filter}`,
       'pods’ sources are checked at their links, whatever this is',
     ),
+    ...portFindings(readSetting('ipv4/ip_local_port_range')),
     ...(readSetting('core/bpf_jit_enable') === '0'
       ? [finding('BPF compiler', 'warning', 'net.core.bpf_jit_enable = 0', slow)]
       : []),
   ];
+}
+
+/** Nothing where the node's own ports, a range as the kernel writes it, end before those by which it asks for clients outside. */
+export function portFindings(range: string | null): readonly Finding[] {
+  const last = Number(range?.split(/\s+/)[1] ?? 0);
+  if (last < SELF_PORTS) return [];
+  const meaning = `with services: moat, a connection of the node itself by a port from ${SELF_PORTS} on may lose its answers to a client outside that asks the same endpoint: end it at ${SELF_PORTS - 1}`;
+  return [finding('own ports', 'warning', `net.ipv4.ip_local_port_range = ${range?.replace(/\s+/, ' ')}`, meaning)];
 }
 
 /** A cluster of IPv6 alone is rare: where IPv6 is not forwarded, none of it is likelier than a fault. */

@@ -9,14 +9,6 @@ const SCTP: Exception = {
   reason: 'this kernel has no SCTP; the conformance suite has crafted packets of it',
 };
 
-/** The scheduler says on which node the client is. */
-const OTHER_NODE: Omit<Exception, 'test'> = {
-  state: 'failed',
-  mayPass: true,
-  reason:
-    'asked from outside, a node serves by its own pods alone, and the test wants all endpoints; it passes where the client is on the node that it asks',
-};
-
 /** By the focus of a run that has all of these tests. */
 export const EXCEPTIONS: Readonly<Record<string, readonly Exception[]>> = {
   [NETPOL]: [SCTP],
@@ -35,10 +27,10 @@ export const EXCEPTIONS: Readonly<Record<string, readonly Exception[]>> = {
       ...{ test: 'should implement NodePort and HealthCheckNodePort correctly when', state: 'skipped' },
       reason: 'it needs three nodes, and the cluster has two',
     },
-    { test: 'should function for pod-Service', ...OTHER_NODE },
-    { test: 'should function for node-Service', ...OTHER_NODE },
-    { test: 'should function for service endpoints using hostNetwork', ...OTHER_NODE },
-    { test: 'should support basic nodePort', ...OTHER_NODE },
-    { test: 'should update nodePort', ...OTHER_NODE },
+    {
+      ...{ test: 'should function for service endpoints using hostNetwork', state: 'failed', mayPass: true },
+      reason:
+        'asked from outside, a node serves by no endpoint on its own network; it passes where the client is on the node that it asks',
+    },
   ],
 };
