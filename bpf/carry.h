@@ -12,6 +12,22 @@ struct carry {
 	__u64 refused;
 };
 
+/* What is carried, and what gives way to it: no stack has room for all of it. One process carries at a time,
+ * and no packet's program comes here. */
+struct carried {
+	struct ct_key key;
+	struct ct_value entry;
+	struct ct_key gone[2];
+};
+MAP(BPF_MAP_TYPE_ARRAY, earlier_carried, __u32, struct carried, 1, 0);
+
+static __always_inline struct carried *the_carried(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&earlier_carried, &zero);
+}
+
 /* The interface of a local address; 0 where it is not local. */
 static __always_inline __u32 interface_at(const struct ct_key *key, __u32 side)
 {
@@ -30,15 +46,17 @@ static __always_inline __u32 interface_at(const struct ct_key *key, __u32 side)
 static __always_inline void take_earlier(const void *raw_key, const void *raw_entry, struct ct_key *key,
 					 struct ct_value *entry)
 {
+	__builtin_memset(key, 0, sizeof(*key));
+	__builtin_memset(entry, 0, sizeof(*entry));
 	move_bytes(earlier_key_back, key, raw_key);
 	move_bytes(earlier_value, entry, raw_entry);
 }
 
 /* A place for an entry that no packet brought. Returns 0 where there is one. */
-static __always_inline long place_entry(const struct ct_key *key, struct ct_value *entry, __u64 now)
+static __always_inline long place_entry(const struct ct_key *key, struct ct_value *entry, struct ct_key *gone,
+					__u64 now)
 {
 	struct share *all = total_share(), *own = share_of(entry->holder);
-	struct ct_key gone[2];
 	__s64 place;
 
 	if (!all || !own)
@@ -89,38 +107,44 @@ static __always_inline void restore_translation(const struct ct_key *key, const 
  * again once all of them do, for connections that began between. */
 static long carry_translation(void *map, const void *raw_key, void *raw_entry, void *raw_carry)
 {
+	struct carried *carried = the_carried();
 	struct carry *carry = raw_carry;
-	struct ct_value entry = {};
-	struct ct_key key = {};
 
 	(void)map;
-	take_earlier(raw_key, raw_entry, &key, &entry);
-	if ((entry.flags & ENTRY_SERVICE) && !is_stale(&entry, &key, carry->now))
-		restore_translation(&key, &entry);
+	if (!carried)
+		return 1;
+	take_earlier(raw_key, raw_entry, &carried->key, &carried->entry);
+	if ((carried->entry.flags & ENTRY_SERVICE) && !is_stale(&carried->entry, &carried->key, carry->now))
+		restore_translation(&carried->key, &carried->entry);
 	return 0;
 }
 
 static long carry_connection(void *map, const void *raw_key, void *raw_entry, void *raw_carry)
 {
+	struct carried *carried = the_carried();
 	struct carry *carry = raw_carry;
-	struct ct_value entry = {};
-	struct ct_key key = {};
+	struct ct_value *entry;
+	struct ct_key *key;
 
 	(void)map;
-	take_earlier(raw_key, raw_entry, &key, &entry);
+	if (!carried)
+		return 1;
+	key = &carried->key;
+	entry = &carried->entry;
+	take_earlier(raw_key, raw_entry, key, entry);
 	/* Its own packets were faster, or it is over. */
-	if (bpf_map_lookup_elem(&ct_map, &key) || is_stale(&entry, &key, carry->now) ||
-	    (key.family & KEY_FRAGMENT))
+	if (bpf_map_lookup_elem(&ct_map, key) || is_stale(entry, key, carry->now) ||
+	    (key->family & KEY_FRAGMENT))
 		return 0;
-	entry.holder = interface_at(&key, entry.initiator);
-	if (!entry.holder)
-		entry.holder = interface_at(&key, !entry.initiator);
+	entry->holder = interface_at(key, entry->initiator);
+	if (!entry->holder)
+		entry->holder = interface_at(key, !entry->initiator);
 	/* Of one between others (forward.h) the uplink is known again with its next packet. */
-	if (!entry.holder && !is_elsewhere(&entry))
+	if (!entry->holder && !is_elsewhere(entry))
 		return 0;
-	make_unjudged(&entry);
-	stamp(&entry, ct_tag(&key));
-	if (place_entry(&key, &entry, carry->now))
+	make_unjudged(entry);
+	stamp(entry, ct_tag(key));
+	if (place_entry(key, entry, carried->gone, carry->now))
 		carry->refused++;
 	return 0;
 }

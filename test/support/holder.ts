@@ -39,7 +39,11 @@ export async function hold(
   };
   const script = join(root, 'test/support/hold-datapath.ts');
   const child = spawn(process.execPath, [script, JSON.stringify(held)], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
+  const ended = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`it ended by ${signal ?? `exit code ${code}`} before it held anything`);
+  });
+  await Promise.race([once(child.stdout, 'data'), ended]);
+  ended.catch(() => undefined);
   return child;
 }
 

@@ -176,7 +176,7 @@ export const SERVICES: readonly Hole[] = [
     rule: 'Connections to Services are carried over with the way to their backends',
     file: TAKEOVER,
     test: 'connections go on, those that speak meanwhile and those that do not; datagrams too',
-    faults: [inPrograms('carry.h', 'if ((entry.flags & ENTRY_SERVICE) &&', 'if (0 &&')],
+    faults: [inPrograms('carry.h', 'if ((carried->entry.flags & ENTRY_SERVICE) &&', 'if (0 &&')],
   },
   {
     rule: 'also those whose Service is gone by then',
