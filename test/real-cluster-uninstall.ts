@@ -200,7 +200,7 @@ function itGoes(): void {
 describe('Moat beside the bridge plugin on a real cluster (needs root)', () => {
   before(async () => {
     noneIsUp();
-    await up(() => undefined, 'bridge');
+    await up(() => undefined, { network: 'bridge' });
     addresses = await shopComesUp();
     await apply(policy('far'));
     others = await objects();
@@ -217,13 +217,10 @@ describe('Moat beside the bridge plugin on a real cluster (needs root)', () => {
 describe('Moat alone on a real cluster (needs root)', () => {
   before(async () => {
     noneIsUp();
-    await up(
-      () => undefined,
-      'moat',
-      async () => {
-        bare = await snapshots();
-      },
-    );
+    const look = async (): Promise<void> => {
+      bare = await snapshots();
+    };
+    await up(() => undefined, { look });
   });
   after(down);
 

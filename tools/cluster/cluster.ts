@@ -1,6 +1,6 @@
 // The cluster as a whole: brought up step by step, taken down whoever brought it up.
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { mountBpffs, removeInstancePins } from '#kernel/bpffs.ts';
@@ -28,7 +28,13 @@ import {
   STATE,
 } from './places.ts';
 
-export const NODES: readonly string[] = ['node-1', 'node-2'];
+/** The names of so many nodes, in the order of names: at most nine. */
+export function nodeNames(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, index) => `node-${index + 1}`);
+}
+
+/** Of a cluster, where nobody asks for more. */
+export const NODES: readonly string[] = nodeNames(2);
 const READY_LIMIT_MS = 180_000;
 const GONE_LIMIT_MS = 20_000;
 const SILENT = { flows: () => undefined, applied: () => undefined, problem: () => undefined, gone: () => undefined };
@@ -42,15 +48,17 @@ export type Say = (text: string) => void;
 /** Who makes pods' links: Moat, by the chart; or the reference bridge plugin, where nothing of Moat is installed yet, nor names. */
 export type Network = 'moat' | 'bridge';
 
-/**
- * Brings the cluster up. Resolves when pods can be put on its nodes. Throws where anything of a cluster is there. `look`: at nodes
- * that have no network yet.
- */
-export async function up(
-  say: Say,
-  network: Network = 'moat',
-  look: (nodes: readonly Machine[]) => Promise<void> = async () => undefined,
-): Promise<void> {
+export type Wanted = {
+  /** By default Moat. */
+  readonly network?: Network;
+  /** By default `NODES`. */
+  readonly names?: readonly string[];
+  /** At nodes that have no network yet. */
+  readonly look?: (nodes: readonly Machine[]) => Promise<void>;
+};
+
+/** Brings the cluster up. Resolves when pods can be put on its nodes. Throws where anything of a cluster is there. */
+export async function up(say: Say, { network = 'moat', names = NODES, look }: Wanted = {}): Promise<void> {
   requireCgroups();
   mountBpffs();
   say('images from static programs');
@@ -59,7 +67,7 @@ export async function up(
   const control = await Machine.create(CONTROL);
   await connectComputer(control);
   const nodes: Machine[] = [];
-  for (const [index, name] of NODES.entries()) {
+  for (const [index, name] of names.entries()) {
     const node = await Machine.create(name);
     await connect(control, node, numberOf(index));
     nodes.push(node);
@@ -74,7 +82,7 @@ export async function up(
   say('containerd and kubelet of each node');
   await Promise.all(nodes.map((node, index) => startNode(node, numberOf(index), { authority, images })));
   const blocks = await until('nodes with a block of addresses', READY_LIMIT_MS, () => blocksOf(nodes));
-  await look(nodes);
+  await look?.(nodes);
   await addRoutes(control, blocks);
   if (network === 'bridge') {
     say('the bridge plugin');
@@ -117,7 +125,7 @@ async function interfaceStays(): Promise<boolean> {
 /** Copies the logs of all daemons to where the cluster's end leaves them; the folder. */
 export function keepLogs(): string {
   rmSync(LOGS, { recursive: true, force: true });
-  for (const machine of [CONTROL, ...NODES]) {
+  for (const machine of existsSync(STATE) ? readdirSync(STATE) : []) {
     const logs = join(STATE, machine, 'log');
     if (existsSync(logs)) cpSync(logs, join(LOGS, machine), { recursive: true });
   }
@@ -173,7 +181,7 @@ function numberOf(index: number): number {
   return index + 2;
 }
 
-/** The pods' blocks of each node; null until all have some. */
+/** The pods' blocks of each node, in the order of names; null until all have some. */
 async function blocksOf(nodes: readonly Machine[]): Promise<Blocks | null> {
   const blocks = (await nodeList()).map(({ metadata, spec }) => [metadata.name, spec.podCIDRs ?? []] as const);
   return blocks.length === nodes.length && blocks.every(([, each]) => each.length > 0) ? new Map(blocks) : null;
@@ -201,10 +209,10 @@ type NodeList = {
 
 /** Direct routes to the pods of the other nodes, for a machine without an agent: the control plane's, and those of a bridge. */
 async function addRoutes(machine: Machine, blocks: Blocks): Promise<void> {
-  const lines = NODES.flatMap((name, index) => {
+  const lines = [...blocks].flatMap(([name, each], index) => {
     const via = addressesOf(numberOf(index));
-    const own = name === machine.name ? [] : (blocks.get(name) ?? []);
-    return own.map((block) => `route replace ${block} via ${via[block.includes(':') ? 6 : 4]}\n`);
+    const others = name === machine.name ? [] : each;
+    return others.map((block) => `route replace ${block} via ${via[block.includes(':') ? 6 : 4]}\n`);
   });
   await machine.run('ip', ['-batch', '-'], lines.join(''));
 }

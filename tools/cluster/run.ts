@@ -1,10 +1,10 @@
-// `make cluster` and `make cluster-down`: `run.ts up`, `run.ts down`. What a killed run left behind is removed by the next one.
+// `make cluster` and `make cluster-down`: `run.ts up [NODES]`, `run.ts down`. What a killed run left behind is removed by the next one.
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { relative } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { processes } from './cgroups.ts';
-import { down, keepLogs, kubectl, up } from './cluster.ts';
+import { down, keepLogs, kubectl, NODES, nodeNames, up } from './cluster.ts';
 import { stop } from './commands.ts';
 import { KUBECONFIG, KUBECTL, NAME } from './places.ts';
 
@@ -26,7 +26,7 @@ async function claim(): Promise<void> {
   }
 }
 
-async function bringUp(): Promise<void> {
+async function bringUp(names: readonly string[]): Promise<void> {
   if (processes().length > 0 && (await answers())) {
     throw new Error('a cluster is up already: make cluster-down takes it down');
   }
@@ -40,7 +40,7 @@ async function bringUp(): Promise<void> {
     });
   }
   try {
-    await up(say);
+    await up(say, { names });
   } catch (error) {
     // Ctrl-C reaches the programs that are run here as well, and their end may be known first.
     await pause(50);
@@ -51,7 +51,7 @@ async function bringUp(): Promise<void> {
     await down();
     process.exit(code);
   }
-  say('two nodes are ready');
+  say(`${names.length} nodes are ready`);
   const [tool, config] = [KUBECTL, KUBECONFIG].map((path) => relative(process.cwd(), path));
   console.log(`${tool} --kubeconfig ${config} get nodes`);
 }
@@ -59,26 +59,29 @@ async function bringUp(): Promise<void> {
 /** True where an API server is there, and has both nodes. */
 async function answers(): Promise<boolean> {
   try {
-    return (await kubectl(['get', 'nodes', '-o', 'name', '--request-timeout=5s'])).trim().split('\n').length === 2;
+    return (
+      (await kubectl(['get', 'nodes', '-o', 'name', '--request-timeout=5s'])).trim().split('\n').length >= NODES.length
+    );
   } catch {
     return false;
   }
 }
 
-async function main(command: string | undefined): Promise<void> {
+async function main(command: string | undefined, count = String(NODES.length)): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('a cluster takes namespaces and cgroups, which needs root');
   await claim();
-  if (command === 'up') return await bringUp();
-  if (command !== 'down') throw new Error('up or down?');
-  const count = await down();
-  say(count === 0 ? 'there is no cluster' : `taken down: ${count} processes ended`);
+  if (!['up', 'down'].includes(command ?? '') || !/^[1-9]$/.test(count))
+    throw new Error('up, up with 1 to 9, or down?');
+  if (command === 'up') return await bringUp(nodeNames(Number(count)));
+  const ended = await down();
+  say(ended === 0 ? 'there is no cluster' : `taken down: ${ended} processes ended`);
 }
 
 function complain(error: unknown): void {
   console.error(`moat cluster: ${error instanceof Error ? error.message : error}`);
 }
 
-main(process.argv[2]).catch((error: unknown) => {
+main(process.argv[2], process.argv[3]).catch((error: unknown) => {
   complain(error);
   process.exitCode = 1;
 });

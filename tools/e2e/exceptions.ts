@@ -24,10 +24,6 @@ export const EXCEPTIONS: Readonly<Record<string, readonly Exception[]>> = {
         'it restarts a pod of kube-apiserver, which is a process of its own machine here; test/real-cluster.ts kills it',
     },
     {
-      ...{ test: 'should implement NodePort and HealthCheckNodePort correctly when', state: 'skipped' },
-      reason: 'it needs three nodes, and the cluster has two',
-    },
-    {
       ...{ test: 'should function for service endpoints using hostNetwork', state: 'failed', mayPass: true },
       reason:
         'asked from outside, a node serves by no endpoint on its own network; it passes where the client is on the node that it asks',

@@ -7,7 +7,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join, relative } from 'node:path';
 import { json, text } from 'node:stream/consumers';
-import { NODES } from '../cluster/cluster.ts';
+import { nodeNames } from '../cluster/cluster.ts';
 import { stop } from '../cluster/commands.ts';
 import { Machine } from '../cluster/machine.ts';
 import { importImage } from '../cluster/node.ts';
@@ -18,6 +18,8 @@ import { type Exception, judge, specsOf } from './judge.ts';
 
 const FOLDER = join(ROOT, '.moat/e2e');
 const CLUSTER = join(ROOT, 'tools/cluster/run.ts');
+/** A test of node ports counts on three. */
+const NODES = nodeNames(3);
 /** Most of what a test does is waiting. */
 const AT_A_TIME = 6;
 const LIMIT = '3h';
@@ -93,7 +95,7 @@ async function main(): Promise<void> {
   rmSync(FOLDER, { recursive: true, force: true });
   mkdirSync(FOLDER, { recursive: true });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => stop.abort());
-  if ((await follow(process.execPath, [CLUSTER, 'up'])) !== 0) throw new Error('no cluster');
+  if ((await follow(process.execPath, [CLUSTER, 'up', String(NODES.length)])) !== 0) throw new Error('no cluster');
   try {
     if (!(await runOnCluster(process.env.FOCUS || NETPOL))) process.exitCode = 1;
   } finally {
