@@ -41,12 +41,19 @@ __attribute__((noinline)) int look_at_port(struct context *c)
 {
 	struct ct_value *flow;
 	__u32 initiator;
+	int there;
 
 	c = own_context(c);
 	if (!c)
 		return PORT_TAKEN;
 	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
+	if (!flow && earlier) {
+		there = find_earlier(c);
+		if (there < 0)
+			return PORT_TAKEN;
+		flow = there ? &c->entry : 0;
+	}
 	if (!flow || is_stale(flow, &c->key, c->now) || is_meant(flow, initiator, &c->meant, c->meant_side))
 		return PORT_FREE;
 	return flow->tcp == TCP_CLOSING ? PORT_CLOSING : PORT_TAKEN;
