@@ -26,10 +26,15 @@ const EXTERNAL = { 4: address('203.0.113.5'), 6: address('2001:db8:5::5') };
 /** The first of the node's addresses: by this one it speaks. */
 const SELF = { 4: address('192.0.2.1'), 6: address('fd00::1') };
 const CLIENT = { 4: address('198.18.0.50'), 6: address('2001:db8:c::50') };
+const clients = (family: 4 | 6): readonly Address[] =>
+  [50, 51, 52].map((each) => address(family === 4 ? `198.18.0.${each}` : `2001:db8:c::${each}`));
 const PORT = 30053;
 const LISTENS = 80;
 const SELF_PORTS = 61_000;
 const SELF_PORT_COUNT = 4536;
+const TRIED = 16;
+/** Somewhat more than the kernel programs' `assured_after`. */
+const ASSURED_SECONDS = 3;
 const WAIT_MS = 60;
 
 type Spec = Omit<PortSpec, 'from' | 'to' | 'sport' | 'dport'> & { readonly flags?: string; readonly hopLimit?: number };
@@ -171,6 +176,61 @@ for (const attach of ATTACH_MODES) {
         assert.equal(open(family, UDP, other), self, 'the port is free');
         assert.notEqual(open(family, UDP, mine), self, 'and not his any more');
         same(UDP, send(UDP, reply(family, self)), to, {});
+      });
+    }
+
+    for (const family of FAMILIES) {
+      /** So many clients for whom the node would begin with the same port. */
+      const alike = (protocol: Protocol, many: number): readonly Ends[] => {
+        const starts = new Map<number, Ends[]>();
+        for (let sport = 1024; ; sport++) {
+          for (const from of clients(family)) {
+            const ends = { ...ask(family, NODE[family], sport), from };
+            const { to, dport } = ends;
+            const at = flowHash({ source: from, sourcePort: sport, destination: to, destinationPort: dport, protocol });
+            const start = starts.get(at % SELF_PORT_COUNT) ?? [];
+            starts.set(at % SELF_PORT_COUNT, start);
+            if (start.push(ends) === many) return start;
+          }
+        }
+      };
+
+      it(`over IPv${family} where all ports are taken, the one that is silent for longest gives way`, () => {
+        bed.datapath.moveClock(500);
+        const asked = alike(UDP, TRIED + 1);
+        const [first, second] = asked as [Ends, Ends];
+        const given = asked.slice(0, TRIED).map((ends) => {
+          bed.datapath.moveClock(1);
+          return open(family, UDP, ends);
+        });
+        assert.equal(new Set(given).size, TRIED);
+        assert.equal(open(family, UDP, first), given[0]);
+        bed.datapath.moveClock(ASSURED_SECONDS);
+        assert.equal(open(family, UDP, asked[TRIED]), given[1], 'the second one was silent for longest');
+        const back = { from: NODE[family], to: asked[TRIED]?.from ?? first.from, sport: PORT };
+        const dport = asked[TRIED]?.sport ?? 0;
+        same(UDP, send(UDP, reply(family, given[1] ?? 0)), { ...back, dport }, {});
+        assert.equal(open(family, UDP, second), given[2], 'who speaks again takes the next one');
+      });
+
+      it(`over IPv${family} what begins takes no port of an open connection, but one that nobody answers`, () => {
+        bed.datapath.moveClock(500);
+        const asked = alike(TCP, TRIED + 2);
+        const open16 = asked.slice(0, TRIED).map((ends, index) => {
+          const self = open(family, TCP, ends);
+          if (index > 0) shake(family, self, ends);
+          return self;
+        });
+        assert.deepEqual(send(TCP, asked[TRIED] ?? ask(family), { flags: 'S' }), [], 'it may be answered yet');
+        bed.datapath.moveClock(ASSURED_SECONDS);
+        assert.equal(open(family, TCP, asked[TRIED]), open16[0]);
+        shake(family, open16[0] ?? 0, asked[TRIED]);
+        assert.deepEqual(send(TCP, asked[TRIED + 1] ?? ask(family), { flags: 'S' }), []);
+        for (const [index, self] of open16.entries()) {
+          const ends = asked[index === 0 ? TRIED : index] ?? ask(family);
+          const forth = { from: SELF[family], to: REMOTE[family], sport: self, dport: LISTENS };
+          same(TCP, send(TCP, ends, { flags: 'PA' }), forth, { flags: 'PA' });
+        }
       });
     }
 
