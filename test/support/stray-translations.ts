@@ -5,7 +5,7 @@ import { allKeys, lookupElement, type MapHandle } from '#kernel/bpf.ts';
 const PORT = 2;
 const ADDRESS = 16;
 
-/** Those of `translations` that no entry of `flows` speaks of, as text. Both at rest. */
+/** Those of `translations` that no entry of `flows` speaks of, as text. Both at rest, and none of a client outside at another node. */
 export function strayTranslations(flows: MapHandle, translations: MapHandle): readonly string[] {
   const known = new Set<string>();
   each(flows, CT_VALUE.size, (key, value) => {
@@ -17,7 +17,7 @@ export function strayTranslations(flows: MapHandle, translations: MapHandle): re
   const strays: string[] = [];
   each(translations, TRANSLATION.size, (key, value) => {
     const initiator = value.readUInt32LE(TRANSLATION.side) & 1;
-    const backend = endText(value, TRANSLATION.address, value.readUInt32LE(TRANSLATION.port));
+    const backend = endText(value, TRANSLATION.address, value.readUInt16LE(TRANSLATION.port));
     const text = sentText(key, initiator, endOf(key, 1 - initiator), backend);
     if (!known.has(text)) strays.push(text);
   });

@@ -1,6 +1,7 @@
 // The ports by which this node asks for clients outside, as they come and go. Frames over a real veth. Needs root.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { CT_KEY } from '#datapath/ebpf/encode/abi.gen.ts';
 import { type PortSpec, tcp, udp } from '#datapath/packets.ts';
 import { allKeys, closeObject, deleteElement, getPinned, handleOf } from '#kernel/bpf.ts';
 import { mountBpffs } from '#kernel/bpffs.ts';
@@ -13,7 +14,6 @@ import { needsRoot } from '#test/support/needs.ts';
 import { address, waitFor } from '#test/support/pod-bed.ts';
 import { REMOTE, UplinkBed } from '#test/support/uplink-bed.ts';
 import { by } from '#test/support/wire-bed.ts';
-import { CT_KEY } from './encode/abi.gen.ts';
 import { tablesPath } from './generations.ts';
 
 const FAMILIES = [4, 6] as const;

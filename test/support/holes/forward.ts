@@ -27,8 +27,12 @@ export const FORWARDED: readonly Hole[] = [
     file: FORWARD,
     test: 'each client has a port of its own, and who finds none is dropped',
     faults: [
-      inPrograms('translation.h', 'is_asker(flow, client, side & 1 ? meant->port[1] : meant->port[0])', '1'),
-      inPrograms('self.h', '(hash + i) % SELF_PORT_COUNT', '0'),
+      inPrograms(
+        'translation.h',
+        'is_asker(flow, client, side & 1 ? meant->port[1] : meant->port[0])',
+        '(is_asker(flow, client, 0) || 1)',
+      ),
+      inPrograms('self.h', '(hash + i) % SELF_PORT_COUNT', '(hash + i) * 0'),
     ],
   },
   {
