@@ -16,7 +16,8 @@ export type LogEvent =
   | 'bypass'
   | 'denied'
   | 'audited'
-  | 'events';
+  | 'events'
+  | 'memory';
 
 export type LogFields = Readonly<Record<string, string | number | null>>;
 

@@ -4,6 +4,7 @@ import type { Connect } from '#cluster/kubernetes/connection.ts';
 import type { NoteEvent } from '#cluster/kubernetes/event-note.ts';
 import { Compiler } from '#compile/compiler.ts';
 import { openDatapath } from '#datapath/ebpf/open.ts';
+import { giveBack } from '#kernel/give-back.ts';
 import { enterNetns } from '#kernel/sockets.ts';
 import { PodNetwork } from '#network/pod-network.ts';
 import { startAgent } from './agent.ts';
@@ -17,8 +18,12 @@ import { Observer } from './observer.ts';
 import { type PageSources, servePages } from './pages.ts';
 import type { AgentProcessOptions } from './process-options.ts';
 import { startOnReadyCode } from './ready-code.ts';
-
 import { ClusterSource } from './source.ts';
+
+/** An agent's start is over by then. */
+const STARTED_MS = 15_000;
+/** What is done once in a while needs code, too. */
+const GIVE_BACK_MS = 10 * 60_000;
 
 /** Resolves when it serves; the process may have started over before (ready-code.ts). Throws where it can't; what fails later it mends by a fresh start of its own. */
 export async function runAgent(options: AgentProcessOptions): Promise<Agent> {
@@ -59,7 +64,20 @@ export async function runAgent(options: AgentProcessOptions): Promise<Agent> {
   });
   const sources = { agent, meters, apiErrors, events, leftOut: () => log.leftOut };
   const pages = await servePages(watched, sources, (message) => log.say('warn', 'pages', message));
+  const slim = (): void => {
+    try {
+      giveBack();
+    } catch (error) {
+      log.say(
+        'warn',
+        'memory',
+        `what only the start needed stays in memory: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+  };
+  const timers = [setTimeout(slim, STARTED_MS), setInterval(slim, GIVE_BACK_MS)];
   const close = (): void => {
+    for (const timer of timers) clearTimeout(timer);
     pages.close();
     events?.close();
     cniConfig?.close();
