@@ -136,13 +136,11 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	if (bpf_map_lookup_elem(&ct_map, key) || is_stale(entry, key, carry->now) ||
 	    (key->family & KEY_FRAGMENT))
 		return 0;
-	/* One between others (forward.h) is held by an uplink, as it was. */
-	if (!is_elsewhere(entry)) {
-		entry->holder = interface_at(key, entry->initiator);
-		if (!entry->holder)
-			entry->holder = interface_at(key, !entry->initiator);
-	}
+	entry->holder = interface_at(key, entry->initiator);
 	if (!entry->holder)
+		entry->holder = interface_at(key, !entry->initiator);
+	/* Of one between others (forward.h) the uplink is known again with its next packet. */
+	if (!entry->holder && !is_elsewhere(entry))
 		return 0;
 	make_unjudged(entry);
 	stamp(entry, ct_tag(key));

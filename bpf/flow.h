@@ -327,10 +327,9 @@ static __noinline int place_packet(struct __sk_buff *skb, struct context *c, str
 	from_initiator = c->side == c->entry.initiator;
 	if (!*known || is_dead(c, from_initiator))
 		return open_flow(skb, c, 0);
-	/* A backend spoke first, or who asked by this port gives way; an assured one does not. */
+	/* A backend spoke first. */
 	if (c->chosen && !is_meant(&c->entry, c->side, &c->meant, c->meant_side))
-		return c->forward && (c->entry.flags & ENTRY_ASSURED) ? REASON_NO_BACKEND
-								      : open_flow(skb, c, 0);
+		return open_flow(skb, c, 0);
 	if (is_syn(p)) {
 		/* On a closing or cut connection a SYN is a new one; from the responder it is never this one.
 		 */

@@ -34,70 +34,46 @@ static __always_inline int speaks_for(struct context *c)
 	return c->translation.self[0] || c->translation.self[3] ? 1 : -1;
 }
 
-/* How willingly a port is given to somebody else: not at all, or the more so the longer its flow, which
- * nobody vouches for yet, is silent. Not while an answer may be on its way: to somebody else it would be
- * told. */
-#define PORT_TAKEN 0
-#define PORT_CLOSING 0x7ffffffe
-#define PORT_FREE 0x7fffffff
-#define SILENCE_SHIFT 20 /* of nanoseconds: about a millisecond */
+enum self_port { PORT_TAKEN, PORT_CLOSING, PORT_FREE };
 
-/* How willingly the port in c->translation is given to c->meant, at the backend there. */
+/* Whether somebody else than c->meant asks the backend in c->translation by the port there. */
 __attribute__((noinline)) int look_at_port(struct context *c)
 {
 	struct ct_value *flow;
 	__u32 initiator;
-	__s64 silence;
-	int there;
 
 	c = own_context(c);
 	if (!c)
 		return PORT_TAKEN;
 	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
-	if (!flow && earlier) {
-		there = find_earlier(c);
-		if (there < 0)
-			return PORT_TAKEN;
-		flow = there ? &c->entry : 0;
-		if (flow && !is_stale(flow, &c->key, c->now) &&
-		    !is_meant(flow, initiator, &c->meant, c->meant_side))
-			return PORT_TAKEN;
-		return PORT_FREE;
-	}
 	if (!flow || is_stale(flow, &c->key, c->now) || is_meant(flow, initiator, &c->meant, c->meant_side))
 		return PORT_FREE;
-	if (flow->tcp == TCP_CLOSING)
-		return PORT_CLOSING;
-	if (flow->flags & ENTRY_ASSURED)
-		return PORT_TAKEN;
-	silence = c->now - flow->last_seen;
-	return silence < (__s64)assured_after ? PORT_TAKEN : (__u64)silence >> SILENCE_SHIFT & 0xffffff;
+	return flow->tcp == TCP_CLOSING ? PORT_CLOSING : PORT_TAKEN;
 }
 
-/* The port by which the node asks the backend in c->translation for who is c->meant: of a hash's and those
- * behind it, one by which nobody asks it now; else one of those whose connection is closing; else that of the
- * flow that is silent for longest, of those that may give way (queue.h). Returns 0 where there is none. */
+/* The port by which the node asks the backend in c->translation for who is c->meant: one of a hash's and
+ * those behind it by which nobody asks it now; else one of those whose connection is closing. Returns 0 where
+ * there is none. */
 __attribute__((noinline)) int take_self_port(struct context *c, __u32 hash)
 {
-	__u32 best = 0;
-	int most = PORT_TAKEN;
+	__u32 spare = 0;
 
 	c = own_context(c);
 	if (!c)
 		return 0;
-	for (int i = 0; i < SELF_PORTS_TRIED && most != PORT_FREE; i++) {
-		int given;
+	for (int i = 0; i < SELF_PORTS_TRIED; i++) {
+		int port;
 
 		c->translation.self_port = SELF_PORTS + (hash + i) % SELF_PORT_COUNT;
-		given = look_at_port(c);
-		if (given > most) {
-			most = given;
-			best = c->translation.self_port;
-		}
+		port = look_at_port(c);
+		if (port == PORT_FREE)
+			return 1;
+		if (!spare && port == PORT_CLOSING)
+			spare = c->translation.self_port;
 	}
-	c->translation.self_port = best;
-	return best != 0;
+	c->translation.self_port = spare;
+	return spare != 0;
 }
 
 /* Who asked reaches the backend as this node. Returns 0 where all of it was done. */

@@ -251,17 +251,15 @@ __attribute__((noinline)) int stays_outside(struct context *c)
 	return !find_endpoint(c, &backend, &c->destination) && c->destination.ifindex;
 }
 
-/* The flow of the translation in c->translation has expired, and was not swept yet, or the port by which this
- * node asked is another client's by now. One that is not found may be about to be replaced. */
+/* The flow of the translation in c->translation has expired, and was not swept yet. One that is not found may
+ * be about to be replaced. */
 static __always_inline int is_over(struct context *c)
 {
 	struct ct_value *flow;
-	__u32 initiator;
 
-	initiator = make_flow_key(&c->meant, &c->translation, &c->key);
+	make_flow_key(&c->meant, &c->translation, &c->key);
 	flow = bpf_map_lookup_elem(&ct_map, &c->key);
-	return flow && (is_stale(flow, &c->key, c->now) ||
-			(c->translation.self_port && !is_meant(flow, initiator, &c->meant, c->meant_side)));
+	return flow && is_stale(flow, &c->key, c->now);
 }
 
 /*

@@ -13,16 +13,13 @@ struct sweep {
 	__u64 removed;
 };
 
-/* Flows may still begin whose holder this interface is: a pod's, or an uplink. */
-static __always_inline int may_hold(__u32 holder)
-{
-	return bpf_map_lookup_elem(&iface_map, &holder) || bpf_map_lookup_elem(&uplink_map, &holder);
-}
-
 /* A pod that has gone takes its connections along, though nobody closed them. */
 static __always_inline int is_left(const struct ct_value *entry, __u64 now)
 {
-	return (__s64)(now - entry->last_seen) > (__s64)timeout_left && !may_hold(entry->holder);
+	__u32 holder = entry->holder;
+
+	return (__s64)(now - entry->last_seen) > (__s64)timeout_left &&
+	       !bpf_map_lookup_elem(&iface_map, &holder) && !bpf_map_lookup_elem(&uplink_map, &holder);
 }
 
 /* Look-ups already take an expired flow for none; this only gives its room back. */
@@ -130,7 +127,7 @@ static long sweep_share(void *map, const void *raw_key, void *raw_share, void *r
 	};
 
 	bpf_loop(SHRINK_AT_ONCE, shrink_queue, &shrink, 0);
-	if (may_hold(shrink.who) || share->assured || queue_length(share))
+	if (bpf_map_lookup_elem(&iface_map, &shrink.who) || share->assured || queue_length(share))
 		return 0;
 	if (are_budgets_idle(share, sweep->now)) {
 		/* The part of its queue that was begun; no other is left. */

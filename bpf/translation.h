@@ -137,12 +137,8 @@ static __noinline int forget_translation(const struct ct_key *key, const struct 
 
 	name_meant(key, flow, meant);
 	translation = bpf_map_lookup_elem(&translation_map, meant);
-	/* The same Service may have sent these ports to another backend since, or by another port of the
-	 * node's. */
+	/* The same Service may have sent these ports to another backend since. */
 	if (translation && translation->port == (other ? key->port[1] : key->port[0]) &&
-	    translation->self_port == (!is_elsewhere(flow) ? 0
-				       : other             ? key->port[0]
-							   : key->port[1]) &&
 	    equal_words(translation->address, other ? key->address[1] : key->address[0]))
 		remove_translation(meant, translation);
 	return 0;

@@ -23,7 +23,7 @@ export const CLIENT: Families = { 4: address('198.18.0.50'), 6: address('2001:db
 export const PORT = 30053;
 export const LISTENS = 80;
 /** The ports by which the node asks, from this one to the last there is; of how many each client has its choice. */
-export const SELF_PORTS = 61_000;
+const SELF_PORTS = 61_000;
 export const TRIED = 16;
 export const WAIT_MS = 60;
 

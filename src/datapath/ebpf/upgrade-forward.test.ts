@@ -5,14 +5,13 @@ import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { mountBpffs } from '#kernel/bpffs.ts';
 import * as sockets from '#kernel/sockets.ts';
-import { flowHash } from '#net/hash.ts';
 import { TCP } from '#net/protocol.ts';
 import { inside } from '#test/support/conversation.ts';
-import { opensDuring, speaksDuring } from '#test/support/gate-speaker.ts';
+import { speaksDuring } from '#test/support/gate-speaker.ts';
 import { withGatedPrograms } from '#test/support/gated-programs.ts';
 import { endpointStep, ground } from '#test/support/hand-plan.ts';
-import { type Asking, accepts, type Ends, hold, speaks } from '#test/support/holder.ts';
-import { addOutside, addRemote, NODE_ADDRESSES, OUTSIDER, removeOutside } from '#test/support/kills/outside.ts';
+import { accepts, type Ends, hold, speaks } from '#test/support/holder.ts';
+import { addOutside, addRemote, NODE_ADDRESSES, removeOutside } from '#test/support/kills/outside.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { makeNextVersion } from '#test/support/other-version.ts';
 import { address, PodBed } from '#test/support/pod-bed.ts';
@@ -22,29 +21,23 @@ import { type EbpfDatapath, openDatapath, unpinDatapath } from './open.ts';
 const REMOTE = '10.10.0.9';
 const NODE_PORT = 30_080;
 const LISTENS = 8080;
-const SELF_PORT_COUNT = 4536;
 const AT = { address: NODE_ADDRESSES[4], protocol: TCP, port: NODE_PORT, scope: 'outside' } as const;
 const HELD = {
   ...({ address: '192.0.2.1', protocol: TCP, port: NODE_PORT, scope: 'outside' } as const),
   ...{ backend: REMOTE, listens: LISTENS },
 };
 
-/** The node would ask by the same port for both. */
-const PORTS = twoPorts();
-/** More than what is left of a pod that has gone stands. */
-const IDLE_SECONDS = 90;
-
 type Version = 'same' | 'another';
 
 /** Connections of a client outside over a change of agents, one of which says nothing meanwhile. */
-async function change(from: Version, nextRoot: string, isAsked = false): Promise<void> {
+async function change(from: Version, nextRoot: string): Promise<void> {
   const bed = new PodBed(`upgrade-forward-${from}`, 3);
   const outside = addOutside(bed.prefix, bed.pod(1).v4, 'h2');
   addRemote(bed.prefix, REMOTE);
   const held = await hold(bed, from === 'another' ? nextRoot : undefined, undefined, { services: [HELD] });
   let mine: EbpfDatapath | null = null;
   try {
-    const [ends, silent] = [connectFrom(outside), connectFrom(outside, PORTS[0])];
+    const [ends, silent] = [connectFrom(outside), connectFrom(outside)];
     assert.ok(speaks(ends), 'the agent before');
     held.kill('SIGKILL');
     await once(held, 'exit');
@@ -67,21 +60,13 @@ async function change(from: Version, nextRoot: string, isAsked = false): Promise
     opened.refresh();
     assert.ok(speaks(ends), 'before hooks change');
     if (from === 'same') opened.settle();
-    else if (isAsked) {
-      const asking = askFrom(outside, PORTS[1]);
-      const tables = tablesPath(bed.prefix, 'node-a');
-      const other = await opensDuring(() => opened.settle(), { tables, place: 'uncarried', asking });
-      assert.ok(speaks(other), 'who began meanwhile');
-    } else {
+    else {
       const tables = tablesPath(bed.prefix, 'node-a');
       const spoke = await speaksDuring(() => opened.settle(), { tables, place: 'uncarried', ends });
       assert.ok(spoke, 'while they do');
     }
     assert.ok(speaks(ends), 'when they have');
     assert.ok(speaks(silent), 'that said nothing meanwhile');
-    opened.moveClock(IDLE_SECONDS);
-    opened.sweep();
-    assert.ok(speaks(silent), 'nor for a while');
     opened.apply([{ kind: 'service', at: AT, value: null }]);
     assert.ok(speaks(ends), 'whose Service has gone');
     assert.ok(opened.counters().forwarded > 0n);
@@ -96,36 +81,17 @@ async function change(from: Version, nextRoot: string, isAsked = false): Promise
 }
 
 /** A TCP connection of a machine beside the node, by the node's port, to a backend there. */
-function connectFrom(outside: string, port = 0): Ends {
-  const asking = askFrom(outside, port);
-  const server = accepts(asking);
-  sockets.closeSocket(asking.listener);
-  assert.ok(server !== null, 'the connection opens');
-  return { client: asking.client, server };
-}
-
-function askFrom(outside: string, port: number): Asking {
+function connectFrom(outside: string): Ends {
   const path = `/run/netns/${outside}`;
   const [listener, client] = [0, 0].map(() => inside(path, () => sockets.openSocket(4, 'stream')));
   assert.ok(listener !== undefined && client !== undefined);
   sockets.reuseAddress(listener);
   sockets.bindSocket(listener, address(REMOTE), LISTENS);
   sockets.listenSocket(listener, 1);
-  sockets.bindSocket(client, OUTSIDER[4], port);
-  return { listener, client, asked: { address: AT.address, port: NODE_PORT } };
-}
-
-function twoPorts(): readonly [number, number] {
-  const first = new Map<number, number>();
-  for (let port = 2000; ; port++) {
-    const at = flowHash({
-      ...{ source: OUTSIDER[4], sourcePort: port, destination: AT.address, destinationPort: NODE_PORT },
-      protocol: TCP,
-    });
-    const before = first.get(at % SELF_PORT_COUNT);
-    if (before !== undefined) return [before, port];
-    first.set(at % SELF_PORT_COUNT, port);
-  }
+  const server = accepts({ listener, client, asked: { address: AT.address, port: NODE_PORT } });
+  sockets.closeSocket(listener);
+  assert.ok(server !== null, 'the connection opens');
+  return { client, server };
 }
 
 describe('clients outside at backends of other nodes', needsSources.skip === false ? needsRoot : needsSources, () => {
@@ -141,6 +107,4 @@ describe('clients outside at backends of other nodes', needsSources.skip === fal
   it('go on over a change of agents', async () => await change('same', next.root));
 
   it('go on at every moment of a change of layouts', async () => await change('another', next.root));
-
-  it('keep their ports from others meanwhile', async () => await change('another', next.root, true));
 });

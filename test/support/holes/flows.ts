@@ -159,7 +159,7 @@ export const FLOWS: readonly Hole[] = [
     rule: 'and those of a pod that is here keep it until they expire',
     file: 'src/datapath/ebpf/gone-pods.test.ts',
     test: 'are kept for a minute without a packet, and swept then, though their time-out is longer; others are not',
-    faults: [inPrograms('sweep.h', 'bpf_map_lookup_elem(&iface_map, &holder) ||', '0 ||')],
+    faults: [inPrograms('sweep.h', '!bpf_map_lookup_elem(&iface_map, &holder)', 'holder')],
   },
 ];
 

@@ -2,7 +2,6 @@
 import { type Hole, inPrograms } from './fault.ts';
 
 const FORWARD = 'src/datapath/ebpf/forward.test.ts';
-const PORTS = 'src/datapath/ebpf/forward-ports.test.ts';
 
 export const FORWARDED: readonly Hole[] = [
   {
@@ -71,56 +70,5 @@ export const FORWARDED: readonly Hole[] = [
     file: 'src/datapath/ebpf/upgrade-forward.test.ts',
     test: 'go on at every moment of a change of layouts',
     faults: [inPrograms('carry.h', 'if (is_elsewhere(flow))', 'if (0)')],
-  },
-  {
-    rule: 'Where no port is free, who is silent for longest gives his up',
-    file: PORTS,
-    test: 'where all ports are taken, the one that is silent for longest gives way',
-    faults: [inPrograms('self.h', 'silence < (__s64)assured_after ? PORT_TAKEN', '1 ? PORT_TAKEN')],
-  },
-  {
-    rule: 'and an open connection keeps its own',
-    file: PORTS,
-    test: 'what begins takes no port of an open connection, but one that nobody answers',
-    faults: [
-      inPrograms('self.h', 'if (flow->flags & ENTRY_ASSURED)\n\t\treturn PORT_TAKEN;', ''),
-      inPrograms(
-        'flow.h',
-        'return c->forward && (c->entry.flags & ENTRY_ASSURED) ? REASON_NO_BACKEND',
-        'return 0 ? REASON_NO_BACKEND',
-      ),
-    ],
-  },
-  {
-    rule: 'A port is one client’s while layouts change, too',
-    file: 'src/datapath/ebpf/upgrade-forward.test.ts',
-    test: 'keep their ports from others meanwhile',
-    faults: [inPrograms('self.h', 'if (!flow && earlier) {', 'if (0) {')],
-  },
-  {
-    rule: 'The end of a client’s earlier flow takes nothing from his next one',
-    file: PORTS,
-    test: "a connection outlives what is left of its client's earlier one, by another port",
-    faults: [
-      inPrograms(
-        'translation.h',
-        'translation->self_port == (!is_elsewhere(flow)',
-        '0 * translation->self_port == 0 * (!is_elsewhere(flow)',
-      ),
-    ],
-  },
-  {
-    rule: 'Who lost his flow does not speak in the next one’s',
-    file: PORTS,
-    test: "nobody speaks in another one's flow, though his own was lost",
-    faults: [inPrograms('service.h', '(c->translation.self_port && !is_meant(flow,', '(0 && !is_meant(flow,')],
-  },
-  {
-    rule: 'An uplink’s share stands while the uplink does',
-    file: PORTS,
-    test: "an uplink's share stands while the uplink does, though nobody speaks",
-    faults: [
-      inPrograms('sweep.h', 'if (may_hold(shrink.who) ||', 'if (bpf_map_lookup_elem(&iface_map, &shrink.who) ||'),
-    ],
   },
 ];
