@@ -139,7 +139,7 @@ static long carry_connection(void *map, const void *raw_key, void *raw_entry, vo
 	entry->holder = interface_at(key, entry->initiator);
 	if (!entry->holder)
 		entry->holder = interface_at(key, !entry->initiator);
-	/* Of one between others (forward.h) the uplink is known again with its next packet. */
+	/* Of one between others (forward.h) no uplink is known here: it has no holder. */
 	if (!entry->holder && !is_elsewhere(entry))
 		return 0;
 	make_unjudged(entry);

@@ -87,10 +87,15 @@ export function accepts({ listener, client, asked }: Asking): number | null {
 
 function listen(bed: PodBed, to: BedPod, { port, asked }: Asked): Omit<Asking, 'client'> {
   const listener = bed.socket(to, () => sockets.openSocket(4, 'stream'));
+  return { listener: listensAt(listener, { address: to.v4, port }), asked };
+}
+
+/** Has a socket listen there, and returns it. */
+export function listensAt(listener: number, { address, port }: sockets.Peer): number {
   sockets.reuseAddress(listener);
-  sockets.bindSocket(listener, to.v4, port);
+  sockets.bindSocket(listener, address, port);
   sockets.listenSocket(listener, 1);
-  return { listener, asked };
+  return listener;
 }
 
 /** True where a byte goes each way. */

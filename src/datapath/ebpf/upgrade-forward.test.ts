@@ -10,7 +10,7 @@ import { inside } from '#test/support/conversation.ts';
 import { speaksDuring } from '#test/support/gate-speaker.ts';
 import { withGatedPrograms } from '#test/support/gated-programs.ts';
 import { endpointStep, ground } from '#test/support/hand-plan.ts';
-import { accepts, type Ends, hold, speaks } from '#test/support/holder.ts';
+import { accepts, type Ends, hold, listensAt, speaks } from '#test/support/holder.ts';
 import { addOutside, addRemote, NODE_ADDRESSES, removeOutside } from '#test/support/kills/outside.ts';
 import { needsRoot, needsSources } from '#test/support/needs.ts';
 import { makeNextVersion } from '#test/support/other-version.ts';
@@ -83,11 +83,9 @@ async function change(from: Version, nextRoot: string): Promise<void> {
 /** A TCP connection of a machine beside the node, by the node's port, to a backend there. */
 function connectFrom(outside: string): Ends {
   const path = `/run/netns/${outside}`;
-  const [listener, client] = [0, 0].map(() => inside(path, () => sockets.openSocket(4, 'stream')));
-  assert.ok(listener !== undefined && client !== undefined);
-  sockets.reuseAddress(listener);
-  sockets.bindSocket(listener, address(REMOTE), LISTENS);
-  sockets.listenSocket(listener, 1);
+  const open = (): number => inside(path, () => sockets.openSocket(4, 'stream'));
+  const listener = listensAt(open(), { address: address(REMOTE), port: LISTENS });
+  const client = open();
   const server = accepts({ listener, client, asked: { address: AT.address, port: NODE_PORT } });
   sockets.closeSocket(listener);
   assert.ok(server !== null, 'the connection opens');
